@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from judged import judge
 from starting import start_process
 
 from declared.declaring import flags, without
@@ -20,10 +21,8 @@ from pytest_etcdtls.facts.configuration import (
     MemberDeclaration,
     listener_declaration,
 )
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import Judge
-from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.endpoints import parse_endpoint
 from pytest_etcdtls.target import Target
 
@@ -47,22 +46,17 @@ def _changed(argument: str, changes: dict[str, str]) -> str:
     return argument if value is None else value and f"--{name}={value}"
 
 
-def _judge(target: Target, id_: str, role: Role | None = None) -> CheckResult:
-    listener = next((one for one in target.listeners if one.role is role), None)
-    return Judge(Observer(target)).result(catalogue()[id_], listener)
-
-
 def test_a_missing_bundle_is_not_verified(cluster: Cluster) -> None:
     declared = _with_declaration(cluster, trusted_ca_file="/nowhere/ca.crt")
-    result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
+    result = judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.startswith("/nowhere/ca.crt does not exist: see config.trusted-ca-usable")
     # It is the member's own machine: the file is gone, and a restart would end etcd.
-    (finding,) = _judge(declared, "config.trusted-ca-usable").findings
+    (finding,) = judge(declared, "config.trusted-ca-usable").findings
     assert finding.remediation.startswith("put one file with the CA certificates at that path")
     gone = {"trusted_ca_file": "/nowhere/ca.crt", "cert_file": "/nowhere/a.crt", "peer_cert_file": "/b.crt"}
     elsewhere = _with_declaration(cluster, **gone)
-    result = _judge(elsewhere, "config.trusted-ca-in-force", Role.CLIENT)
+    result = judge(elsewhere, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.startswith("the file of --trusted-ca-file=/nowhere/ca.crt (the command line) is not")
     assert "run on the member, or name copies by --etcd-pki-dir" in result.reason
@@ -77,7 +71,7 @@ def test_without_a_declaration_nothing_is_judged(cluster: Cluster) -> None:
         and check.roles != {Role.METRICS}
         and check.id != "cluster.advertised-https"  # the member list says it too
     ]
-    outcomes = {check.id: _judge(target, check.id, _role(check)).outcome for check in of_declarations}
+    outcomes = {check.id: judge(target, check.id, _role(check)).outcome for check in of_declarations}
     assert len(outcomes) > 25
     assert set(outcomes.values()) == {Outcome.NOT_APPLICABLE}, outcomes
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from judged import judge, listener_of
 from starting import start_process
 from zoo.declarations import renewed
 
-from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -25,9 +25,8 @@ from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.certificate import read_pool
 from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.versions import version_key
 
@@ -38,12 +37,6 @@ IN_FORCE, SINGLE = "config.trusted-ca-in-force", "mtls.announced-ca-single"
 def cluster(etcd_binary: Path) -> Iterator[Cluster]:
     with start_process(ClusterConfig(), etcd_binary) as running:
         yield running
-
-
-def _judge(cluster: Cluster, id_: str) -> CheckResult:
-    target, check = cluster.target(), catalogue()[id_]
-    listener = next(one for one in target.listeners if one.role is Role.CLIENT)
-    return Judge(Observer(target)).result(check, listener if check.roles else None)
 
 
 def _twice(authority: CertificateAuthority) -> list[x509.Certificate]:
@@ -71,8 +64,8 @@ def test_a_certificate_is_announced_once_and_a_name_for_each_of_its_certificates
     file = cluster.members[0].file("client-ca.crt")
     file.write_bytes(encode_certificates(bundle(cluster.pki.client_ca)))
     cluster.restart()
-    assert _judge(cluster, IN_FORCE).outcome is Outcome.CONFORMS
-    single = _judge(cluster, SINGLE)
+    assert judge(cluster.target(), IN_FORCE, Role.CLIENT).outcome is Outcome.CONFORMS
+    single = judge(cluster.target(), SINGLE, Role.CLIENT)
     assert single.outcome is (Outcome.CONFORMS if announced == 1 else Outcome.WARNS)
     assert [finding.message for finding in single.findings] == ["2 CAs are announced"] * (announced - 1)
 
@@ -95,12 +88,13 @@ def test_a_ca_renewed_with_the_same_key_is_judged_by_its_file(
     """Whom it has accepted, etcd then refuses when it is started again, if and only if that was found."""
     file = cluster.members[0].file("client-ca.crt")
     file.write_bytes(encode_certificates([renewed(cluster.pki.client_ca, **changes)]))
-    for result in (_judge(cluster, IN_FORCE), _judge(cluster, "config.chain-closes")):
+    target = cluster.target()
+    for result in (judge(target, IN_FORCE, Role.CLIENT), judge(target, "config.chain-closes")):
         assert result.outcome is (Outcome.VIOLATES if flaw else Outcome.CONFORMS), result
         assert [flaw in finding.observed for finding in result.findings] == ([True] if flaw else [])
     with suppress(ClusterStartError):  # its own gateway is refused as well
         cluster.restart()
-    accepted = _judge(cluster, "mtls.trusted-client")
+    accepted = judge(cluster.target(), "mtls.trusted-client", Role.CLIENT)
     assert accepted.outcome is (Outcome.VIOLATES if flaw else Outcome.CONFORMS), accepted
 
 
@@ -122,10 +116,8 @@ def test_a_revoked_ca_in_the_bundle(names_the_ca: bool, etcd_binary: Path) -> No
         accepted = []
         for identity in (client, alone):
             target = replace(target, client=replace(target.client, identities=(identity,)))
-            judge, checks = Judge(Observer(target)), catalogue()
-            listener = next(one for one in target.listeners if one.role is Role.CLIENT)
-            accepted.append(judge.result(checks["mtls.trusted-client"], listener).outcome)
-            usable = judge.result(checks["config.trusted-ca-usable"], None)
+            accepted.append(judge(target, "mtls.trusted-client", Role.CLIENT).outcome)
+            usable = judge(target, "config.trusted-ca-usable")
             assert usable.outcome is (Outcome.VIOLATES if names_the_ca else Outcome.CONFORMS), usable
         assert accepted == [Outcome.VIOLATES, Outcome.CONFORMS if names_the_ca else Outcome.VIOLATES]
 
@@ -174,7 +166,7 @@ def test_a_file_of_trusted_cas_is_read_as_etcd_reads_it(etcd_binary: Path, name:
     pool = read_pool(CONTENTS[name])
     try:
         with start_process(config, etcd_binary) as cluster:
-            listener = next(one for one in cluster.target().listeners if one.role is Role.CLIENT)
+            listener = listener_of(cluster.target(), Role.CLIENT)
             announced = Observer(cluster.target()).get(AnnouncedCAs, None, listener)
     except ClusterStartError:
         starts, announced = False, None
@@ -192,7 +184,7 @@ def test_a_file_of_trusted_cas_is_read_as_etcd_reads_it(etcd_binary: Path, name:
 def test_a_certificate_that_newer_go_refuses(cluster: Cluster) -> None:
     file = cluster.members[0].file("client-ca.crt")
     file.write_bytes(file.read_bytes() + NEGATIVE_PEM)
-    result = Judge(Observer(cluster.target())).result(catalogue()["config.trusted-ca-usable"], None)
+    result = judge(cluster.target(), "config.trusted-ca-usable")
     expected: dict[tuple[int, ...], Outcome] = {
         (3, 4): Outcome.CONFORMS,
         # It may have been built in a module that selects the defaults of an older Go.
@@ -201,7 +193,7 @@ def test_a_certificate_that_newer_go_refuses(cluster: Cluster) -> None:
     assert result.outcome is expected.get(version_key(cluster.version)[:2], Outcome.VIOLATES)
     if result.outcome is Outcome.CONFORMS:
         cluster.restart()
-        assert _judge(cluster, IN_FORCE).outcome is Outcome.CONFORMS
+        assert judge(cluster.target(), IN_FORCE, Role.CLIENT).outcome is Outcome.CONFORMS
     else:
         with pytest.raises(ClusterStartError, match="negative"):
             cluster.restart()

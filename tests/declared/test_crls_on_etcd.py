@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from judged import listener_of
 from oracle.crls import files, pem, signed
 from starting import start_process
 
@@ -34,7 +35,7 @@ def test_every_etcd_reads_each_encoding_as_expected(etcd_binary: Path) -> None:
         another = CertificateAuthority.create("another CA", profile=AUTHORITY)
         named["DER of another CA"] = signed(another, first)
         named["PEM, two lists of two CAs"] = pem(signed(issuer, first)) + pem(signed(another, second))
-        (listener,) = (one for one in cluster.target().listeners if one.role is Role.CLIENT)
+        listener = listener_of(cluster.target(), Role.CLIENT)
         path, different = member.file(_FILE), []
         for name, data in named.items():
             member.replace_files({_FILE: data})

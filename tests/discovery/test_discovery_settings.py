@@ -15,7 +15,7 @@ from pytest_etcdtls.settings.endpoints import complete, read_named
 from pytest_etcdtls.settings.port_credentials import read_expected
 
 
-def expected(directory: Path, *, discover: bool) -> list[tuple[Role, str, int | None]]:
+def expected(directory: Path, *, discover: bool) -> list[tuple[Role, str | None, int | None]]:
     given = Given(
         directory,
         etcd_discover=discover,
