@@ -52,7 +52,7 @@ def test_ways_to_start_etcd(container: dict[str, Any], tmp_path: Path) -> None:
     assert declaration.version == "3.6.4"
 
 
-def test_json_and_lists(tmp_path: Path) -> None:
+def test_json_lists_and_several_documents(tmp_path: Path) -> None:
     compact = json.dumps({"items": [_pod(ETCD)], "kind": "List"}, separators=(",", ":"))
     assert written(tmp_path, compact).text("name") == "a"
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [_pod(ETCD)]}, indent=1)
@@ -60,11 +60,8 @@ def test_json_and_lists(tmp_path: Path) -> None:
     assert declaration.text("name") == "a"
     line = text.splitlines()[(declaration.settings["name"].place.line or 0) - 1]
     assert "--name=a" in line
-
-
-def test_several_documents(tmp_path: Path) -> None:
-    text = "---\n# nothing\n---\n" + yaml.safe_dump(_pod(OTHER)) + "---\n" + yaml.safe_dump(_pod(ETCD))
-    assert written(tmp_path, text).text("name") == "a"
+    several = "---\n# nothing\n---\n" + yaml.safe_dump(_pod(OTHER)) + "---\n" + yaml.safe_dump(_pod(ETCD))
+    assert written(tmp_path, several).text("name") == "a"
 
 
 def test_unknown_and_escaped_references_stay(tmp_path: Path) -> None:
@@ -314,9 +311,11 @@ OLD = "--initial-advertise-peer-urls=http://10.0.0.11:2380"
 
 
 def test_the_kubelet_runs_the_last_of_the_files_of_a_pod(tmp_path: Path) -> None:
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
     for name in ("etcd.old", "etcd.yaml", "etcd.yaml~"):
-        (tmp_path / name).write_text(yaml.safe_dump(_pod(_container(command=NEW))), encoding="utf-8")
-    beside = read_declaration(tmp_path / "etcd.yaml").beside
+        (manifests / name).write_text(yaml.safe_dump(_pod(_container(command=NEW))), encoding="utf-8")
+    beside = read_declaration(manifests / "etcd.yaml").beside
     assert [(Path(one.file).name, one.runs) for one in beside] == [("etcd.old", False), ("etcd.yaml~", True)]
 
 
