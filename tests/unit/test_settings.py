@@ -405,7 +405,9 @@ def test_an_expected_certificate_that_cannot_be_used_is_refused(
         ({"etcd_concurrency": "0"}, "--etcd-concurrency"),
         ({"etcd_max_connections": "-1"}, "--etcd-max-connections"),
         ({"etcd_expiry_days": "1.5"}, "--etcd-expiry-days"),
+        ({"etcd_report": "report.txt"}, r"\.json"),
         ({"etcd_report": "missing/report.json"}, "does not exist"),
+        ({"etcd_waivers": "missing.toml"}, "--etcd-waivers"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_one_message(
