@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import ssl
-from urllib.parse import urlsplit
+
+import httpx
 
 from pytest_etcdtls.etcd.member import Member
 
@@ -24,30 +24,20 @@ def get(
         ca: logical name of the CA to verify the server with; no verification if not given.
         path: to ask for.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "http":
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_SECONDS)
-    else:
-        context = ssl.create_default_context(cafile=member.file(ca) if ca else None)
-        if ca is None:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if pair is not None:
-            context.load_cert_chain(member.file(f"{pair}.crt"), member.file(f"{pair}.key"))
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=_SECONDS, context=context
-        )
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    context = ssl.create_default_context(cafile=member.file(ca) if ca else None)
+    if ca is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if pair is not None:
+        context.load_cert_chain(member.file(f"{pair}.crt"), member.file(f"{pair}.key"))
+    with httpx.Client(verify=context, trust_env=False, timeout=_SECONDS) as client:
+        return client.get(f"{url}{path}").status_code
 
 
 def refused(url: str, member: Member, pair: str | None = None) -> bool:
     """Return whether TLS refuses that client."""
     try:
         get(url, member, pair)
-    except (ssl.SSLError, ConnectionError):
+    except (httpx.NetworkError, httpx.ProtocolError):
         return True
     return False

@@ -14,10 +14,8 @@ from pytest_etcdtls.etcd.config import (
     SECURITY_FIELDS,
     ClusterConfig,
     Flag,
-    command_line,
     loopback_addresses,
     member_flags,
-    ports_needed,
     render,
 )
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
@@ -36,38 +34,6 @@ def _flags(config: ClusterConfig, index: int = 0) -> tuple[Flag, ...]:
     ports = iter(range(20000, 20100))
     members = [loopback_addresses(config, f"m{number}", ports) for number in range(config.size)]
     return member_flags(config, ETCD, members, index, PLACE, FILES, token="token", alone=config.size == 1)
-
-
-def test_the_flags_of_one_of_three_members() -> None:
-    config = replace(
-        GOOD,
-        metrics="http",
-        client_http=True,
-        plain_client_listener=True,
-        size=3,
-        client_crl_file="missing.der",
-        client_cert_file="/elsewhere/client.crt",
-    )
-    assert ports_needed(config) == 5
-    given = {flag.name: flag.value for flag in _flags(config, 1)}
-    assert given["cert-file"] == "/pki/m0/server.crt"
-    assert given["client-crl-file"] == "/pki/missing.der"
-    assert given["client-cert-file"] == "/elsewhere/client.crt"
-    assert given["listen-client-urls"] == "https://127.0.0.1:20005,http://127.0.0.1:20007"
-    assert given["advertise-client-urls"] == "https://127.0.0.1:20005"
-    assert given["listen-metrics-urls"] == "http://127.0.0.1:20008"
-    assert given["listen-client-http-urls"] == "https://127.0.0.1:20009"
-    assert given["initial-cluster"] == ",".join(
-        f"m{number}=https://127.0.0.1:{20001 + 5 * number}" for number in range(3)
-    )
-    assert "unsafe-no-fsync" not in given, "this etcd lacks it"
-
-
-def test_the_command_line_ends_with_the_extra_flags() -> None:
-    config = replace(GOOD, extra_flags=("--wal-dir={pki}/wal",), config_file=True)
-    argv = command_line(_flags(config), config, PLACE)
-    assert argv[:2] == ("--config-file=/etcd.conf.yml", "--name=m0")
-    assert argv[-1] == "--wal-dir=/pki/wal"
 
 
 def test_a_config_file_has_the_settings_of_the_flags() -> None:

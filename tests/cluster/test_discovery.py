@@ -8,7 +8,7 @@ import pytest
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd import sources as discovery
-from pytest_etcdtls.etcd.sources import binary_version, embedded_binary, find_etcd
+from pytest_etcdtls.etcd.sources import binary_version, find_etcd
 
 
 @pytest.fixture
@@ -75,11 +75,6 @@ def test_the_embedded_extra_comes_last_and_with_a_warning(
     )
 
 
-def test_the_embedded_extra_is_found() -> None:
-    binary = embedded_binary()
-    assert binary is None or binary_version(binary) == "3.5.1"
-
-
 def test_an_etcd_that_cannot_run_is_skipped(bare: Path, newest_etcd: Path) -> None:
     broken = bare / "bin" / "etcd"
     broken.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
@@ -90,18 +85,12 @@ def test_an_etcd_that_cannot_run_is_skipped(bare: Path, newest_etcd: Path) -> No
     assert f"{broken} is no etcd binary" in source.why
 
 
-def test_a_named_binary_is_used(etcd_binary: Path) -> None:
-    source = find_etcd("auto", None, etcd_binary)
-    assert (source.kind, source.location) == ("process", str(etcd_binary))
-    assert source.version == binary_version(etcd_binary)
-    assert source.why.startswith("--etcd-binary")
-
-
 def test_a_binary_may_be_a_name_on_path_or_relative(
     bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (bare / "bin" / "my-etcd").symlink_to(newest_etcd)
-    assert find_etcd(binary="my-etcd").location == str(bare / "bin" / "my-etcd")
+    source = find_etcd(binary="my-etcd")
+    assert (source.kind, source.location) == ("process", str(bare / "bin" / "my-etcd"))
     monkeypatch.chdir(bare)
     assert find_etcd(binary="bin/my-etcd").location == str(bare / "bin" / "my-etcd")
     monkeypatch.setenv("HOME", str(bare))
@@ -115,22 +104,20 @@ def test_a_binary_may_be_a_name_on_path_or_relative(
         ("#!/bin/sh\nexit 3\n", 0o644, "it is not an executable file"),
         ("\x7fELF nonsense", 0o755, "cannot be run: Exec format error"),
         (None, 0o755, "there is no such file, here or on PATH"),
+        ("a directory", 0o755, "it is not an executable file"),
     ],
 )
 def test_another_program_is_a_usage_error(
     tmp_path: Path, content: str | None, mode: int, problem: str
 ) -> None:
     binary = tmp_path / "etcd"
-    if content is not None:
+    if content == "a directory":
+        binary.mkdir()
+    elif content is not None:
         binary.write_text(content, encoding="utf-8")
         binary.chmod(mode)
     with pytest.raises(UsageError, match=problem):
         find_etcd(binary=binary)
-
-
-def test_a_directory_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not an executable file"):
-        find_etcd(binary=tmp_path)
 
 
 def test_an_unknown_backend_is_a_usage_error() -> None:

@@ -25,7 +25,7 @@ from pytest_etcdtls import (
 )
 from pytest_etcdtls.etcd.config import ClusterOptions
 from pytest_etcdtls.etcd.request import ClusterRequest
-from pytest_etcdtls.etcd.sources import find_etcd, find_version
+from pytest_etcdtls.etcd.sources import find_etcd
 
 
 @pytest.fixture
@@ -179,15 +179,6 @@ def test_a_member_goes_on_with_another_etcd(newest_etcd: Path) -> None:
         cluster.upgrade_member(0, version=cluster.version)
         with cluster.client() as client:
             assert client.get("/version").json()["etcdserver"] == cluster.version
-
-
-def test_an_etcd_is_found_by_its_version(etcd_binaries: dict[str, Path], newest_etcd: Path) -> None:
-    version = [*etcd_binaries][-1]
-    found = find_version(version)
-    assert found.version == version
-    assert find_version(version.rpartition(".")[0]).version.startswith(version.rpartition(".")[0])
-    with pytest.raises(UsageError, match=r"no etcd 2\.3 to start: those available are .*3\."):
-        find_version("2.3")
 
 
 def test_a_cluster_request_is_made_of_names_and_configurations(newest_etcd: Path) -> None:

@@ -64,9 +64,7 @@ def test_claims_do_not_overlap_until_released_and_leave_out_ports_in_use() -> No
     ("setting", "first_ephemeral"),
     [
         ("24000\t60999\n", 24000),
-        ("32768\t60999\n", 32768),
         ("1024\t65535\n", 32768),
-        ("nonsense", 32768),
         (None, 32768),
     ],
 )
@@ -83,25 +81,10 @@ def test_claims_are_below_the_ephemeral_range(
     assert max(claim.ports) < first_ephemeral
 
 
-@pytest.mark.ipv6
-def test_ports_of_ipv6_loopback_are_claimed() -> None:
-    with socket.socket(socket.AF_INET6) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        claim = claim_ports(1, "::1")
-        listener.bind(("::1", claim.ports[0]))
-        claim.release()
-
-
-@pytest.mark.parametrize(
-    ("number", "host", "message"),
-    [
-        (33, "127.0.0.1", "no block of 33 free ports on 127.0.0.1 from 20000 to .*, which ss -tlnp shows"),
-        (1, "192.0.2.1", "192.0.2.1: this host does not have that address; the other one is host='::1'"),
-    ],
-)
-def test_ports_that_cannot_be_claimed(number: int, host: str, message: str) -> None:
+def test_a_host_without_the_address() -> None:
+    message = "192.0.2.1: this host does not have that address; the other one is host='::1'"
     with pytest.raises(ClusterStartError, match=message):
-        claim_ports(number, host)
+        claim_ports(1, "192.0.2.1")
 
 
 TAKEN = """

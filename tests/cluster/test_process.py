@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import signal
 import stat
 import subprocess
 import sys
@@ -174,11 +173,3 @@ start(len(os.listdir("/dev/fd")))
     assert re.search(
         r"Too many open files; this process may open \d+ files: raise that with ulimit -n, or", of_python
     )
-
-
-def test_a_member_that_dies_is_not_running(start: Start, newest_etcd: Path) -> None:
-    cluster = start(GOOD, newest_etcd)
-    (member,) = cluster.members
-    process_of(member).signal(signal.SIGKILL)
-    assert process_of(member).wait(60)
-    assert not member.running

@@ -8,33 +8,9 @@ import pytest
 
 from cluster.conftest import Start
 from pytest_etcdtls.errors import ClusterStartError
-from pytest_etcdtls.etcd.cluster import Cluster, keep_message
+from pytest_etcdtls.etcd.cluster import keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan
-
-RANGE = {"key": "AA==", "range_end": "AA=="}
-NAMELESS = ClusterConfig(
-    authentication=True, pki=PKIPlan(client=replace(CLIENT, common_name=None, organization="clients"))
-)
-"""The gateway refuses every certificate with a common name while authentication is enabled."""
-
-
-def _login(cluster: Cluster) -> dict[str, str]:
-    assert cluster.user is not None
-    name, password = cluster.user
-    return {"name": name, "password": password}
-
-
-def test_authentication_is_on(start: Start, etcd_binary: Path) -> None:
-    cluster = start(NAMELESS, etcd_binary)
-    gateway = cluster.members[0].gateway()
-    status, answer = gateway.post("/v3/auth/authenticate", _login(cluster))
-    assert status == 200
-    assert answer["token"]
-    wrong, _ = gateway.post("/v3/auth/authenticate", {**_login(cluster), "password": "wrong"})
-    assert wrong == 400
-    assert gateway.post("/v3/kv/range", RANGE)[0] == 403
-    assert cluster.target().user == cluster.user
+from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 
 
 def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_etcd: Path) -> None:

@@ -79,30 +79,3 @@ def test_credentials_are_what_was_generated(start: Start, newest_etcd: Path, lay
         assert _same_as_files(target.client.revoked)
     assert (target.peer.revoked, target.peer.allowed_cn) == (None, ("a",))
     assert target.dials_with_another == frozenset()
-
-
-def test_generated_certificates_are_expected_with_any_served_certificate(
-    start: Start, newest_etcd: Path
-) -> None:
-    config = replace(
-        GOOD,
-        cert_file="peer.crt",
-        key_file="peer.key",
-        metrics="https",
-        client_cert_allowed_hostname="client.example,other.example",
-        client_cert_file="client.crt",
-        client_key_file="client.key",
-        peer_client_cert_file="peer-client.crt",
-        peer_client_key_file="peer-client.key",
-        expects_health=False,
-    )
-    cluster = start(config, newest_etcd)
-    target = cluster.target()
-    assert {leaf.role: leaf.certificate for leaf in target.expected} == {
-        Role.CLIENT: cluster.pki.servers["m0"].chain[0],
-        Role.METRICS: cluster.pki.servers["m0"].chain[0],
-        Role.PEER: cluster.pki.peers["m0"].chain[0],
-    }
-    assert [identity.name for identity in target.client.served] == ["peer"]
-    assert target.client.allowed_hostname == ("client.example", "other.example")
-    assert target.dials_with_another == frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})

@@ -230,22 +230,6 @@ def test_a_directory_that_cannot_be_made_is_a_start_error(newest_etcd: Path, tmp
         start_cluster(binary=newest_etcd, directory=missing)
 
 
-def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Path) -> None:
-    other = _sleeper({MARK: "other"})
-    script = (
-        "import os, subprocess, sys; from pytest_etcdtls.etcd.watchdog import Watchdog;"
-        f"from pathlib import Path; dog = Watchdog(); dog.guard_directory(Path({str(tmp_path)!r}));"
-        "marked = subprocess.Popen(['sleep', '3600'], env=dog.mark, stdout=subprocess.DEVNULL);"
-        "print(dog.pid, marked.pid, flush=True); os._exit(1)"
-    )
-    state = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=False)
-    assert all(map(gone, map(int, state.stdout.split())))
-    assert other.poll() is None
-    assert not tmp_path.exists()
-    other.kill()
-    other.wait()
-
-
 @pytest.fixture
 def orders() -> Iterator[tuple[int, int]]:
     """A pipe for orders to a watchdog that is run in this process, where coverage sees it."""
@@ -266,8 +250,7 @@ def test_the_watchdog_cleans_up_at_the_end_of_the_pipe(orders: tuple[int, int], 
     command = [sys.executable, "-c", f"open({str(trace)!r}, 'wb').close()"]
     _order(
         orders[1],
-        {"mark": "in-process"},
-        {"process": marked.pid},
+        {"mark": "in-process"},  # and the process itself is not reported
         {"directory": str(doomed)},
         {"command": command},
     )
@@ -315,18 +298,6 @@ def _sleeper(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "3600"], env=environment, start_new_session=True)
 
 
-def _wait_for_line(fifo: Path, run: subprocess.Popen[str]) -> None:
-    """Wait until the program has written to the pipe; one that ended before is shown."""
-    pipe, end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.pidfd_open(run.pid)
-    try:
-        ready, _, _ = select.select([pipe, end], [], [], DEADLINE)
-        assert run.stdout is not None
-        assert pipe in ready, run.stdout.read() if ready else "the program does not say that it runs"
-    finally:
-        os.close(pipe)
-        os.close(end)
-
-
 SUITE = """
 import sys
 from pathlib import Path
@@ -344,7 +315,7 @@ def cluster():
 
 def test_one(cluster):
     (HOME / "pid").write_text(str(cluster.members[0].server.pid), encoding="utf-8")
-    Path({fifo!r}).write_text("running")
+    print("\\nrunning", flush=True)
     if MODE in ("SIGINT", "SIGKILL"):
         sys.stdin.read()
 """
@@ -352,25 +323,21 @@ def test_one(cluster):
 
 @pytest.mark.parametrize("mode", ["SIGINT", "SIGKILL", "failing-fixture"])
 def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Path, mode: str) -> None:
-    home, fifo = tmp_path / "home", tmp_path / "fifo"
+    home, suite = tmp_path / "home", tmp_path / "test_suite.py"
     home.mkdir()
-    os.mkfifo(fifo)
-    suite = tmp_path / "test_suite.py"
-    suite.write_text(
-        SUITE.format(binary=str(newest_etcd), home=str(home), mode=mode, fifo=str(fifo)), encoding="utf-8"
-    )
+    suite.write_text(SUITE.format(binary=str(newest_etcd), home=str(home), mode=mode), encoding="utf-8")
     options = ["-q", "-s", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     command = [sys.executable, "-m", "pytest", *options, str(suite)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=tmp_path
     ) as run:
-        if mode != "failing-fixture":
-            _wait_for_line(fifo, run)
-            run.send_signal(getattr(signal, mode))
         assert run.stdin is not None
+        assert run.stdout is not None
+        if mode != "failing-fixture":
+            assert "running\n" in run.stdout, "the program does not say that it runs"
+            run.send_signal(getattr(signal, mode))
         with suppress(BrokenPipeError):
             run.stdin.close()
-        assert run.stdout is not None
         output = run.stdout.read()
         run.wait(DEADLINE)
     if mode == "failing-fixture":
