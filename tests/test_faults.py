@@ -51,11 +51,6 @@ def roots(*results: CheckResult) -> list[tuple[str, tuple[str, ...], int]]:
     ]
 
 
-def test_a_violation_follows_from_its_ancestor() -> None:
-    first, second = judged(violation(SIGNED), violation(OPEN))
-    assert (first.cause, second.cause) == (Ancestor(OPEN, "client-m0"), None)
-
-
 @pytest.mark.parametrize("member", ["m0", "m1"])
 def test_a_finding_names_listeners_by_their_member(member: str) -> None:
     """On a live cluster the label of a listener has its host and port."""

@@ -66,16 +66,6 @@ def test_members_serve_their_own_clients_and_are_stopped_and_started(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_restart_reads_the_current_files(start: Start, etcd: EtcdSource) -> None:
-    cluster = start(GOOD, etcd)
-    (member,) = cluster.members
-    bundle = member.file("client-ca.crt")
-    bundle.write_bytes(bundle.read_bytes() + member.file("peer-ca.crt").read_bytes())
-    assert refused(member.client_url, member, "peer-client")
-    cluster.restart_member(0)
-    assert get(member.client_url, member, "peer-client") == OK
-
-
 def test_the_start_error_ends_with_the_log_of_etcd(start: Start, etcd: EtcdSource, tmp_path: Path) -> None:
     with pytest.raises(ClusterStartError) as caught:
         start(replace(GOOD, cert_file="missing.crt"), etcd)

@@ -158,23 +158,6 @@ def test_an_owner_that_ends_by_itself_leaves_nothing(own: Own, end: str) -> None
     assert not owned.directory.exists()
 
 
-def test_a_dismissed_watchdog_leaves_everything(tmp_path: Path) -> None:
-    watchdog = Watchdog()
-    bystander = _sleeper(watchdog.mark)
-    watchdog.guard_directory(tmp_path)
-    watchdog.guard_process(bystander.pid)
-    pid = watchdog.pid
-    watchdog.dismiss()
-    watchdog.dismiss()
-    assert watchdog.pid is None
-    assert pid is not None
-    assert not alive(pid)
-    assert tmp_path.exists()
-    assert bystander.poll() is None
-    bystander.kill()
-    bystander.wait()
-
-
 def test_a_killed_watchdog_does_not_fail_the_owner(tmp_path: Path) -> None:
     watchdog = Watchdog()
     assert watchdog.pid is not None

@@ -31,31 +31,6 @@ def moved(declaration: Declaration, **additions: str) -> Launch:
     return relocate(declaration, "3.7.3", place, additions=additions)
 
 
-def test_ports_and_paths_are_moved_and_the_rest_is_kept_in_its_order() -> None:
-    done = moved(
-        flags("--name=a", *GOOD, "--snapshot-count=10", f"--initial-cluster={CLUSTER}", "--data-dir=/d")
-    )
-    assert done.arguments == (
-        "--name=a",
-        "--listen-client-urls=https://127.0.0.1:20001",
-        "--advertise-client-urls=https://10.0.0.11:2379",
-        "--listen-peer-urls=https://127.0.0.1:20002",
-        "--initial-advertise-peer-urls=https://10.0.0.11:2380",
-        "--cert-file=/owned/pki/pki/server.crt",
-        "--key-file=/owned/pki/pki/server.key",
-        "--peer-cert-file=/owned/pki/pki/peer.crt",
-        "--peer-key-file=/owned/pki/pki/peer.key",
-        "--trusted-ca-file=/owned/pki/pki/ca.crt",
-        "--peer-trusted-ca-file=/owned/pki/pki/peer-ca.crt",
-        "--client-cert-auth=true",
-        "--peer-client-cert-auth=true",
-        "--snapshot-count=10",
-        "--initial-cluster=a=https://10.0.0.11:2380",
-        "--data-dir=/owned/data",
-    )
-    assert (done.environment, done.config_file) == ({}, None)
-
-
 @pytest.mark.parametrize(
     ("declared", "replayed"),
     [
@@ -113,17 +88,6 @@ def test_an_overridden_list_is_not_changed() -> None:
         "--listen-peer-urls=https://127.0.0.1:20002",
     )
     assert done.environment == {"ETCD_LISTEN_PEER_URLS": "https://10.0.0.3:3"}
-
-
-def test_variables_stay_variables() -> None:
-    environment = {"ETCD_CERT_FILE": "/a.crt", "ETCD_OTHER": "x", "GODEBUG": "tlsrsakex=1", "HOME": "/root"}
-    done = moved(from_command_line(["etcd", "--cert-file=/b.crt"], environment))
-    assert "--cert-file=/owned/pki/b.crt" in done.arguments
-    assert done.environment == {
-        "ETCD_CERT_FILE": "/owned/pki/a.crt",
-        "ETCD_OTHER": "x",
-        "GODEBUG": "tlsrsakex=1",
-    }
 
 
 def test_a_configuration_file_and_the_flags_that_it_hides(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -19,7 +18,7 @@ from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.protocol import SilentConnection
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.release import GoRelease
-from pytest_etcdtls.report.behaviour import behaviour, snapshot, texts
+from pytest_etcdtls.report.behaviour import behaviour, texts
 from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
@@ -181,13 +180,3 @@ def test_an_experiment_is_reported_by_step_and_role() -> None:
 def test_order_does_not_matter() -> None:
     facts = [matrix(refused(), identity=name) for name in ("none", "expired", "self-signed")]
     assert words(*facts) == words(*reversed(facts))
-
-
-def test_a_snapshot_has_the_version_and_listeners_of_the_target() -> None:
-    made = snapshot(Recording(target=replace(TARGET, etcd_version="3.6.16")), ())
-    assert (made.label, made.etcd_version, made.listeners, made.live) == (
-        "live",
-        "3.6.16",
-        ((LABEL, "client"),),
-        True,
-    )

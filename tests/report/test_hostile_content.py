@@ -10,11 +10,15 @@ from report import valid
 
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report import FORMATS, render
+from pytest_etcdtls.report.baseline import CheckOutcome, Snapshot
+from pytest_etcdtls.report.differences import compare
+from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.markdown import LIMIT, block, code, prose
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import Finding, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.untrusted import printable
 
 ATTACKS = (
     "<script>window.owned = 1</script>",
@@ -68,8 +72,19 @@ def hostile_report(results: int = len(ATTACKS)) -> Report:
         for number in range(results)
         for check, outcome in outcomes.items()
     ]
+    texts = [printable(attack)[:200] for attack in ATTACKS]
+    before, after = (
+        Snapshot(
+            label="live",
+            listeners=(("client-m0", "client"),),
+            outcomes={("client-m0", text): CheckOutcome(outcome, message=text) for text in texts},
+            behaviour=tuple(Behaviour("client-m0", text, text, text, f"{outcome} {text}") for text in texts),
+        )
+        for outcome in (Outcome.CONFORMS, Outcome.VIOLATES)
+    )
     return made_report(
         *found,
+        comparisons=(compare(before, after),),
         seen=(Recording(target=target),),
         problems=ATTACKS[:4],
         status=1,

@@ -53,13 +53,6 @@ def test_flags_and_variables_are_read_one_by_one() -> None:
     assert _passes(*peers, "--peer-auto-tls=true") == {"2.3", "2.4", "2.5"}
 
 
-def test_a_flag_reader_ignores_the_configuration_file(tmp_path: Path) -> None:
-    file = tmp_path / "etcd.conf.yml"
-    file.write_text("client-transport-security: {client-cert-auth: true}\n", encoding="utf-8")
-    assert _passes(f"--config-file={file}") == {"2.3", "2.6"}
-    assert "2.2" in _passes(f"--config-file={file}", "--client-cert-auth")
-
-
 def _report(cluster: Cluster, origin: Literal["live", "process"] = "process") -> Report:
     observer = Observer(replace(cluster.target(), origin=origin))
     results = run_checks(observer, select(["cis", "!lifecycle"]))

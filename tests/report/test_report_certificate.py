@@ -48,18 +48,6 @@ def test_the_facts_are_those_of_the_certificate() -> None:
     assert len(facts["sha256"]) == 64
 
 
-@pytest.mark.parametrize(
-    ("key_type", "words"),
-    [
-        (KeyType.ECDSA_P384, "ECDSA P-384"),
-        (KeyType.RSA_2048, "RSA 2048"),
-        (KeyType.ED25519, "Ed25519"),
-    ],
-)
-def test_a_key_is_named_by_type_and_size(key_type: KeyType, words: str) -> None:
-    assert certificate_facts(issue(SERVER, key_type))["key"] == words
-
-
 def test_the_card_has_names_validity_and_fingerprint_and_names_missing_extensions() -> None:
     card = dict(certificate_card(issue(SERVER), NOW))
     assert card["names"] == "DNS:localhost IP:10.0.0.11 IP:fd00::11"

@@ -14,7 +14,7 @@ from pytest_etcdtls.report.terminal import rejected_lines
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase
-from pytest_etcdtls.tls.hello import HelloExchange, Reply
+from pytest_etcdtls.tls.hello import HelloExchange
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 OTHERS = RejectedOthers(
@@ -53,17 +53,6 @@ def lines(
         target=Target(label="live", origin=origin, listeners=()), facts=facts, connections=connections
     )
     return [line.text for line in rejected_lines(seen, 80, every=every)]
-
-
-def test_a_rejected_group_has_host_count_meaning_and_advice() -> None:
-    assert lines(replace(LOG, others=(OTHERS,))) == [
-        "",
-        "etcd's log",
-        "  etcd.log (m0): 1 rejected connection is ours, 4 are not",
-        "    10.0.0.7, 4 times on the client endpoint, last at 2030-01-01 12:00:00 UTC",
-        "      (line 17): no client certificate",
-        "      A client connected with TLS and presented no certificate. Give it one.",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -113,20 +102,3 @@ def test_a_log_of_ours_is_shown_only_with_unknown_clients_and_a_log_in_part_is_n
     assert "0 are not (only its end was read)" in " ".join(
         " ".join(lines(replace(LOG, truncated=True))).split()
     )
-
-
-def test_without_a_log_the_expected_lines_are_described() -> None:
-    served = replace(ATTEMPT, ending=Ending.SERVED)
-    exchange = HelloExchange(
-        url=ATTEMPT.url,
-        purpose="a test",
-        offered="TLSv1.0",
-        reply=Reply.ALERT,
-        started_at=datetime(2030, 1, 1, 12, 0, 3, tzinfo=UTC),
-        local_address="10.0.0.5:40001",
-    )
-    text = " ".join(" ".join(lines(connections=(ATTEMPT, served, exchange))).split())
-    assert text.startswith('etcd\'s log Expect up to 2 "rejected connection" lines from this run')
-    assert "(10.0.0.5, 2030-01-01 12:00:00 to 12:00:03 UTC); --etcd-log matches them." in text
-    assert lines(connections=(served,)) == []
-    assert lines() == []

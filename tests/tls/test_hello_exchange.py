@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from servers import Handler, Server, reset
 from tls.hello_server import Policy, alert, parse_client_hello
 
-from pytest_etcdtls.errors import InconclusiveError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.fact import Wire
 from pytest_etcdtls.facts.recording import Recording
@@ -138,16 +137,6 @@ def test_a_hello_without_an_answer_is_sent_three_times(serve: Serve) -> None:
     assert silent.accepted == len(observer.connections) == 3
     assert wire.send_hellos(replace(HELLO, once=True))[0].reply is Reply.ENDED
     assert silent.accepted == len(observer.connections) == 4
-
-
-def test_the_cap_of_connections_is_kept(serve: Serve) -> None:
-    server = serve(_sending(alert(40)))
-    _, wire = _observer(server, Bounds(max_connections=2))
-    with pytest.raises(InconclusiveError, match="2 connections were made, the cap"):
-        wire.send_hellos(*[HELLO] * 3)
-    with pytest.raises(InconclusiveError, match="the cap"):
-        wire.keep_silent("t", 0.1)
-    assert server.accepted == 2
 
 
 def test_the_report_lists_hellos_among_the_connections(serve: Serve) -> None:

@@ -39,20 +39,6 @@ def test_a_retry_names_the_group() -> None:
     assert (answer.version, answer.group, answer.retry) == (TLS1_3, 23, True)
 
 
-def test_a_hello_without_extensions() -> None:
-    answer = read_answer(server_hello(0x0300, 0x002F, b""))
-    assert isinstance(answer, ServerHello)
-    assert (answer.version, answer.suite) == (0x0300, 0x002F)
-    assert not answer.alpn
-    assert not answer.extensions
-
-
-def test_alerts() -> None:
-    assert read_answer(alert(70)) == 70
-    assert read_answer(alert(112, level=1)) is None
-    assert read_answer(alert(112, level=1) + alert(40)) == 40
-
-
 def test_reading_ends_with_the_key_exchange_or_the_hello_done() -> None:
     hello = server_hello(TLS1_2, 0xC02B, b"")
     assert read_answer(hello, to_key_exchange=True) is None
@@ -79,20 +65,6 @@ def test_an_incomplete_answer_needs_more_data(to_key_exchange: bool) -> None:
     assert set(seen[:first]) == {None}
     assert set(seen[first:]) == {seen[-1]}
     assert isinstance(seen[-1], ServerHello)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"H",
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"\x16\x02\x00\x00\x01\x00",
-        b"\x16\x03\x03\x00\x04\x0b\0\0\0",
-    ],
-)
-def test_other_protocols_are_not_tls(data: bytes) -> None:
-    with pytest.raises(NotTLSError):
-        read_answer(data)
 
 
 def test_a_server_hello_that_ends_too_early() -> None:
