@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from conforming import roles_of
@@ -15,13 +15,12 @@ from record_conforming import VERSION, record
 from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.fact import Need
-from pytest_etcdtls.results import Finding, Outcome, Statement
+from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run.conforming import (
     CLUSTERS,
     FILE,
     conforming,
     observers,
-    prove_check,
 )
 from pytest_etcdtls.run.judge import Judge
 
@@ -64,27 +63,6 @@ def test_a_request_without_an_answer_is_named_with_the_command_that_records_it()
     )
     with pytest.raises(AssertionError, match=said):
         conforming(unknown)
-
-
-def test_what_is_not_recorded_can_be_given() -> None:
-    known = conforming(catalogue()["api.version-body"])["exchange"]
-
-    def given(exchange: ClientExchange | None) -> Mapping[str, Any]:
-        assert exchange is None
-        return {"exchange": known}
-
-    def judged(exchange: Annotated[ClientExchange, "GET /nothing"]) -> Iterator[Statement]:
-        if exchange.path == "/bad":
-            yield Finding(message="bad", expected="good", observed="bad")
-
-    unknown = replace(
-        catalogue()["api.version-body"],
-        needs={"exchange": Need(ClientExchange, "GET /nothing")},
-        function=judged,
-        conforming=given,
-        counterexample=lambda exchange: {"exchange": replace(exchange, path="/bad")},
-    )
-    prove_check(unknown)
 
 
 @pytest.mark.etcd_version(VERSION)

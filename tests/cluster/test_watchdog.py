@@ -80,6 +80,16 @@ def own(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Own]:
         yield run
 
 
+def _python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
 def alive(pid: int) -> bool:
     """Return whether a process exists."""
     try:
@@ -194,12 +204,7 @@ watchdog.GuardedDirectory(Path(sys.argv[1]))
 
 
 def test_an_owner_that_is_killed_right_after_it_made_its_directory_leaves_nothing(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", MAKES_A_DIRECTORY, tmp_path],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    run = _python("-c", MAKES_A_DIRECTORY, str(tmp_path))
     pid, path = run.stdout.split()
     assert run.returncode == -signal.SIGKILL
     assert Path(path).parent == tmp_path
@@ -349,10 +354,7 @@ with start_cluster(binary={str(newest_etcd)!r}) as cluster:
     print(Credentials(Observer(cluster.target()))["foreign-ca"].files()[1], flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", env=environment, check=False
-    )
+    run = _python("-c", program, TMPDIR=str(tmp_path))
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert tmp_path in Path(run.stdout).parents
     _wait_for_watchdogs()
@@ -377,11 +379,9 @@ def test_what_is_left_without_a_watchdog_is_removed_later(
     etcd = str(newest_etcd)
     if backend == "image":
         etcd = [*request.getfixturevalue("etcd_images").values()][-1]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, *arguments]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
+        done = _python(*arguments, TMPDIR=str(tmp_path))
         assert done.returncode == (-signal.SIGKILL if KILLED in arguments else 0), done.stderr
         return done.stdout
 
@@ -409,13 +409,8 @@ def test_what_is_left_is_named_in_an_ascii_locale(tmp_path: Path) -> None:
     record.parent.mkdir(parents=True)
     record.touch(0o644)
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest_etcdtls", "clean"],
-        env={**os.environ, **locale, "TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nonexistent"},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    places = {"TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nonexistent"}
+    done = _python("-m", "pytest_etcdtls", "clean", **locale, **places)
     assert done.returncode == 0, done.stderr
     assert f"{temporary.name}/{PREFIX}left: its file {RECORD} is no record" in done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,9 +12,10 @@ from pytest_etcdtls.settings.cluster_list import read_shard
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_job_has_no_further_rights() -> None:
-    job = yaml.safe_load((ROOT / "docker" / "control-plane-job.yaml").read_text(encoding="utf-8"))
-    pod = job["spec"]["template"]["spec"]
+def _job(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return a job without further rights, its pod and its container."""
+    job = yaml.safe_load((ROOT / "docker" / name).read_text(encoding="utf-8"))["spec"]
+    pod = job["template"]["spec"]
     [container] = pod["containers"]
     context = container["securityContext"]
     assert context["readOnlyRootFilesystem"]
@@ -21,6 +23,11 @@ def test_the_job_has_no_further_rights() -> None:
     assert context["capabilities"] == {"drop": ["ALL"]}
     assert not pod["automountServiceAccountToken"]
     assert pod["restartPolicy"] == "Never"
+    return job, pod, container
+
+
+def test_the_job_of_a_node_mounts_what_it_reads() -> None:
+    _, pod, container = _job("control-plane-job.yaml")
     *mounts, of_temporary = container["volumeMounts"]
     *of_host, temporary = pod["volumes"]
     assert (of_temporary["name"], of_temporary["mountPath"]) == (temporary["name"], "/tmp")  # noqa: S108
@@ -37,15 +44,9 @@ def test_the_job_has_no_further_rights() -> None:
 
 
 def test_the_job_for_a_list_has_a_part_for_each_pod() -> None:
-    job = yaml.safe_load((ROOT / "docker" / "fleet-job.yaml").read_text(encoding="utf-8"))["spec"]
-    pod = job["template"]["spec"]
-    [container] = pod["containers"]
+    job, _, container = _job("fleet-job.yaml")
     options = dict(argument.split("=", 1) for argument in container["args"])
     assert job["completionMode"] == "Indexed"
     assert {str(job["completions"]), str(job["parallelism"])} == {options["--etcd-shard"]}
     assert str(read_shard(options["--etcd-shard"], {"JOB_COMPLETION_INDEX": "9"})) == "10/10"
     assert options["--etcd-report"].endswith("/"), "each cluster has a file, so the parts share the directory"
-    context = container["securityContext"]
-    assert context["readOnlyRootFilesystem"]
-    assert context["capabilities"] == {"drop": ["ALL"]}
-    assert not pod["automountServiceAccountToken"]

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from pytest_etcdtls.report import render
 from pytest_etcdtls.report.baseline import Baseline, CheckOutcome, Snapshot
 from pytest_etcdtls.report.differences import (
-    MEANINGS,
     TOPICS,
     ComparedTargets,
     Direction,
@@ -265,11 +264,3 @@ def test_the_verdict_shows_at_most_twelve_lines_of_eighty_columns() -> None:
         assert 3 <= len(about) <= 13
         assert max(map(len, lines)) <= 80
         assert any("more: see the report" in line for line in lines)
-
-
-def test_meanings_are_sentences_about_known_topics() -> None:
-    for meaning in MEANINGS:
-        assert meaning.topic in TOPICS
-        assert meaning.text.endswith(".")
-        assert not meaning.remedy or meaning.remedy.endswith(".")
-        assert len(meaning.text) <= 110
