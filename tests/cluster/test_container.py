@@ -52,15 +52,6 @@ def test_every_listener_that_is_asked_for_is_published(start: Start, newest_imag
     assert get(apart.client_http_url, apart, ca="server-ca.crt") == OK
 
 
-def test_ports_are_published_on_loopback_only(start: Start, newest_image: str) -> None:
-    cluster = start(replace(GOOD, metrics="http"), newest_image)
-    with engine() as client:
-        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.directory.name}"})
-    bindings = container.attrs["NetworkSettings"]["Ports"]
-    assert {port for port, hosts in bindings.items() if hosts} == {"2379/tcp", "2380/tcp", "2381/tcp"}
-    assert {host["HostIp"] for hosts in bindings.values() if hosts for host in hosts} == {"127.0.0.1"}
-
-
 @pytest.mark.ipv6
 def test_ipv6_loopback(start: Start, newest_image: str) -> None:
     (member,) = start(replace(GOOD, host="::1"), newest_image).members
@@ -68,34 +59,33 @@ def test_ipv6_loopback(start: Start, newest_image: str) -> None:
     assert get(member.client_url, member, ca="server-ca.crt") == OK
 
 
-def test_the_pki_is_copied_in_and_only_root_can_read_it(start: Start, newest_image: str) -> None:
-    cluster = start(replace(GOOD, extra_files={"more.pem": b"more"}), newest_image)
+def test_what_the_engine_has_of_a_cluster(
+    start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ports on loopback alone, a PKI that only root can read, and a description without secrets."""
+    for name in ("ETCDTLS_KEY_PASSWORD", "ETCDCTL_USER", "VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "s3cret-of-the-run")
+    config = replace(GOOD, metrics="http", authentication=True, extra_files={"more.pem": b"more"})
+    cluster = start(config, newest_image)
+    assert cluster.user is not None
     with engine() as client:
-        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.directory.name}"})
+        label = f"pytest-etcdtls={cluster.directory.name}"
+        (container,) = client.containers.list(filters={"label": label})
+        (network,) = client.networks.list(filters={"label": label})
         stream, _ = container.get_archive("/etc/etcd/pki")
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
             entries = archive.getmembers()
+    bindings = container.attrs["NetworkSettings"]["Ports"]
+    assert {port for port, hosts in bindings.items() if hosts} == {"2379/tcp", "2380/tcp", "2381/tcp"}
+    assert {host["HostIp"] for hosts in bindings.values() if hosts for host in hosts} == {"127.0.0.1"}
     assert container.attrs["Mounts"] == []
     assert {oct(entry.mode & 0o777) for entry in entries if entry.isfile()} == {"0o600"}
     assert {oct(entry.mode & 0o777) for entry in entries if entry.isdir()} == {"0o700"}
     names = {entry.name for entry in entries}
     assert {"pki/m0/server.key", "pki/client-ca.crt", "pki/more.pem"} <= names
     assert not any(name.endswith("-ca.key") for name in names)
-
-
-def test_the_description_of_a_container_has_no_secret(
-    start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("ETCDTLS_KEY_PASSWORD", "ETCDCTL_USER", "VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "s3cret-of-the-run")
-    cluster = start(replace(GOOD, authentication=True), newest_image)
-    assert cluster.user is not None
-    with engine() as client:
-        label = f"pytest-etcdtls={cluster.directory.name}"
-        (container,) = client.containers.list(filters={"label": label})
-        (network,) = client.networks.list(filters={"label": label})
-        described = json.dumps([container.attrs, network.attrs])
-        assert "pytest-etcdtls" in container.labels
+    described = json.dumps([container.attrs, network.attrs])
+    assert "pytest-etcdtls" in container.labels
     assert not [text for text in ("s3cret", cluster.user[1], "PRIVATE KEY") if text in described]
 
 

@@ -44,45 +44,31 @@ def test_without_an_etcd_the_error_lists_the_attempts_and_how_to_get_one(bare: P
         assert any(ending in line for line in text.splitlines() if "to get one:" in line)
 
 
-def test_path_comes_before_the_cache(bare: Path, newest_etcd: Path) -> None:
-    (bare / "bin" / "etcd").symlink_to(newest_etcd)
-    _in_cache(bare, newest_etcd, "9.9.9")
+def test_the_order_without_an_engine(bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PATH, the newest of the cache, and last and with a warning the embedded extra."""
+    monkeypatch.setattr(discovery, "embedded_binary", lambda: newest_etcd)
     source = find_etcd()
-    assert source.location == str(bare / "bin" / "etcd")
-    assert source.version == binary_version(newest_etcd)
-    assert source.why.startswith("etcd on PATH")
-    assert "no container engine answers" in source.why
-
-
-def test_the_newest_version_in_the_cache_is_selected(bare: Path, newest_etcd: Path) -> None:
+    assert (source.location, source.version) == (str(newest_etcd), binary_version(newest_etcd))
+    said = "the embedded extra: TLS 1.2 only, known advisories; `make etcd` builds a current one"
+    assert said in source.why
     for version in ("3.6.9", "3.6.16", "3.5.33"):
         _in_cache(bare, newest_etcd, version)
     source = find_etcd("process")
     assert source.location == str(bare / "cache/pytest-etcdtls/etcd/3.6.16/etcd")
     assert source.why.startswith("the newest in the cache")
     assert source.why.endswith("; no etcd on PATH")
-
-
-@pytest.mark.etcd_version("3.5.1")
-def test_the_embedded_extra_comes_last_and_with_a_warning(
-    bare: Path, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(discovery, "embedded_binary", lambda: etcd_binary)
-    source = find_etcd()
-    assert source.version == "3.5.1"
-    assert (
-        "the embedded extra: TLS 1.2 only, known advisories; `make etcd` builds a current one" in source.why
-    )
-
-
-def test_an_etcd_that_cannot_run_is_skipped(bare: Path, newest_etcd: Path) -> None:
-    broken = bare / "bin" / "etcd"
-    broken.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
-    broken.chmod(0o755)
-    _in_cache(bare, newest_etcd, "3.6.16")
+    on_path = bare / "bin" / "etcd"
+    on_path.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    on_path.chmod(0o755)
     source = find_etcd()
     assert source.why.startswith("the newest in the cache")
-    assert f"{broken} is no etcd binary" in source.why
+    assert f"{on_path} is no etcd binary" in source.why
+    on_path.unlink()
+    on_path.symlink_to(newest_etcd)
+    source = find_etcd()
+    assert source.location == str(on_path)
+    assert source.why.startswith("etcd on PATH")
+    assert "no container engine answers" in source.why
 
 
 def test_a_binary_may_be_a_name_on_path_or_relative(

@@ -110,8 +110,16 @@ def test_the_ca_of_every_layout_is_rotated(newest_etcd: Path) -> None:
                 assert _version(cluster.members[0].ssl_context(), cluster) == cluster.version
 
 
-def test_a_cluster_has_credentials_and_names_its_files(newest_etcd: Path) -> None:
+def test_a_cluster_has_credentials_and_names_its_files(
+    newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clients use no proxy."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     with start_cluster(binary=newest_etcd) as cluster:
+        for own in (cluster.client(), cluster.members[0].client()):
+            with own:
+                assert own.get("/version").json()["etcdserver"] == cluster.version
         certificate, key = cluster.credentials["expired"].files()
         assert [certificate.is_file(), key.is_file()] == [True, True]
         assert cluster.credentials["expired"] is cluster.credentials["expired"]
@@ -158,15 +166,6 @@ def test_etcdctl_talks_to_all_members(newest_etcd: Path, *, authentication: bool
         ran = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert ran.returncode == 0, ran.stderr
     assert {load["Endpoint"] for load in json.loads(ran.stdout)} == {*cluster.endpoints}
-
-
-def test_its_clients_use_no_proxy(newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with start_cluster(binary=newest_etcd) as cluster:
-        for client in (cluster.client(), cluster.members[0].client()):
-            with client:
-                assert client.get("/version").json()["etcdserver"] == cluster.version
 
 
 def test_a_member_goes_on_with_another_etcd(newest_etcd: Path) -> None:

@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from etcd_log.startup import LoggedTLS
-
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.effective import TLSSide
 
@@ -29,15 +27,16 @@ class Run:
     log: str
 
 
-def logged(side: TLSSide) -> LoggedTLS:
+def logged(side: TLSSide) -> dict[str, str]:
     """Return what etcd logs of one side when it starts."""
-    return LoggedTLS(
-        cert=side.certificate or "",
-        key=side.key or "",
-        trusted_ca=side.trusted_ca or "",
-        client_cert_auth=side.client_cert_auth,
-        crl_file=side.crl_file or "",
-    )
+    said = {
+        "cert": side.certificate,
+        "key": side.key,
+        "trusted-ca": side.trusted_ca,
+        "client-cert-auth": "true" if side.client_cert_auth else "",
+        "crl-file": side.crl_file,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def run(

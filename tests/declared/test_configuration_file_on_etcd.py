@@ -10,7 +10,7 @@ from etcd_log.startup import last_startup
 
 from declared.conftest import Workplace
 from declared.declaring import effective, find_traps, read_declaration
-from declared.etcd_itself import run
+from declared.etcd_itself import logged, run
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.etcd_log.parse import read_entries
@@ -81,7 +81,4 @@ def test_a_configuration_file_is_read_as_etcd_reads_it(
         return
     startup, side = last_startup(read_entries(seen.log)), effective(declaration, version).sides["client"]
     assert startup.config_file == str(path)
-    assert startup.client is not None
-    logged = startup.client
-    assert (logged.cert, logged.key, logged.trusted_ca) == (side.certificate, side.key, side.trusted_ca or "")
-    assert (logged.client_cert_auth, logged.crl_file) == (side.client_cert_auth, side.crl_file or "")
+    assert startup.client == logged(side)

@@ -6,25 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from msgspec import Struct
-
 from pytest_etcdtls.etcd_log.parse import LogEntry
 
 _INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
+READ = ("cert", "key", "trusted-ca", "client-cert-auth", "crl-file")
+"""What is read of the TLS settings of a side."""
 _FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
 """Messages that begin a startup. Which one comes first depends on version and configuration."""
-
-
-class LoggedTLS(Struct, frozen=True, kw_only=True):
-    """TLS settings of one side as etcd logs them at startup; empty strings for settings without a value."""
-
-    cert: str = ""
-    key: str = ""
-    client_cert: str = ""
-    client_key: str = ""
-    trusted_ca: str = ""
-    client_cert_auth: bool = False
-    crl_file: str = ""
 
 
 @dataclass
@@ -33,15 +21,15 @@ class Startup:
 
     Attributes:
         etcd_version: the version of etcd; ``None`` if the log begins after the startup.
-        client: TLS on client and https metrics listeners; ``None`` without TLS.
-        peer: TLS on peer listeners; ``None`` without TLS.
+        client: TLS settings of client and https metrics listeners, those with a value; ``None`` without TLS.
+        peer: those of peer listeners.
         urls: the URLs by flag name, where the log has them (3.4's text format does not).
         config_file: the configuration file, because of which etcd ignores flags and variables.
     """
 
     etcd_version: str | None = None
-    client: LoggedTLS | None = None
-    peer: LoggedTLS | None = None
+    client: dict[str, str] | None = None
+    peer: dict[str, str] | None = None
     urls: dict[str, tuple[str, ...]] = field(default_factory=dict)
     config_file: str | None = None
 
@@ -73,14 +61,6 @@ def last_startup(entries: Iterable[LogEntry]) -> Startup:
     return startup
 
 
-def _tls(text: str) -> LoggedTLS:
-    values = dict(_INFO.findall(text.partition(": ")[2] if "TLS: " in text else text))
-    return LoggedTLS(
-        cert=values.get("cert", ""),
-        key=values.get("key", ""),
-        client_cert=values.get("client-cert", ""),
-        client_key=values.get("client-key", ""),
-        trusted_ca=values.get("trusted-ca", ""),
-        client_cert_auth=values.get("client-cert-auth", "") == "true",
-        crl_file=values.get("crl-file", "").strip(),
-    )
+def _tls(text: str) -> dict[str, str]:
+    said = dict(_INFO.findall(text.partition(": ")[2] if "TLS: " in text else text))
+    return {name: value for name in READ if (value := said.get(name, "").strip()) not in ("", "false")}
