@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -64,3 +71,62 @@ def start_container(config: ClusterConfig, image: str) -> Cluster:
     version = image.rpartition(":")[2]
     source = EtcdSource(kind="container", location=image, version=version, why="a test asks for it")
     return start_cluster(config, source)
+
+
+SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")
+"""What etcd logs when it serves clients."""
+
+
+@dataclass(frozen=True)
+class RunningEtcd:
+    """An etcd that no cluster of ours has, and the file that it logs to."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def serves(self, seconds: float = 60.0) -> bool:
+        """Wait until it serves clients or ends, and return whether it has served."""
+        until = time.monotonic() + seconds
+        while not self.ended and time.monotonic() < until:
+            if SERVES.search(self.text):
+                return True
+            time.sleep(0.01)
+        return bool(SERVES.search(self.text))
+
+
+@contextmanager
+def running_etcd(
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    user: int | None = None,
+) -> Iterator[RunningEtcd]:
+    """Run etcd in the directory of its log until the end of the block; ``user`` is also its group."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            env=child_environment() if environment is None else environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else (),
+        )
+    try:
+        yield RunningEtcd(process, log)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

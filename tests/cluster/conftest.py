@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,6 +17,9 @@ from pytest_etcdtls.etcd.engine import engine
 from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.sources import EtcdSource, find_etcd
+
+DEADLINE = 60.0
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 
 def process_of(member: Member) -> EtcdProcess:
@@ -32,6 +37,18 @@ def left_behind(token: str) -> list[str]:
         left += [str(container.name) for container in containers]
         left += [str(network.name) for network in client.networks.list(filters={"label": label})]
     return left
+
+
+def gone(pid: int) -> bool:
+    """Wait for the end of a process that is not a child of this one."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], DEADLINE)[0])
+    finally:
+        os.close(process)
 
 
 Start = Callable[..., Cluster]

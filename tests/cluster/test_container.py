@@ -21,7 +21,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
 from cluster.clients import get, refused
-from cluster.conftest import Start
+from cluster.conftest import DEADLINE, Start
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -33,8 +33,6 @@ pytestmark = pytest.mark.container
 
 OK = 200
 GOOD = ClusterConfig()
-DEADLINE = 60.0
-"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 
 def test_every_listener_that_is_asked_for_is_published(start: Start, newest_image: str) -> None:

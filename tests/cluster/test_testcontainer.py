@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +13,13 @@ import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
+from cluster.conftest import gone
 from pytest_etcdtls import ClusterConfig, EtcdTLSContainer, Observer, Outcome, UsageError, run_checks
 from pytest_etcdtls.etcd.engine import engine
 
 pytestmark = pytest.mark.container
 
 
-SECONDS = 60
 NO_RYUK = "localhost:1/pytest-etcdtls/ryuk:1"
 """An image that is not there and cannot be pulled."""
 
@@ -102,12 +101,8 @@ sys.stdin.read()
     ) as owner:
         assert owner.stdout is not None
         container, directory, watchdog = json.loads(owner.stdout.readline())
-        descriptor = os.pidfd_open(watchdog)
         owner.kill()
-    try:
-        assert select.select([descriptor], [], [], SECONDS)[0], "the watchdog does not end"
-    finally:
-        os.close(descriptor)
+    assert gone(watchdog), "the watchdog does not end"
     with engine() as client, pytest.raises(docker.errors.NotFound):
         client.containers.get(container)
     assert not Path(directory).exists()

@@ -16,15 +16,12 @@ from typing import Any
 
 import pytest
 
-from cluster.conftest import left_behind
+from cluster.conftest import DEADLINE, gone, left_behind
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import start_cluster
 from pytest_etcdtls.etcd.engine import remove_all
 from pytest_etcdtls.etcd.request import ClusterChoices
 from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, Watchdog, is_dead, this_process, watch
-
-DEADLINE = 60.0
-"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 OWNER = Path(__file__).parent / "owner.py"
 
@@ -97,18 +94,6 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def gone(pid: int) -> bool:
-    """Wait for the end of a process that is not a child of this one."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([process], [], [], DEADLINE)[0])
-    finally:
-        os.close(process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

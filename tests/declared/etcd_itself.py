@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from starting import running_etcd
+
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.effective import TLSSide
 
 DEADLINE = 60.0
-_SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")
 
 
 @dataclass(frozen=True)
@@ -53,33 +50,9 @@ def run(
     With ``to_the_end``, wait until it ends by itself, even if it logs that it serves. A ``user`` is its ID,
     which its group has too.
     """
-    process = subprocess.Popen(
-        [binary, *arguments],
-        env={**child_environment(), **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        cwd=directory,
-        start_new_session=True,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else (),
-    )
-    watchdog = threading.Timer(DEADLINE, process.kill)
-    watchdog.start()
-    lines: list[str] = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if _SERVES.search(line) and not to_the_end:
-                return Run(True, "".join(lines))
-        return Run(False, "".join(lines))
-    finally:
-        watchdog.cancel()
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    variables = {**child_environment(), **environment}
+    with running_etcd([binary, *arguments], directory / "of-etcd.log", variables, user=user) as etcd:
+        if to_the_end:
+            with suppress(subprocess.TimeoutExpired):
+                etcd.process.wait(DEADLINE)
+        return Run(not to_the_end and etcd.serves(DEADLINE), etcd.text)

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from starting import running_etcd
+
 from pytest_etcdtls.etcd import admin
 from pytest_etcdtls.etcd.cluster import Cluster
-from pytest_etcdtls.etcd.home import Start, stop_all
-from pytest_etcdtls.etcd.launch import Launch, Served
 from pytest_etcdtls.etcd.ports import claim_ports
-from pytest_etcdtls.etcd.process import EtcdProcess
-from pytest_etcdtls.etcd.watchdog import Watchdog
 
 _SECONDS = 60.0
 
@@ -36,16 +34,11 @@ def start_learner(cluster: Cluster, directory: Path) -> Iterator[Learner]:
     claim = claim_ports(2, "127.0.0.1")
     client, peer = (f"https://127.0.0.1:{port}" for port in claim.ports)
     add_learner(cluster, peer)
-    words, watchdog = _arguments(cluster, directory, client, peer), Watchdog()
-    serves = Served.from_urls([client])
-    launch = Launch(name="learner", label="learner", arguments=tuple(words[1:]), serves=serves)
-    process = EtcdProcess(words[0], launch, directory / "learner.log", watchdog)
     try:
-        Start("a learner", _SECONDS).run([process])
-        yield Learner(client, peer)
+        with running_etcd(_arguments(cluster, directory, client, peer), directory / "learner.log") as etcd:
+            assert etcd.serves(_SECONDS), etcd.text[-2000:]
+            yield Learner(client, peer)
     finally:
-        stop_all([process])
-        watchdog.dismiss()
         claim.release()
 
 

@@ -85,9 +85,6 @@ def test_grpc_at_debug_level() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no log of etcd"),
-        (b"hello\nworld\n", "is no log of etcd"),
-        (b"\x7fELF\x00\x00", "is binary"),
         (
             b"__CURSOR=s\n__REALTIME_TIMESTAMP=1\nMESSAGE=x\n",
             "is a journal in the export format or in JSON: write",

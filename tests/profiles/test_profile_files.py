@@ -14,7 +14,6 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.profiles.profiles import (
-    NO_PROFILES,
     NOT_JUDGED,
     TAKEN_BY,
     Profiles,
@@ -72,15 +71,6 @@ def test_checks_that_measure_a_threshold_take_the_policy() -> None:
     for check in catalogue().values():
         measured = set(re.findall(r'policy\.of\(\s*"([a-z0-9.-]+)"', inspect.getsource(check.function)))
         assert measured <= {id_ for ids in TAKEN_BY.values() for id_ in ids}, check.id
-
-
-def test_without_a_profile_no_level_changes() -> None:
-    for check in catalogue().values():
-        for role in (None, *Role):
-            assert NO_PROFILES.level(check, role) is None
-        assert NO_PROFILES.references(check.id) == ()
-    assert NO_PROFILES.thresholds == {}
-    assert read("none") == NO_PROFILES
 
 
 def test_the_level_of_a_role(tmp_path: Path) -> None:

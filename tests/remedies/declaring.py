@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from starting import write_manifest
+from starting import running_etcd, write_manifest
 
 from pytest_etcdtls.declared.declaration import Declaration, Setting
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
@@ -134,32 +132,11 @@ class Start:
 
 
 @contextmanager
-def started(binary: Path, declaration: Declaration) -> Iterator[None]:
+def started(binary: Path, declaration: Declaration, directory: Path) -> Iterator[None]:
     """Start etcd as a declaration says, with new data, until it serves."""
     start = Start.of(declaration)
     shutil.rmtree(declaration.settings["data-dir"].value, ignore_errors=True)
-    process = subprocess.Popen(
-        [binary, *start.arguments],
-        env=start.variables | start.go,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    log: list[str] = []
-    assert process.stderr is not None
-    rest = threading.Thread(target=process.stderr.read)
-    try:
-        for line in process.stderr:
-            log.append(line)
-            if "ready to serve client requests" in line:
-                break
-        else:
-            raise AssertionError(f"etcd does not start with {start}:\n" + "".join(log[-5:]))
-        rest.start()
+    command = [binary, *start.arguments]
+    with running_etcd(command, directory / "cured.log", start.variables | start.go) as etcd:
+        assert etcd.serves(), f"etcd does not start with {start}:\n{etcd.text[-2000:]}"
         yield
-    finally:
-        process.kill()
-        if rest.ident:
-            rest.join()
-        process.stderr.close()
-        process.wait()

@@ -168,7 +168,7 @@ def applied(
         for line in settings:
             start.apply(_with_files(line, member))
         path = start.write(directory)
-        with started(binary, read_declaration(path)):
+        with started(binary, read_declaration(path), directory):
             known = {role: {name for of, name in served if of == role} for role in ("client", "peer")}
             again = Observer(target(**{**given, "etcd_config": str(path)}))
             after = run_checks(again, select(("!lifecycle",)))

@@ -70,14 +70,7 @@ def test_a_clean_cluster(run: Runner, live: Live) -> None:
 def test_a_broken_cluster_and_its_consequences(run: Runner, newest_etcd: Path) -> None:
     member = next(one for one in ZOO if one.name == "client-no-auth")
     with start_process(member.config, newest_etcd) as cluster:
-        pki = cluster.pki_directory
-        code, found = judge(
-            run,
-            f"--etcd-endpoint={cluster.members[0].client_url}",
-            f"--etcd-cacert={pki / 'server-ca.crt'}",
-            f"--etcd-cert={pki / 'client.crt'}",
-            f"--etcd-key={pki / 'client.key'}",
-        )
+        code, found = judge(run, *Live.of(cluster).options)
     assert code == 1
     agree(found)
     [fault] = [one for one in found[".json"]["faults"] if one["outcome"] == "violates"]

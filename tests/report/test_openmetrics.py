@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from plugin.live_etcd import Live
 from plugin.runs import Runner
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starting import start_process
@@ -41,16 +42,8 @@ def broken(newest_etcd: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def text(run: Runner, broken: Cluster, tmp_path: Path) -> str:
     path = tmp_path / "etcd.prom"
-    run(*_options(broken), "--etcd-label=prod", f"--etcd-report={path}", report=False)
+    run(*Live.of(broken).options, "--etcd-label=prod", f"--etcd-report={path}", report=False)
     return path.read_text(encoding="utf-8")
-
-
-def _options(cluster: Cluster) -> Iterator[str]:
-    files, [member] = cluster.pki_directory, cluster.members
-    yield from ("--pyargs", "pytest_etcdtls", f"--etcd-endpoint={member.client_url}")
-    for name in ("cacert=client-ca.crt", "cert=client.crt", "key=client.key"):
-        option, file = name.split("=")
-        yield f"--etcd-{option}={files / file}"
 
 
 def _samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
