@@ -1,4 +1,4 @@
-"""Configurations and their flags, for an etcd that exists only as a list of names."""
+"""The configuration file of a cluster, and configurations that are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.config import (
     SECURITY_FIELDS,
     ClusterConfig,
-    Flag,
     loopback_addresses,
     member_flags,
     render,
@@ -27,13 +26,6 @@ PLACE = MemberPaths(
 )
 FILES = {"server.crt": PurePosixPath("m0/server.crt"), "server.key": PurePosixPath("m0/server.key")}
 NAMES = frozenset(field.replace("_", "-") for field in SECURITY_FIELDS)
-ETCD = FlagSet("3.9.9", NAMES | {"listen-client-http-urls"})
-
-
-def _flags(config: ClusterConfig, index: int = 0) -> tuple[Flag, ...]:
-    ports = iter(range(20000, 20100))
-    members = [loopback_addresses(config, f"m{number}", ports) for number in range(config.size)]
-    return member_flags(config, ETCD, members, index, PLACE, FILES, token="token", alone=config.size == 1)
 
 
 def test_a_config_file_has_the_settings_of_the_flags() -> None:
@@ -46,7 +38,10 @@ def test_a_config_file_has_the_settings_of_the_flags() -> None:
         config_file_omits=("trusted_ca_file",),
         config_file_adds="crl-file: '{pki}/crl.der'\n",
     )
-    document = yaml.safe_load(render(_flags(config), config, PLACE))
+    members = [loopback_addresses(config, "m0", iter((20000, 20001)))]
+    etcd = FlagSet("3.9.9", NAMES)
+    flags = member_flags(config, etcd, members, 0, PLACE, FILES, token="token", alone=True)
+    document = yaml.safe_load(render(flags, config, PLACE))
     assert document["crl-file"] == "/pki/crl.der"
     assert document["name"] == "m0"
     assert document["cipher-suites"] == ["A", "B"]

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd import sources as discovery
-from pytest_etcdtls.etcd.sources import binary_version, find_etcd
+from pytest_etcdtls.etcd.sources import find_etcd
 
 
 @pytest.fixture
@@ -44,13 +44,19 @@ def test_without_an_etcd_the_error_lists_the_attempts_and_how_to_get_one(bare: P
         assert any(ending in line for line in text.splitlines() if "to get one:" in line)
 
 
-def test_the_order_without_an_engine(bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PATH, the newest of the cache, and last and with a warning the embedded extra."""
-    monkeypatch.setattr(discovery, "embedded_binary", lambda: newest_etcd)
+@pytest.mark.etcd_version("3.5.1")
+def test_the_embedded_extra_comes_last_and_with_a_warning(
+    bare: Path, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "embedded_binary", lambda: etcd_binary)
     source = find_etcd()
-    assert (source.location, source.version) == (str(newest_etcd), binary_version(newest_etcd))
+    assert source.version == "3.5.1"
     said = "the embedded extra: TLS 1.2 only, known advisories; `make etcd` builds a current one"
     assert said in source.why
+
+
+def test_the_order_without_an_engine(bare: Path, newest_etcd: Path) -> None:
+    """PATH, then the newest of the cache."""
     for version in ("3.6.9", "3.6.16", "3.5.33"):
         _in_cache(bare, newest_etcd, version)
     source = find_etcd("process")
