@@ -232,12 +232,8 @@ def test_the_compose_file_of_the_page(
         "pki_directory": str(cluster.pki_directory),
         "network_endpoints": cluster.network_endpoints,
     }
-    command = [
-        sys.executable,
-        "-c",
-        program.replace('"up"', '"up", "--exit-code-from", "service"'),
-        repr(named),
-    ]
+    program = program.replace('"up"', '"up", "--exit-code-from", "service"')
+    command = [sys.executable, "-c", program, repr(named)]
     try:
         done = subprocess.run(command, cwd=directory, capture_output=True, encoding="utf-8", check=False)
     finally:
@@ -251,17 +247,8 @@ def test_the_compose_file_of_the_page(
 def test_the_service_of_the_page(etcd_image: str, tmp_path: Path) -> None:
     [example] = [code for code in fenced("docs/fixtures.md", "python") if "put_archive" in code]
     (tmp_path / "test_service.py").write_text(example, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir=.",
-        "-c",
-        os.devnull,
-    ]
+    options = ["-q", "-p", "no:cacheprovider", "--rootdir=.", "-c", os.devnull]
+    command = [sys.executable, "-m", "pytest", *options]
     environment = os.environ | {"ETCD_IMAGE": etcd_image}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False

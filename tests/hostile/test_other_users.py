@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cluster.test_watchdog import DEADLINE, KILLED, gone
+from cluster.conftest import DEADLINE, gone
+from cluster.test_watchdog import KILLED
 
 from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, this_process
 

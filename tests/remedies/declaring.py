@@ -136,7 +136,7 @@ def started(binary: Path, declaration: Declaration, directory: Path) -> Iterator
     """Start etcd as a declaration says, with new data, until it serves."""
     start = Start.of(declaration)
     shutil.rmtree(declaration.settings["data-dir"].value, ignore_errors=True)
-    command = [binary, *start.arguments]
+    command: list[str | Path] = [binary, *start.arguments]
     with running_etcd(command, directory / "cured.log", start.variables | start.go) as etcd:
         assert etcd.serves(), f"etcd does not start with {start}:\n{etcd.text[-2000:]}"
         yield
