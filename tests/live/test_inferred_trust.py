@@ -148,15 +148,6 @@ def test_an_intermediate_of_the_given_ca_is_expected(
     )
 
 
-def test_another_certificate_of_the_name_is_announced(cluster: Cluster) -> None:
-    own = cluster.pki.client_ca.certificate
-    [name] = own.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    _restarted(cluster, CertificateAuthority.create(str(name.value)).certificate)
-    result = _judged(_as_given(cluster, own, *PUBLIC), EXPECTED)[EXPECTED]
-    assert result.outcome is Outcome.VIOLATES
-    assert result.findings[0].observed == "CN=etcd client-port CA (2 certificates)"
-
-
 def test_no_announced_ca(etcd_binary: Path) -> None:
     config = ClusterConfig(trusted_ca_file="empty.pem", extra_files={"empty.pem": b""}, expects_health=False)
     with start_process(config, etcd_binary) as cluster:

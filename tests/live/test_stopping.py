@@ -147,18 +147,6 @@ def test_only_a_client_port_that_stays_closed_may_be_a_stop(
     assert result.reason.endswith(reason)
 
 
-def test_an_etcd_that_stops_between_two_contacts(cluster: Cluster) -> None:
-    """Ports that answered are closed at the second look, so the order of the closed ones says nothing."""
-    target = _with_another(cluster, "listen-metrics-urls", Role.METRICS, "http")
-    [member] = cluster.members
-
-    def kill() -> None:
-        member.server.stop(0)
-
-    [result] = run_checks(Observer(target, Bounds(timeout=1), _At(1, kill, LOOK)), [CHECK])
-    assert result.outcome is Outcome.INCONCLUSIVE, result
-
-
 def _with_another(cluster: Cluster, flag: str, role: Role, scheme: str) -> Target:
     """Return the cluster with one more listener that is declared and judged; nothing listens there."""
     [member] = cluster.members

@@ -41,12 +41,9 @@ def _live(
     """Return a live target without a CA key and without the key of a served certificate.
 
     Args:
-        cluster: the cluster.
         arguments: flags that are declared as well.
-        client: the good clients, if others than the cluster's own.
-        peer: the good peers, likewise.
-        cn: allowed common names of peers, as they are read from the declaration.
-        hostname: allowed hostnames of clients, likewise.
+        client: the good clients, if others than the cluster's own; ``peer`` likewise.
+        cn: allowed common names of peers, as they are read from the declaration; ``hostname`` likewise.
     """
     target = cluster.target()
     argv = [*cluster.members[0].argv, *arguments]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -20,7 +18,7 @@ from pytest_etcdtls.pki.certificate import (
     load_key,
     purposes,
 )
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, CALayout, KeyType, MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
 
 NODE = MemberNames("node-1", ("10.0.0.11",))
 BOTH = ("serverAuth", "clientAuth")
@@ -91,18 +89,3 @@ def test_every_node_has_its_own_certificates() -> None:
     assert files[paths[0]["client-ca.key"]] == files[paths[1]["client-ca.key"]]
     assert files[paths[0]["client.crt"]] != files[paths[1]["client.crt"]]
     assert files[paths[0]["client.key"]].startswith(b"-----BEGIN EC PRIVATE KEY-----\n")
-
-
-def test_changed_profiles() -> None:
-    """A CA does not shift its leaves, and a profile replaces the one of kubeadm."""
-    expired: dict[str, Any] = {"valid_from": timedelta(days=-400), "valid_for": timedelta(days=30)}
-    now = datetime.now(UTC)
-    pki = ClusterPKI.generate(replace(ECDSA, client_authority=replace(AUTHORITY, **expired)), [NODE])
-    assert pki.client_ca.certificate.not_valid_after_utc < now
-    assert pki.client_ca.certificate.subject.rfc4514_string() == "CN=etcd-ca"
-    leaf = pki.servers["node-1"].chain[0]
-    assert leaf.not_valid_before_utc < now < leaf.not_valid_after_utc
-    pki = ClusterPKI.generate(replace(ECDSA, server=replace(SERVER, common_name=None, **expired)), [NODE])
-    server = pki.servers["node-1"].chain[0]
-    assert (server.subject.rfc4514_string(), subject_alt_names(server)) == ("CN=node-1", NODE_NAMES)
-    assert server.not_valid_after_utc < pki.peers["node-1"].chain[0].not_valid_before_utc

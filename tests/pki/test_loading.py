@@ -188,18 +188,6 @@ def test_file_that_cannot_be_used(tmp_path: Path, name: str) -> None:
         assert not any(secret in str(error) for error in shown)
 
 
-def test_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test may run as root, who can read every file: the refusal cannot be produced."""
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    (tmp_path / "key").touch()
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(UsageError, match="may not be read by this user; run as a user who may"):
-        load_key(tmp_path / "key", option="--etcd-key")
-
-
 @pytest.mark.parametrize(
     "arguments",
     [("genrsa", "-aes128"), ("genrsa", "-traditional", "-aes128")],
