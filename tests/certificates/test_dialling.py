@@ -82,11 +82,6 @@ _GATEWAY = {
         ["and is refused: its certificate expired "],
         "as cert.valid-now says",
     ),
-    "an unknown extension": (
-        ClusterConfig(pki=PKIPlan(server=replace(SERVER, unknown_critical_extension="1.2.3.4"))),
-        ["its certificate has the critical extension 1.2.3.4, which Go does not handle"],
-        "issue the certificate of --cert-file again",
-    ),
     "an allowed hostname": (
         ClusterConfig(pki=PKIPlan(client=_NAMED), client_cert_allowed_hostname="localhost"),
         ["--client-cert-allowed-hostname localhost", "cannot satisfy that rule"],

@@ -18,7 +18,6 @@ from starting import start_process
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 
 pytestmark = pytest.mark.program("faketime")
@@ -38,9 +37,7 @@ _CHECKS = "mtls,cert,api.clock-agrees"
 @contextmanager
 def _with_ca_keys(binary: Path, config: ClusterConfig = _GOOD) -> Iterator[Cluster]:
     with start_process(config, binary) as cluster:
-        authorities = cluster.pki.authorities
-        for name, issuer in (("client", authorities.client_issuer), ("peer", authorities.peer_issuer)):
-            (cluster.pki_directory / f"{name}-ca.key").write_bytes(encode_key(issuer.key))
+        cluster.pki.write(cluster.pki_directory, with_ca_keys=True)
         yield cluster
 
 

@@ -115,10 +115,7 @@ ZOO = [
     Misconfigured(
         name="no-forward-secrecy",
         what="the only ECDHE suite in --cipher-suites does not fit the type of the served key",
-        faults=(
-            "tls.forward-secrecy",
-            "tls.forward-secrecy",
-        ),
+        faults=("tls.forward-secrecy",),
         config=_with_suites(
             "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_256_GCM_SHA384", pki=_RSA
         ),
@@ -128,10 +125,7 @@ ZOO = [
         # HTTP/2 forbids such a suite (RFC 9113 section 9.2.2), and TLS 1.3 is not offered: no gRPC.
         by_version={
             "3.5.1": {
-                "violates": {
-                    "client": ["tls.forward-secrecy"],
-                    "peer": ["tls.forward-secrecy"],
-                },
+                "violates": _on_both("tls.forward-secrecy"),
                 "warns": {
                     "client": ["tls.rsa-key-exchange", "api.gateway-works"],
                     "peer": ["tls.rsa-key-exchange"],

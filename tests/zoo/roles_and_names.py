@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from unruly.programs import rewritten_arguments
 from zoo.client_access import BROKEN, GOOD
@@ -19,6 +20,19 @@ _NO_COUNTERPART = ["mtls.expired", "mtls.not-yet-valid", "mtls.server-auth-only"
 
 _HIDDEN = "config.config-file-hides-flags"
 _GATEWAY_OFF = {"3.4": {"warns": {"cluster": ["config.gateway-off-in-config-file"]}}}
+
+
+def _hidden_rule(rule: str, flag: str, violated: dict[str, list[str]], **changes: Any) -> Misconfigured:
+    hidden = tuple(name for name in changes if name != "pki")
+    return Misconfigured(
+        name=f"{rule}-not-in-force",
+        what=f"a configuration file makes etcd ignore {flag}",
+        faults=(_HIDDEN,),
+        config=replace(BROKEN, config_file=True, config_file_omits=hidden, **changes),
+        violated={**violated, "cluster": [_HIDDEN]},
+        by_version=_GATEWAY_OFF,
+    )
+
 
 ZOO = [
     Misconfigured(
@@ -58,48 +72,24 @@ ZOO = [
             },
         },
     ),
-    Misconfigured(
-        name="client-hostname-not-in-force",
-        what="a configuration file makes etcd ignore the flag for the allowed hostname of clients",
-        faults=("config.config-file-hides-flags",),
-        config=replace(
-            BROKEN,
-            pki=_NAMED_CLIENT,
-            client_cert_allowed_hostname="localhost",
-            config_file=True,
-            config_file_omits=("client_cert_allowed_hostname",),
-        ),
-        violated={"client": ["mtls.wrong-hostname", "config.allowed-names-in-force"], "cluster": [_HIDDEN]},
-        by_version=_GATEWAY_OFF,
+    _hidden_rule(
+        "client-hostname",
+        "the flag for the allowed hostname of clients",
+        {"client": ["mtls.wrong-hostname", "config.allowed-names-in-force"]},
+        pki=_NAMED_CLIENT,
+        client_cert_allowed_hostname="localhost",
     ),
-    Misconfigured(
-        name="peer-hostname-not-in-force",
-        what="a configuration file makes etcd ignore the flag for the allowed hostname of peers",
-        faults=("config.config-file-hides-flags",),
-        config=replace(
-            BROKEN,
-            peer_cert_allowed_hostname="localhost",
-            config_file=True,
-            config_file_omits=("peer_cert_allowed_hostname",),
-        ),
-        violated={
-            "peer": ["mtls.wrong-peer-hostname", "config.allowed-names-in-force"],
-            "cluster": [_HIDDEN],
-        },
-        by_version=_GATEWAY_OFF,
+    _hidden_rule(
+        "peer-hostname",
+        "the flag for the allowed hostname of peers",
+        {"peer": ["mtls.wrong-peer-hostname", "config.allowed-names-in-force"]},
+        peer_cert_allowed_hostname="localhost",
     ),
-    Misconfigured(
-        name="peer-cn-not-in-force",
-        what="a configuration file makes etcd ignore the flag for the allowed common name of peers",
-        faults=("config.config-file-hides-flags",),
-        config=replace(
-            BROKEN,
-            peer_cert_allowed_cn=str(PEER.common_name),
-            config_file=True,
-            config_file_omits=("peer_cert_allowed_cn",),
-        ),
-        violated={"peer": ["mtls.wrong-cn", "config.allowed-names-in-force"], "cluster": [_HIDDEN]},
-        by_version=_GATEWAY_OFF,
+    _hidden_rule(
+        "peer-cn",
+        "the flag for the allowed common name of peers",
+        {"peer": ["mtls.wrong-cn", "config.allowed-names-in-force"]},
+        peer_cert_allowed_cn=str(PEER.common_name),
     ),
     Misconfigured(
         name="client-hostname-not-the-declared-one",
