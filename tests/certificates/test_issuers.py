@@ -46,7 +46,6 @@ def judge(
     served: Identity,
     anchors: Sequence[x509.Certificate] = (ROOT.certificate,),
     client: Identity | None = None,
-    checks: Sequence[str] = JUDGED,
 ) -> dict[str, CheckResult]:
     """Return what does not conform."""
     listener = serve(choosing(lambda hello, number: served)).listener()
@@ -54,7 +53,7 @@ def judge(
         server_ca=TrustBundle(tuple(anchors), "ca.crt"), identities=(client,) if client else ()
     )
     target = Target(label="ours", origin="live", listeners=(listener,), client=credentials)
-    results = run_checks(Observer(target, Bounds(timeout=10)), select(checks))
+    results = run_checks(Observer(target, Bounds(timeout=10)), select(JUDGED))
     return {result.check: result for result in results if result.outcome is not Outcome.CONFORMS}
 
 

@@ -29,7 +29,6 @@ STRICT = ClusterConfig()
 OPEN = ClusterConfig(client_cert_auth=False, trusted_ca_file=None)
 PLAIN = ClusterConfig(client_scheme="http")
 OTHER_CA = ClusterConfig(trusted_ca_file="peer-ca.crt", expects_health=False)
-_BOTH = {"etcd.example": ("127.0.0.1", "::1")}
 
 
 def _in_namespace(hosts: Path) -> list[str]:
@@ -39,9 +38,9 @@ def _in_namespace(hosts: Path) -> list[str]:
 
 @pytest.fixture
 def resolving(tmp_path: Path) -> Path:
-    """A file of hosts, if a process can be started that reads it in place of the machine's."""
+    """A file of hosts with a name of two addresses, if a process can read it in place of the machine's."""
     file = tmp_path / "hosts"
-    file.write_text("127.0.0.1 localhost\n", encoding="utf-8")
+    _hosts(file, {"etcd.example": ("127.0.0.1", "::1")})
     if subprocess.run([*_in_namespace(file), "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make a mount namespace")
     return file
@@ -126,7 +125,6 @@ def _greet(connection: socket.socket) -> None:
 def test_what_accepts_nobody_at_another_address_is_named(
     config: ClusterConfig | None, outcome: str, observed: str, resolving: Path, newest_etcd: Path
 ) -> None:
-    _hosts(resolving, _BOTH)
     with (
         start_process(STRICT, newest_etcd) as strict,
         start_process(config or STRICT, newest_etcd) as other,
@@ -156,7 +154,6 @@ def test_each_of_several_records_is_contacted(resolving: Path, newest_etcd: Path
 @pytest.mark.ipv6
 def test_addresses_that_are_alike_are_named(resolving: Path, etcd_binary: Path) -> None:
     """And each is judged in a run of its own."""
-    _hosts(resolving, _BOTH)
     with (
         start_process(STRICT, etcd_binary) as strict,
         _served_at({"127.0.0.1": _to(strict), "::1": _to(strict)}) as port,
@@ -182,7 +179,6 @@ def test_addresses_that_are_alike_are_named(resolving: Path, etcd_binary: Path) 
 @pytest.mark.parametrize("at", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.ipv6)])
 def test_an_address_that_refuses_connections_is_no_fault(at: str, resolving: Path, etcd_binary: Path) -> None:
     """localhost in both families, and etcd in one."""
-    _hosts(resolving, _BOTH)
     with start_process(STRICT, etcd_binary) as strict, _served_at({at: _to(strict)}) as port:
         ran = _judge(strict, resolving, port)
     assert (ran.result_of(_CHECK)["outcome"], ran.found("violates")) == ("conforms", set())
