@@ -179,9 +179,9 @@ def _with_credentials(run: TargetRun) -> Target:
     client, peer = owned_credentials(config, pki, names, lambda *_: Path(os.devnull) / "not written")
     return replace(
         run.outline,
-        # A started member has a declaration, in which the revocation list is looked for.
+        # A started member has a declaration, in which the revocation lists are looked for.
         client=replace(client, revoked=pki.revoked),
-        peer=peer,
+        peer=replace(peer, revoked=pki.revoked),
         user=("root", "") if config.authentication else None,
     )
 
