@@ -30,20 +30,6 @@ def silent() -> Iterator[str]:
         yield f"https://127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.fixture
-def full() -> Iterator[str]:
-    """The URL of a server whose queue is full: the system answers no further connection."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
-        address = server.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(address)
-        yield f"https://127.0.0.1:{address[1]}"
-        for one in waiting:
-            one.close()
-
-
 def _report(directory: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     return loaded

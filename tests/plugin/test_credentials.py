@@ -119,22 +119,15 @@ def test_without_a_ca_key_a_live_cluster_has_identities_that_need_no_key(run: Ru
 def test_with_a_ca_key_a_live_cluster_has_every_name(run: Runner, newest_etcd: Path) -> None:
     config = ClusterConfig(client_crl_file="crl.der", peer_cert_allowed_cn=str(PEER.common_name))
     with start_cluster(config, binary=newest_etcd) as cluster:
-        member, options = cluster.members[0], []
+        member, options = cluster.members[0], [*Live.of(cluster).options]
         for prefix, authority in (("", cluster.pki.client_ca), ("peer-", cluster.pki.peer_ca)):
             (run.directory / f"{prefix}ca.key").write_bytes(encode_key(authority.key))
-            options += [
-                f"--etcd-{prefix}ca-key={prefix}ca.key",
-                f"--etcd-{prefix}cacert={member.file((prefix or 'server-') + 'ca.crt')}",
-                f"--etcd-{prefix}cert={member.file(f'{prefix}client.crt')}",
-                f"--etcd-{prefix}key={member.file(f'{prefix}client.key')}",
-            ]
+            options.append(f"--etcd-{prefix}ca-key={prefix}ca.key")
         (run.directory / "etcd.cmdline").write_text(
             "".join(f"{word}\0" for word in member.argv), encoding="utf-8"
         )
         no_rule = {"client": {"wrong-cn", "wrong-hostname"}, "peer": {"wrong-hostname", "revoked"}}
         run.write(test_names=NAMED.format(served=SERVED, no_rule=no_rule))
-        endpoints = (f"--etcd-endpoint={member.client_url}", f"--etcd-peer-endpoint={member.peer_url}")
-        declared = "--etcd-config=etcd.cmdline"
-        ran = run(*endpoints, *options, declared, "--no-etcd-conformance", report=False)
+        ran = run(*options, "--etcd-config=etcd.cmdline", "--no-etcd-conformance", report=False)
         ran.result.assert_outcomes(passed=2)
     assert list(run.directory.glob("**/*.key")) == [run.directory / "ca.key", run.directory / "peer-ca.key"]

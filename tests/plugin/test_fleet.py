@@ -224,7 +224,6 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
     ("arguments", "said"),
     [
         (["--etcd-clusters=none.toml"], "none.toml does not exist"),
-        (["--etcd-clusters=x.toml"], "cluster 1 ('a'): unknown key 'endpoits'; did you mean 'endpoints'?"),
         (["--etcd-clusters=y.toml", "--etcd-baseline=b.json"], "--etcd-baseline is about one cluster"),
         (
             ["--etcd-clusters=y.toml", "--etcd-report=x.sarif"],
@@ -235,19 +234,15 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
             ["--etcd-conformance", "--etcd-report=x/"],
             "a report of each cluster of --etcd-clusters",
         ),
-        (["--etcd-clusters=y.toml", "--etcd-shard=5/4"], "there is no part 5 of 4"),
         (["--etcd-clusters=y.toml", "etcdtls::b"], "has that label"),
-        (["--etcd-clusters=z.toml"], "cluster 'a': --etcd-cacert"),
         (["--etcd-shard=1/4"], "--etcd-shard names a part of --etcd-clusters"),
     ],
 )
 def test_an_unusable_list_is_refused_before_any_connection(
     run: Runner, arguments: list[str], said: str
 ) -> None:
-    table, url = '[[cluster]]\nlabel = "a"\n', '"https://10.0.0.1:2379"'
-    lists = {"x": f"endpoits = {url}", "y": f"endpoints = {url}", "z": f'endpoint = {url}\ncacert = "no.crt"'}
-    for name, text in lists.items():
-        (run.directory / f"{name}.toml").write_text(table + text, encoding="utf-8")
+    text = '[[cluster]]\nlabel = "a"\nendpoints = "https://10.0.0.1:2379"\n'
+    (run.directory / "y.toml").write_text(text, encoding="utf-8")
     ran = run(*arguments, report=False)
     assert ran.exit_code == 4
     assert said in " ".join(ran.err.split())

@@ -8,8 +8,6 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
-from pytest_etcdtls.checks.registry import select
-
 SOME = "--etcd-check=listener,cert.trusted,cert.valid-now,mtls.no-certificate"
 
 
@@ -50,18 +48,6 @@ def test_without_a_terminal_reports_are_written(run: Runner, live: Live, plugin:
     assert ran.exit_code == 0
     assert ran.out.strip() == ""
     assert ran.counts["conforms"]
-
-
-def test_a_label_names_the_cluster(run: Runner, live: Live) -> None:
-    check = f"etcdtls::prod-1::{live.client_label}::mtls.no-certificate"
-    ran = run(*live.options, "--etcd-label=prod-1", check, "-v", "--etcd-report=r.md")
-    assert ran.exit_code == 0
-    assert f"{check} PASSED" in ran.out
-    clean = f"1 OF {len(select())} CHECKS CLEAN (mtls.no-certificate; not on every listener)"
-    assert ran.verdict == f"etcd TLS: {clean} (prod-1: {live.client})"
-    assert [target["label"] for target in ran.report["targets"]] == ["prod-1"]
-    title = run.read("r.md").splitlines()[0]
-    assert f"(`prod-1`: `{live.client}`" in title
 
 
 def test_the_worst_outcome_is_shown_first(run: Runner, live: Live) -> None:

@@ -9,31 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
-from servers import Server
+from plugin.unvisited import url_of
 
 SILENT = 2.0
 """Longest time without output, in seconds."""
 BUSY = 1.0
 """What a busy machine may add."""
 COMMAND = [sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls", "-p", "no:randomly"]
-
-
-def _listen(client: socket.socket) -> None:
-    while client.recv(1 << 16):
-        pass
-
-
-@pytest.fixture
-def silent() -> Iterator[int]:
-    """The port of a server that accepts connections and sends nothing."""
-    server = Server(_listen)
-    yield server.port
-    server.close()
 
 
 def terminal(directory: Path, *arguments: str, term: str) -> list[tuple[float, bytes]]:
@@ -64,8 +50,8 @@ def terminal(directory: Path, *arguments: str, term: str) -> list[tuple[float, b
 
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
-def test_it_says_what_is_awaited(silent: int, live: Live, tmp_path: Path, term: str) -> None:
-    url = f"https://127.0.0.1:{silent}"
+def test_it_says_what_is_awaited(listening: socket.socket, live: Live, tmp_path: Path, term: str) -> None:
+    url = url_of(listening)
     written = terminal(tmp_path, f"--etcd-endpoint={url}", *live.credentials, "--etcd-timeout=2", term=term)
     text = b"".join(data for _, data in written).decode()
     begun = next(number for number, (_, data) in enumerate(written) if b"etcdtls " in data)
@@ -76,8 +62,8 @@ def test_it_says_what_is_awaited(silent: int, live: Live, tmp_path: Path, term: 
     assert "waiting for" not in text.partition("= ERRORS =")[2]
 
 
-def test_nothing_of_it_is_written_to_a_file(silent: int, tmp_path: Path) -> None:
-    options = [f"--etcd-endpoint=https://127.0.0.1:{silent}", "--etcd-timeout=2", "--etcd-check=listener"]
+def test_nothing_of_it_is_written_to_a_file(listening: socket.socket, tmp_path: Path) -> None:
+    options = [f"--etcd-endpoint={url_of(listening)}", "--etcd-timeout=2", "--etcd-check=listener"]
     ran = subprocess.run(
         [*COMMAND, *options], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
     )
