@@ -76,10 +76,13 @@ def _field(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
-def _spell(mending: Mending, _: re.Match[str]) -> Mending:
+def _spell(mending: Mending, match: re.Match[str]) -> Mending:
+    gate = re.search(r"write (\S+) as feature-gates: (\w+=\w+)", match.string)
     lines = []
     for line in mending.config.config_file_adds.splitlines():
         key, colon, value = line.partition(":")
+        if gate and gate[1] == key:
+            key, value = "feature-gates", f" {gate[2]}"
         right = get_close_matches(key, KEYS, 1, cutoff=0.8)
         lines.append(f"{right[0] if right else key}{colon}{value}\n")
     return mending.with_flags(config_file_adds="".join(lines))
@@ -183,6 +186,10 @@ def _der(mending: Mending, _: re.Match[str]) -> Mending:
     return replace(mending.with_flags(client_crl_file="crl.der"), after_start=None)
 
 
+def _peers_der(mending: Mending, _: re.Match[str]) -> Mending:
+    return mending.with_flags(peer_crl_file="empty-crl.der")
+
+
 def _godebug(mending: Mending, match: re.Match[str]) -> Mending:
     variables = {**mending.config.environment}
     settings = [
@@ -256,6 +263,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"start every member with the same TLS flags", "etcd after_start"),
     (r"have one list issued with (the|all) serial numbers", _der),
     (r"put a DER encoded list at the path of --client-crl-file", _der),
+    (r"put a DER encoded list at the path of --peer-crl-file", _peers_der),
     # declarations
     (r"start etcd with flags instead of a configuration file", _NO_FILE),
     (r"start etcd without the configuration file and with every setting as a flag", _NO_FILE),

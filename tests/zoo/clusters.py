@@ -63,6 +63,12 @@ def revoke_one(cluster: Cluster) -> None:
     restart_one_with(cluster, 0, peer_crl_file="revokes-m1.der")
 
 
+def _dial_with(cluster: Cluster, authority: CertificateAuthority, profile: Profile = PEER) -> None:
+    write_pair(cluster, "dials-with", authority, profile)
+    pair = {"peer_client_cert_file": "dials-with.crt", "peer_client_key_file": "dials-with.key"}
+    restart_one_with(cluster, 1, **pair)
+
+
 def _status(cluster: Cluster, index: int) -> dict[str, Any]:
     with cluster.members[index].client() as client:
         status: dict[str, Any] = client.post("/v3/maintenance/status", json={}).json()
@@ -83,6 +89,15 @@ def _take_the_common_version_away(cluster: Cluster) -> None:
     restart_one_with(cluster, 1, tls_max_version="TLS1.2")
     let_the_third_lead(cluster)
     restart_one_with(cluster, 0, tls_min_version="TLS1.3")
+
+
+def _take_the_common_suite_away(cluster: Cluster) -> None:
+    # Go serves HTTP/2 with one of two suites alone, and etcd does not start without it.
+    ours = ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384")
+    theirs = ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)
+    restart_one_with(cluster, 1, tls_max_version="TLS1.2", cipher_suites=theirs)
+    let_the_third_lead(cluster)
+    restart_one_with(cluster, 0, tls_max_version="TLS1.2", cipher_suites=ours)
 
 
 _NOT_CONNECTED = {"cluster": ["cluster.members-connected"]}
@@ -184,6 +199,34 @@ ZOO = [
         after_start=revoke_one,
         checks=("cluster.members-connected",),
         config=replace(BROKEN, size=3),
+        violated=_NOT_CONNECTED,
+    ),
+    Misconfigured(
+        name="one-peer-dials-with-a-foreign-certificate",
+        what="one of three members dials the others with a certificate of another CA",
+        after_start=lambda cluster: _dial_with(cluster, CertificateAuthority.create("another CA")),
+        checks=("cluster",),
+        config=replace(BROKEN, size=3),
+        violated=_NOT_CONNECTED,
+    ),
+    Misconfigured(
+        name="one-peer-dials-from-another-address",
+        what="one of three members dials with a certificate that names another address than its own",
+        after_start=lambda cluster: _dial_with(
+            cluster, cluster.pki.peer_ca, replace(PEER, subject_alt_names=("192.0.2.1",))
+        ),
+        checks=("cluster",),
+        config=replace(BROKEN, size=3),
+        violated=_NOT_CONNECTED,
+    ),
+    Misconfigured(
+        name="peers-without-a-common-suite",
+        what="two of three members have TLS 1.2 and no common cipher suite, and the third has all",
+        after_start=_take_the_common_suite_away,
+        warned={"cluster": ["cluster.same-policy"]},
+        lines=("3.5.33", "3.6", "3.7"),
+        config=replace(BROKEN, size=3),
+        checks=("cluster",),
         violated=_NOT_CONNECTED,
     ),
     Misconfigured(

@@ -51,6 +51,17 @@ _EVERYBODY_IS_CLOSED = {
         *(check for check in NO_ACCEPTED_CLIENT["client"] if check not in _TOLD_APART),
     ],
 }
+_EVERY_PEER_IS_CLOSED = {
+    **NO_ACCEPTED_PEER,
+    "peer": [
+        "mtls.revoked-http",
+        *(
+            check
+            for check in NO_ACCEPTED_PEER["peer"]
+            if check not in {*BAD_IDENTITIES, "mtls.client-certificate-on-peer-port"}
+        ),
+    ],
+}
 _NO_CA_TRUSTED = {
     "client": ["mtls.trusted-client", "mtls.announced-ca-present", "mtls.announced-ca-expected"],
     "cluster": ["config.trusted-ca-usable"],
@@ -211,6 +222,14 @@ ZOO = [
         not_verified=_EVERYBODY_IS_CLOSED,
     ),
     Misconfigured(
+        name="peer-crl-gone",
+        what="the file of the peers' revocation list does not exist",
+        faults=("config.crl-missing",),
+        config=replace(BROKEN, peer_crl_file="gone.der"),
+        violated={"peer": ["mtls.trusted-client", "config.crl-missing"]},
+        not_verified=_EVERY_PEER_IS_CLOSED,
+    ),
+    Misconfigured(
         name="crl-without-client-auth",
         what="a revocation list is declared, but no client certificate is requested",
         faults=("config.crl-without-client-auth",),
@@ -349,6 +368,22 @@ ZOO = [
         after_start=lambda cluster: _forget_a_namesake("client-ca.crt", cluster.pki.client_ca, cluster),
         checks=_DECLARED,
         violated={"client": ["config.trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="peer-bundle-not-read-again",
+        what="a CA was added to the bundle of peers, and etcd was not restarted",
+        config=BROKEN,
+        after_start=lambda cluster: _append("peer-ca.crt", other_ca(), cluster),
+        checks=_DECLARED,
+        violated={"peer": ["config.peer-trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="old-peer-ca-in-memory",
+        what="the old CA of peers, with the name of the new one, is still in the memory of etcd",
+        config=BROKEN,
+        after_start=lambda cluster: _forget_a_namesake("peer-ca.crt", cluster.pki.peer_ca, cluster),
+        checks=_DECLARED,
+        violated={"peer": ["config.peer-trusted-ca-in-force"]},
     ),
     Misconfigured(
         name="client-bundle-gone",

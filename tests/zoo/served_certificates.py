@@ -65,6 +65,19 @@ ZOO = [
         not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
+        name="peer-expired",
+        what="the certificate of the peer port has expired",
+        config=issued(peer={"valid_from": timedelta(days=-2), "valid_for": timedelta(days=1)}),
+        violated={"peer": ["cert.valid-now"]},
+    ),
+    Misconfigured(
+        name="peer-no-names",
+        what="the certificate of the peer port has a common name and no subjectAltName",
+        config=issued(peer={"subject_alt_names": ()}),
+        violated={"peer": ["cert.has-subject-alternative-name"]},
+        not_verified={"peer": ["cert.covers-endpoint"]},
+    ),
+    Misconfigured(
         name="client-wrong-san",
         what="the certificate of the client port names another host",
         config=issued(server={"subject_alt_names": ("etcd.example",)}),
