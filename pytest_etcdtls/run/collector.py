@@ -9,32 +9,22 @@ each, which takes most of a run over a slow network.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
 from pytest_etcdtls.facts.fact import Reading
-from pytest_etcdtls.run.workers import Worker, is_abandoned
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.run.workers import Pool, Task, Worker, is_abandoned
 
 if TYPE_CHECKING:
     from pytest_etcdtls.checks.registry import Check
     from pytest_etcdtls.run.observer import Observer
+    from pytest_etcdtls.target import Listener
 
 _MOST_THREADS: Final = 32
-
-_FIRST_THREADS: Final = 2
-
-_LOOK_SECONDS: Final = 0.01
-"""Between two looks at the processor time of the run."""
-
-_IDLE: Final = 0.5
-"""Share of one processor below which the threads wait for the network, and further ones help."""
 
 AT_ONCE: Final = 4
 """Maximum number of clusters for experiments that run at a time."""
@@ -43,14 +33,7 @@ _END_SECONDS: Final = 20.0
 """Longest wait for abandoned experiments to remove their clusters. The watchdog removes the others."""
 
 
-class _Task(Struct, frozen=True):
-    """The observations of one check on one listener, or those of the gates if there is no check."""
-
-    listener: Listener
-    check: Check | None = None
-
-
-class Collector:
+class Collector(Pool):
     """Makes the observations of a target in threads, ahead of the checks that need them.
 
     Args:
@@ -67,86 +50,24 @@ class Collector:
     ) -> None:
         self._observer = observer
         self._passes = passes
-        self._wanted = {listener.label: checks for listener, checks in wanted}
-        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
-        """``None`` ends a thread."""
-        self._open = 0
-        """Number of tasks that are waiting or running."""
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        bounds = observer.bounds
         tasks = sum(1 + len(checks) for _, checks in wanted)
-        self._most_threads = min(_MOST_THREADS, (bounds.concurrency + 2) * len(wanted), tasks)
-        self._threads: list[Worker] = []
-        self._add([_Task(listener) for listener, _ in wanted])
-        self._start_threads(_FIRST_THREADS)
-        threading.Thread(target=self._add_threads, name="etcdtls_threads", daemon=True).start()
+        most = min(_MOST_THREADS, (observer.bounds.concurrency + 2) * len(wanted), tasks)
+        super().__init__("ahead", [partial(self._start, *one) for one in wanted], most)
 
-    def abandon(self) -> None:
-        """Make no further connection."""
-        self._ended.set()
-        with self._lock:
-            self._most_threads = 0
-        for thread in self._threads:
-            thread.abandoned = True
+    def _start(self, listener: Listener, checks: Sequence[Check]) -> Sequence[Task]:
+        """Judge the gates of a listener, and return what follows if it passes them."""
+        with suppress(Exception), self._observer.work_lock.shared():
+            if self._passes(listener):
+                return [partial(self._observe, listener, check) for check in checks]
+        return ()
 
-    def wait(self) -> None:
-        """Wait until every observation is made."""
-        self._ended.wait()
-
-    def _add(self, tasks: Sequence[_Task], *, ended: int = 0) -> None:
-        with self._lock:
-            self._open += len(tasks) - ended
-            open_tasks = self._open
-        for task in tasks:
-            self._tasks.put(task)
-        if not open_tasks:
-            self._ended.set()
-            self._tasks.put(None)
-
-    def _start_threads(self, number: int) -> None:
-        with self._lock:
-            for _ in range(min(number, self._most_threads - len(self._threads))):
-                thread = Worker(self._work, f"ahead_{len(self._threads)}")
-                self._threads.append(thread)
-                thread.start()
-
-    def _add_threads(self) -> None:
-        """Add threads while tasks wait and the processor is idle.
-
-        Those that wait for a far server cost nothing. Those that compute wait for Python's lock, in turns: 32
-        need half as much processor time again as two for 100 members on a near network.
-        """
-        now, used = time.monotonic(), time.process_time()
-        while not self._ended.wait(_LOOK_SECONDS):
-            before, used_before, now, used = now, used, time.monotonic(), time.process_time()
-            is_idle = used - used_before < _IDLE * (now - before)
-            self._observer.processor_is_busy = not is_idle
-            if is_idle and not self._tasks.empty():
-                self._start_threads(len(self._threads))
-
-    def _work(self) -> None:
-        while task := self._tasks.get():
-            following: list[_Task] = []
-            try:
-                following = self._run(task)
-            finally:
-                self._add(following, ended=1)
-        self._tasks.put(None)  # for the next thread
-
-    def _run(self, task: _Task) -> list[_Task]:
-        """Run a task and return those that follow it."""
-        if is_abandoned():
-            return []
+    def _observe(self, listener: Listener, check: Check) -> Sequence[Task]:
         # An error occurs again when the check is judged, and is its result then.
         with suppress(Exception), self._observer.work_lock.shared():
-            if task.check is None:
-                passes = self._passes(task.listener)
-                return [_Task(task.listener, check) for check in self._wanted[task.listener.label] if passes]
-            for need in task.check.needs.values():
+            for need in check.needs.values():
                 if need.reading is not Reading.EACH:  # the check reads it where it needs it
-                    self._observer.get(need.type, need.key, task.listener)
-        return []
+                    self._observer.get(need.type, need.key, listener)
+        return ()
 
 
 class Experiments:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from msgspec.structs import replace as with_values
@@ -39,7 +40,13 @@ from pytest_etcdtls.facts.member_list import MemberListing
 from pytest_etcdtls.facts.recording import Place, Recording
 from pytest_etcdtls.role import CLUSTER, Protocol, Role
 from pytest_etcdtls.run.timeouts import TimeoutBudget
-from pytest_etcdtls.run.workers import SharedLock, Worker, in_threads, is_abandoned
+from pytest_etcdtls.run.workers import (
+    Pool,
+    SharedLock,
+    in_threads,
+    is_abandoned,
+    thread_would_help,
+)
 from pytest_etcdtls.target import Bounds, Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
@@ -155,8 +162,6 @@ class Observer:
         self._budget = TimeoutBudget(self.bounds.timeout)
         self._answered: dict[str, Request] = {}
         """By label of a listener, a usual request that it answered."""
-        self.processor_is_busy = False
-        """Whether a further thread would wait for the processor, not for the network."""
         self.ended = False
         """Facts are only computed from those that are recorded."""
         self.work_lock = SharedLock()
@@ -274,7 +279,11 @@ class Observer:
             return
         asked = [listener for listener in self.target.listeners if listener.role is Role.CLIENT]
         # At once, since each may take as long as a request without a quorum.
-        in_threads(self._contact(MemberListing), asked, min(MOST_AT_ONCE, len(asked)))
+        pool = Pool("names", [partial(self._contact, MemberListing, one) for one in asked], MOST_AT_ONCE)
+        try:
+            pool.wait()
+        finally:
+            pool.abandon()
         listeners = self.get(NamedMembers).listeners
         if listeners != self.target.listeners:
             self._judge_instead(listeners)
@@ -286,14 +295,11 @@ class Observer:
             kept=lambda type_: type_ in _FOUND or Reading.EACH not in find_fact(type_).readings,
         )
 
-    def _contact(self, type_: type[Any]) -> Callable[[Listener], None]:
-        """Return a function that makes the observation of a listener, if it can be made."""
-
-        def contact(listener: Listener) -> None:
-            with suppress(UnobservedError):
-                self.get(type_, None, listener)
-
-        return contact
+    def _contact(self, type_: type[Any], listener: Listener) -> tuple[()]:
+        """Make the observation of a listener, if it can be made; an error is met again where it is read."""
+        with suppress(Exception):
+            self.get(type_, None, listener)
+        return ()
 
     @property
     def facts(self) -> list[tuple[str | None, str | None, Any]]:
@@ -331,7 +337,7 @@ class Observer:
             return
 
         try:
-            in_threads(self._contact(FirstContact), rest, min(MOST_AT_ONCE, len(rest)))
+            in_threads(partial(self._contact, FirstContact), rest, min(MOST_AT_ONCE, len(rest)))
         finally:
             self._contacting.release()
 
@@ -343,8 +349,7 @@ class Observer:
         workers: int | None = None,
     ) -> list[T]:
         results, pending = [], deque(items)
-        while pending and self.processor_is_busy and isinstance(threading.current_thread(), Worker):
-            # A thread takes longer to start than the connection that it would make.
+        while pending and not thread_would_help():
             results.append(make(pending.popleft()))
         number = max(1, min(workers or self.bounds.concurrency, len(pending)))
         return [*results, *in_threads(make, tuple(pending), number)]
