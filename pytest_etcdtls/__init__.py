@@ -13,6 +13,16 @@ from pytest_etcdtls._version import __version__
 
 if TYPE_CHECKING:
     from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+    from pytest_etcdtls.checks.results import (
+        CannotJudge,
+        CheckResult,
+        Finding,
+        Level,
+        Note,
+        Outcome,
+        Severity,
+        Statement,
+    )
     from pytest_etcdtls.errors import (
         ClusterStartError,
         EtcdTLSError,
@@ -28,16 +38,6 @@ if TYPE_CHECKING:
     from pytest_etcdtls.etcd.testcontainer import EtcdTLSContainer
     from pytest_etcdtls.facts.fact import Wire, fact
     from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType, PKIPlan
-    from pytest_etcdtls.results import (
-        CannotJudge,
-        CheckResult,
-        Finding,
-        Level,
-        Note,
-        Outcome,
-        Severity,
-        Statement,
-    )
     from pytest_etcdtls.role import Role
     from pytest_etcdtls.run.conforming import prove_check
     from pytest_etcdtls.run.credentials import Credentials, WriteRefusedError
@@ -66,7 +66,16 @@ _MODULES = {
     "run.judge": ("run_checks",),
     "suite.embedding": ("BoundCheck", "ClusterFactory", "assert_conforms"),
     "run.conforming": ("prove_check",),
-    "results": ("CannotJudge", "CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "Statement"),
+    "checks.results": (
+        "CannotJudge",
+        "CheckResult",
+        "Finding",
+        "Level",
+        "Note",
+        "Outcome",
+        "Severity",
+        "Statement",
+    ),
     "errors": (
         *("ClusterStartError", "EtcdTLSError", "UsageError"),
         *("InconclusiveError", "NotApplicableError", "NotVerifiedError"),

@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from pytest_etcdtls.errors import did_you_mean
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 USAGE_ERROR: Final = 4
 """Exit code of a command line that is wrong, as pytest's."""

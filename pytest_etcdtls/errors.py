@@ -21,7 +21,7 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def escaped(text: str) -> str:
-    """Return an untrusted text with the escapes of :func:`~pytest_etcdtls.untrusted.printable`, in full."""
+    """Return an untrusted text with the escapes of ``printable`` (``untrusted/printable.py``), in full."""
     if not text.isprintable():
         text = "".join(map(_escape, text))
     return text if text.isascii() and "##" not in text else _ACTS.sub(lambda match: _code(match[0]), text)

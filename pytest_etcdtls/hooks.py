@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_etcdtls.checks.results import CheckResult
     from pytest_etcdtls.etcd.config import ClusterConfig
     from pytest_etcdtls.etcd.sources import EtcdSource
-    from pytest_etcdtls.results import CheckResult
     from pytest_etcdtls.target import Target
 
 

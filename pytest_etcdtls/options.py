@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import UnreadableFileError, did_you_mean
 from pytest_etcdtls.settings import Source
-from pytest_etcdtls.untrusted import is_there, read_regular
+from pytest_etcdtls.untrusted.regular_files import is_there, read_regular
 
 GROUP = "etcd TLS conformance"
 VERBOSITY: Final = "etcdtls"

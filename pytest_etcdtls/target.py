@@ -20,7 +20,7 @@ from pytest_etcdtls.declared.declaration import DeclaredMember, authority, exist
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.role import Role as Role
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted.printable import shell_word
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import RunningMember

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pytest_etcdtls.checks.results import CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 
 
 def made_result(outcome: Outcome, check: str = "cert.trusted", **fields: Any) -> CheckResult:

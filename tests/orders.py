@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from zoo.model import explain
 
 from pytest_etcdtls.checks.registry import Check
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from record_conforming import VERSION, record
 
 from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.fact import Need
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run.conforming import (
     CLUSTERS,
     FILE,

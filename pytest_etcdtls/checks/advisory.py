@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import Finding, Statement, not_verified
 from pytest_etcdtls.declared.effective import CRL_ON_GRPC
 from pytest_etcdtls.facts.access_matrix import SplitRevocation
 from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, SplitListeners
-from pytest_etcdtls.results import Finding, Statement, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.command import GOOD_CLIENT, curl, etcdctl, show_version
 from pytest_etcdtls.versions import Release, has_since

@@ -10,11 +10,15 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
 from pytest_etcdtls.checks.judgement import changed, with_attempts
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
-from pytest_etcdtls.errors import (
-    InconclusiveError,
-    NotApplicableError,
-    NotVerifiedError,
+from pytest_etcdtls.checks.results import (
+    Finding,
+    Level,
+    Statement,
+    inconclusive,
+    not_applicable,
+    not_verified,
 )
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.clock import CLOCK_TOLERANCE, MemberClock
@@ -22,12 +26,11 @@ from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.member_list import MemberListing, MemberRecord
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.pki.certificate import shown, span
-from pytest_etcdtls.results import Finding, Level, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, compare, curl, show_version
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 from pytest_etcdtls.versions import Release, has_since
 
 _LIVEZ_SINCE = {"3.4": 29, "3.5": 11}

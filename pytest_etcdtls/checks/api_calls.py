@@ -10,6 +10,7 @@ from pytest_etcdtls.checks.api_answers import show
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.refused_clients import Refusal, explain
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, check
+from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.access import ServedClient
@@ -21,7 +22,6 @@ from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.go_verify import is_current
-from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response

@@ -9,13 +9,21 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
 from pytest_etcdtls.checks.judgement import SERVED
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
+from pytest_etcdtls.checks.refusal_table import ControlState, rule
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, check
+from pytest_etcdtls.checks.results import (
+    CannotJudge,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Statement,
+    not_applicable,
+)
 from pytest_etcdtls.declared.cures import client_certificates, https_metrics, no_profiles, without
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.facts.refusal import ControlState, rule
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement, not_applicable
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.alternatives import Alternative, HelloVariants
@@ -53,7 +54,6 @@ from pytest_etcdtls.pki.go_verify import (
 )
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
-from pytest_etcdtls.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target, TrustBundle
 from pytest_etcdtls.tls.command import (
@@ -70,7 +70,7 @@ from pytest_etcdtls.tls.command import (
     show_files_certificates,
     show_leaf,
 )
-from pytest_etcdtls.untrusted import listed
+from pytest_etcdtls.untrusted.printable import listed
 
 
 def subjects(certificates: tuple[x509.Certificate, ...]) -> str:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import serving
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import renewed
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers
 from pytest_etcdtls.facts.clock import MemberClock
@@ -47,7 +48,6 @@ from pytest_etcdtls.pki.go_verify import (
 )
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.pki.thresholds import LIFETIME_OF_THE_CHECKS
-from pytest_etcdtls.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import KEY, SERIAL, SERVED_KEYS, Command, show_chain, show_leaf
 

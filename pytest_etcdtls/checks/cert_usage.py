@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import serving, with_attempts
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers
@@ -31,7 +32,6 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_parser import MalformedError, Reader
 from pytest_etcdtls.pki.go_verify import allows, is_current, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Response

@@ -13,6 +13,15 @@ from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, check
+from pytest_etcdtls.checks.results import (
+    CannotJudge,
+    Finding,
+    Note,
+    Statement,
+    inconclusive,
+    not_applicable,
+    not_verified,
+)
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
@@ -35,15 +44,6 @@ from pytest_etcdtls.pki.go_verify import (
     is_self_signed,
     issuers_among,
 )
-from pytest_etcdtls.results import (
-    CannotJudge,
-    Finding,
-    Note,
-    Statement,
-    inconclusive,
-    not_applicable,
-    not_verified,
-)
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import (
@@ -55,7 +55,7 @@ from pytest_etcdtls.tls.command import (
     show_file,
     show_leaf,
 )
-from pytest_etcdtls.untrusted import file_word, printable
+from pytest_etcdtls.untrusted.printable import file_word, printable
 
 
 def _first_member(files: DeclaredFiles, **changes: Any) -> Mapping[str, Any]:  # noqa: ANN401

@@ -14,6 +14,16 @@ from pytest_etcdtls.checks.config_files import BUNDLE_BACK, CA_BACK
 from pytest_etcdtls.checks.judgement import commands_for, judge, observed_in, ruling_of
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import (
+    CannotJudge,
+    Finding,
+    Note,
+    Outcome,
+    Statement,
+    inconclusive,
+    not_applicable,
+    not_verified,
+)
 from pytest_etcdtls.checks.tls_suites import accepting, cipher_option
 from pytest_etcdtls.declared.cures import restarted
 from pytest_etcdtls.declared.declaration import Setting
@@ -35,16 +45,6 @@ from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.pki.certificate import name_list, name_text
 from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.results import (
-    CannotJudge,
-    Finding,
-    Note,
-    Outcome,
-    Statement,
-    inconclusive,
-    not_applicable,
-    not_verified,
-)
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 from pytest_etcdtls.tls.command import ANNOUNCED, STATUS, Command, curl, s_client

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.declared.declaration import FLAGS, DeclaredListener
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.configuration import (
@@ -21,7 +22,6 @@ from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, refuses_connections
 from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
-from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, curl, in_plaintext, s_client

@@ -6,11 +6,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import Finding, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import Setting, SourceLine, Via
 from pytest_etcdtls.declared.running import Difference
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.results import Finding, Note, Statement, not_verified
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 
 def _declared_alone(comparison: ProcessComparison) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import changed, with_attempts
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
+from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import Setting, Via
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.flags import has_key
@@ -25,11 +26,10 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.rehearsal import Rehearsal
-from pytest_etcdtls.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Command, Program, curl, local
-from pytest_etcdtls.untrusted import file_word, pasted
+from pytest_etcdtls.untrusted.printable import file_word, pasted
 
 
 def trap_check(

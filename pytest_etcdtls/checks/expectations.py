@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import SERVED
 from pytest_etcdtls.checks.registry import Counterexample, check
+from pytest_etcdtls.checks.results import Finding, Statement, inconclusive
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
 from pytest_etcdtls.lifecycle.settings import runs
-from pytest_etcdtls.results import Finding, Statement, inconclusive
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import Command
 

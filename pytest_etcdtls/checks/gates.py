@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.api_answers import answered_throughout
 from pytest_etcdtls.checks.judgement import key_in_words
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.declared.cures import handshakes
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts
 from pytest_etcdtls.facts.refusal import is_of_etcd
-from pytest_etcdtls.results import Finding, Level, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd

@@ -8,14 +8,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.refusal_table import ControlState, Ruling, rule
 from pytest_etcdtls.checks.registry import Counterexample
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement, inconclusive
 from pytest_etcdtls.facts.access import Candidate, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import ServedKey
-from pytest_etcdtls.facts.refusal import ControlState, Ruling, rule
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement, inconclusive
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 from pytest_etcdtls.tls.command import Command, curl
 

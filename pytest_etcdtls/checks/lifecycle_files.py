@@ -18,16 +18,16 @@ from pytest_etcdtls.checks.expectations import (
 )
 from pytest_etcdtls.checks.judgement import SERVED
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.facts.experiments import Counts, Experiment, RenewalUnderLoad, Step
 from pytest_etcdtls.lifecycle.settings import CRL_FILE, runs
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import ACCEPTED_OR_NOT, curl, local, s_client
-from pytest_etcdtls.untrusted import pasted
+from pytest_etcdtls.untrusted.printable import pasted
 from pytest_etcdtls.versions import Release
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from pytest_etcdtls.checks.expectations import (
 )
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import Finding, Statement, inconclusive
 from pytest_etcdtls.facts.experiments import (
     Experiment,
     ExperimentAttempt,
@@ -27,7 +28,6 @@ from pytest_etcdtls.facts.experiments import (
 from pytest_etcdtls.lifecycle.settings import ADMITTED, LISTED
 from pytest_etcdtls.pki.identities import WRONG_ADDRESS
 from pytest_etcdtls.pki.profile import PEER
-from pytest_etcdtls.results import Finding, Statement, inconclusive
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Response
 from pytest_etcdtls.tls.command import STATUS, Command, curl, etcdctl, s_client

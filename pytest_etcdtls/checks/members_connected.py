@@ -8,15 +8,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import Finding, Statement, not_verified
 from pytest_etcdtls.facts.certificates import ServedByMembers
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.facts.peer_connections import PeerConnections
 from pytest_etcdtls.pki.certificate import name_list
-from pytest_etcdtls.results import Finding, Statement, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Command, curl
-from pytest_etcdtls.untrusted import listed
+from pytest_etcdtls.untrusted.printable import listed
 
 _SHOWN = 9
 """The most members that one message lists."""

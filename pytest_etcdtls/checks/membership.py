@@ -12,6 +12,17 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import commands_for, observed_in
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import (
+    CannotJudge,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Statement,
+    inconclusive,
+    not_applicable,
+    not_verified,
+)
 from pytest_etcdtls.declared.cures import advertised, https_of
 from pytest_etcdtls.declared.declaration import advertised as declared_to_advertise
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
@@ -30,17 +41,6 @@ from pytest_etcdtls.facts.members import (
 )
 from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import name_list
-from pytest_etcdtls.results import (
-    CannotJudge,
-    Finding,
-    Level,
-    Note,
-    Outcome,
-    Statement,
-    inconclusive,
-    not_applicable,
-    not_verified,
-)
 from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
@@ -54,7 +54,7 @@ from pytest_etcdtls.tls.command import (
     show_leaf,
     show_version,
 )
-from pytest_etcdtls.untrusted import listed
+from pytest_etcdtls.untrusted.printable import listed
 from pytest_etcdtls.versions import Release
 
 T = TypeVar("T")

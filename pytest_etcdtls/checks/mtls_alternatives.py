@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import SERVED
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.facts.alternatives import Alternative, OtherAddress, ServerAddresses, ServerNames
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.pki.certificate import name_list, read_name
-from pytest_etcdtls.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 from pytest_etcdtls.tls.command import ANNOUNCED, GET_VERSION, Command, s_client

@@ -17,6 +17,7 @@ from pytest_etcdtls.checks.judgement import SERVED, judge
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.refused_clients import DECODE_ERROR
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, check
+from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.declared_files import HeldCertificate, HeldCertificates
 from pytest_etcdtls.facts.listener import Policy
@@ -38,7 +39,6 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_verify import is_self_signed, signature_problem
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, NO_CERTIFICATE
 from pytest_etcdtls.pki.thresholds import Thresholds
-from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending

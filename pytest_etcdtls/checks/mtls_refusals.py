@@ -7,18 +7,18 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import SERVED, commands_for, judge
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, without
 from pytest_etcdtls.etcd_log.matching import LoggedAttempt
 from pytest_etcdtls.facts.access import Access, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
 from pytest_etcdtls.facts.etcd_log import LogComparison
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import local
-from pytest_etcdtls.untrusted import file_word
+from pytest_etcdtls.untrusted.printable import file_word
 
 
 def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:

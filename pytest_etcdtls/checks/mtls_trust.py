@@ -17,6 +17,7 @@ from pytest_etcdtls.checks.refused_clients import (
     why_refused,
 )
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, https, trusted_ca
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -27,12 +28,11 @@ from pytest_etcdtls.facts.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import ANNOUNCED, IN_PLAINTEXT, curl, etcdctl, in_plaintext, s_client
-from pytest_etcdtls.untrusted import some
+from pytest_etcdtls.untrusted.printable import some
 
 _TLS_ALERT = b"\x15\x03"
 """The beginning of a record with an alert: content type 21, then the version (RFC 8446 section 5.1)."""

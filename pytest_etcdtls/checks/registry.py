@@ -27,13 +27,13 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.results import CheckResult, Finding, Level, Outcome, Severity, Statement
 from pytest_etcdtls.declared.cures import Cure
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
-from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity, Statement
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 GATES = ("listener.answers", "listener.is-etcd")
 """Checks that run before all others of a listener, in this order."""

@@ -7,8 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.results import Finding, Statement, not_verified
 from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
-from pytest_etcdtls.results import Finding, Statement, not_verified
 from pytest_etcdtls.target import StartFailure
 
 

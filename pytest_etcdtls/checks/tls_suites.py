@@ -7,12 +7,12 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import changed, key_in_words
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, Counterexample, check
+from pytest_etcdtls.checks.results import Finding, Statement, not_applicable
 from pytest_etcdtls.declared.cures import suites
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport, TLS13Suites
 from pytest_etcdtls.pki.thresholds import Thresholds
-from pytest_etcdtls.results import Finding, Statement, not_applicable
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import GROUP, s_client

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.declared.cures import without
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact, Policy, TLSContact
 from pytest_etcdtls.facts.protocol import (
@@ -20,7 +21,6 @@ from pytest_etcdtls.facts.protocol import (
 )
 from pytest_etcdtls.facts.sessions import Renegotiation, SessionTickets
 from pytest_etcdtls.pki.thresholds import Thresholds
-from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Phase, Ticket, alert_text

@@ -33,7 +33,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Side
-from pytest_etcdtls.untrusted import file_word, pasted
+from pytest_etcdtls.untrusted.printable import file_word, pasted
 
 PLACEHOLDER: Final = "/REPLACE-WITH"
 """The directory of files that only the operator knows. etcd does not start without them."""

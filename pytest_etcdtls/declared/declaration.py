@@ -17,8 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 from msgspec import Struct
 
 from pytest_etcdtls.errors import escaped
-from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.untrusted.process_root import status_of
 from pytest_etcdtls.versions import version_key
 
 SCHEMES = ("http", "https", "unix", "unixs")

@@ -39,9 +39,10 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_crl, parse_revocation_list
 from pytest_etcdtls.pki.go_parser import MalformedError
-from pytest_etcdtls.process_root import may_read, resolved, status_of
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.untrusted import file_word, pasted, printable, read_regular
+from pytest_etcdtls.untrusted.printable import file_word, pasted, printable
+from pytest_etcdtls.untrusted.process_root import may_read, resolved, status_of
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 
 def is_directory(path: Path) -> bool:

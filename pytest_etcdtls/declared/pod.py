@@ -33,7 +33,7 @@ from pytest_etcdtls.declared.start import (
 )
 from pytest_etcdtls.declared.yaml_files import documents, items, node_at, place_of, text_at, text_of
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 
 def is_manifest(text: str) -> bool:

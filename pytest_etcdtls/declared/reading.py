@@ -73,7 +73,8 @@ from pytest_etcdtls.declared.yaml_files import (
     read_configuration,
 )
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
-from pytest_etcdtls.untrusted import printable, read_regular
+from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.regular_files import read_regular
 from pytest_etcdtls.versions import tag_version
 
 

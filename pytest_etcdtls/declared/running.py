@@ -3,8 +3,8 @@
 A process has been started with exactly one command line and one environment, which Linux keeps in
 ``/proc/PID/cmdline`` and ``environ`` (proc(5)). They are read as the arguments and variables that they are,
 so no manifest, unit, script or template has to be interpreted, however etcd was started. The files that they
-name are looked up in the root directory of the process (:mod:`pytest_etcdtls.process_root`), so each path is
-that of etcd, whatever is mounted in its container.
+name are looked up in the root directory of the process (:mod:`pytest_etcdtls.untrusted.process_root`), so
+each path is that of etcd, whatever is mounted in its container.
 
 A member is a process whose program is named ``etcd`` and that is started neither as a proxy nor to print its
 version. k3s runs etcd within its own process, and overwrites its command line (``proctitle.SetProcTitle``).
@@ -39,8 +39,9 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.flags import URL_LISTS, names
 from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.process_root import names_in, status_of
-from pytest_etcdtls.untrusted import printable, read_regular
+from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.process_root import names_in, status_of
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 PROC: Final = Path("/proc")
 _LARGEST: Final = 4 * 1024 * 1024

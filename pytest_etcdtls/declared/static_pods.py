@@ -22,7 +22,7 @@ from pytest_etcdtls.declared.declaration import PodBeside
 from pytest_etcdtls.declared.pod import is_manifest
 from pytest_etcdtls.declared.yaml_files import documents, items, node_at, text_at, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 _STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
 """Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""

@@ -15,7 +15,7 @@ from msgspec import Struct
 from pytest_etcdtls.declared.declaration import RunAs, SourceLine
 from pytest_etcdtls.declared.start import Expansion, ProgramStart, Variable, Word, not_read
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 _BRACED = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError
 from pytest_etcdtls.etcd.clocks import system_clock
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted.json_text import read_json
+from pytest_etcdtls.untrusted.printable import printable
 
 _SECONDS = 5.0
 _PAUSE_SECONDS = 0.1

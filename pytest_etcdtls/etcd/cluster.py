@@ -16,10 +16,7 @@ from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
-from pytest_etcdtls.errors import (
-    ClusterStartError,
-    UsageError,
-)
+from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd.admin import (
     Gateway,
     add_learner,
@@ -45,7 +42,7 @@ from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_ke
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.command import without_variables
-from pytest_etcdtls.untrusted import pasted, printable
+from pytest_etcdtls.untrusted.printable import pasted, printable
 
 if TYPE_CHECKING:
     import httpx

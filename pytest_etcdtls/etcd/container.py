@@ -38,7 +38,7 @@ from pytest_etcdtls.etcd.leftovers import remove_containers
 from pytest_etcdtls.etcd.ports import PortTakenError
 from pytest_etcdtls.etcd.watchdog import GuardedDirectory, command
 from pytest_etcdtls.pki.profile import MemberNames
-from pytest_etcdtls.untrusted import pasted
+from pytest_etcdtls.untrusted.printable import pasted
 
 if TYPE_CHECKING:
     import tarfile

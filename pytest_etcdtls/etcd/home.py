@@ -39,7 +39,7 @@ from pytest_etcdtls.etcd.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.etcd.watchdog import GuardedDirectory
 from pytest_etcdtls.pki.bundle import write_files
-from pytest_etcdtls.untrusted import pasted
+from pytest_etcdtls.untrusted.printable import pasted
 
 Server: TypeAlias = EtcdProcess | EtcdContainer
 

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from pytest_etcdtls.errors import UnreadableJSONError
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted.json_text import read_json
+from pytest_etcdtls.untrusted.printable import printable
 
 # etcd 3.4 logs text by default, 3.5 and later JSON.
 _SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?),?(?: this is |$)")

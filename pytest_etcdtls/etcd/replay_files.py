@@ -41,7 +41,7 @@ from pytest_etcdtls.pki.go_verify import find_path, is_self_signed
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, KeyType, Profile
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _PAIRS: Final = {"cert-file": "key-file", "client-cert-file": "client-key-file"}

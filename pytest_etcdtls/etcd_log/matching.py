@@ -27,7 +27,7 @@ from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.role import Protocol, Side, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply, is_served
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 LONGEST: Final = 400
 """Characters of a text of the log in a report."""

@@ -32,9 +32,11 @@ from typing import Final, Self
 from msgspec import Struct
 
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped
-from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.role import Side
-from pytest_etcdtls.untrusted import JSONValue, is_there, open_regular, printable, read_json
+from pytest_etcdtls.untrusted.json_text import JSONValue, read_json
+from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.process_root import status_of
+from pytest_etcdtls.untrusted.regular_files import is_there, open_regular
 
 
 class Cause(StrEnum):

@@ -15,12 +15,7 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import (
-    NotApplicableError,
-    NotVerifiedError,
-    RegistrationError,
-    UnreadableJSONError,
-)
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, RegistrationError, UnreadableJSONError
 from pytest_etcdtls.facts.access import (
     AcceptedClient,
     Candidate,
@@ -36,7 +31,8 @@ from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted.json_text import read_json
+from pytest_etcdtls.untrusted.printable import printable
 
 
 class Exchange(Tried, frozen=True, kw_only=True):

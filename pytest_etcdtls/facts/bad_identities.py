@@ -36,7 +36,7 @@ from pytest_etcdtls.pki.go_verify import Path, find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target, TrustBundle, key_beside
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 NOT_ISSUED = (
     "none",

@@ -57,7 +57,7 @@ from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path, verified_path
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 
 class MemberDeclaration(Struct, frozen=True, kw_only=True):

@@ -36,8 +36,8 @@ from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import ServedChain, require_tls
 from pytest_etcdtls.facts.release import EtcdReleases, GoReleases
 from pytest_etcdtls.pki.certificate import CertPool, read_pool, serial_number, shown
-from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.untrusted.process_root import status_of
 
 
 class DeclaredFiles(Struct, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ from pytest_etcdtls.target import (
 )
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import addresses_of
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 
 class Reachability(StrEnum):

@@ -21,12 +21,7 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import Form
-from pytest_etcdtls.errors import (
-    InconclusiveError,
-    NotApplicableError,
-    NotVerifiedError,
-    UnreadableFileError,
-)
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnreadableFileError
 from pytest_etcdtls.etcd_log.matching import (
     CLOCKS_APART,
     LONGEST,
@@ -54,7 +49,7 @@ from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.role import Protocol, Side
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 
 class LogComparison(Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target, is_loopback, is_number, no_machine
 from pytest_etcdtls.tls.attempt import Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_fields, grpc_message
-from pytest_etcdtls.untrusted import read_json
+from pytest_etcdtls.untrusted.json_text import read_json
 
 LONGEST = 512
 """Maximum length of a URL that is parsed."""

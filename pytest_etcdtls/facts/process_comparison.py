@@ -17,8 +17,8 @@ from msgspec import Struct
 from pytest_etcdtls.declared.running import Difference, RunningMember, differences
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError
 from pytest_etcdtls.facts.fact import fact
-from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.target import Target
+from pytest_etcdtls.untrusted.process_root import status_of
 
 
 class ProcessComparison(Struct, frozen=True, kw_only=True):

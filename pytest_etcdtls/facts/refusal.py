@@ -1,10 +1,4 @@
-"""The refusal table, which gives the outcome of an attempt with a bad identity; and rules of etcd around it.
-
-The table is the one in ``docs/verdicts.md``. A row is how the bad identity's attempt ended, a column
-how the same connection with a good identity did, because a server that refuses everybody has refused nobody
-for a certificate. Only an alert about the certificate is a refusal by itself. A close_notify is one only for
-identities that etcd itself closes after the handshake (client/pkg/transport/listener_tls.go, acceptLoop: a
-revoked certificate, or by :func:`san_rule`), since a server that stops closes every connection.
+"""Rules of etcd around a refusal: what it closes by itself, and which answers are its own.
 
 By its SAN rule etcd closes the connection of a good client although nothing is wrong with the listener. An
 answer that is not etcd's, of a proxy in front of it, does not show that etcd accepts a client.
@@ -17,90 +11,15 @@ from enum import StrEnum
 from urllib.parse import unquote
 
 from cryptography import x509
-from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import is_address
 from pytest_etcdtls.pki.go_parser import DNS, IP
 from pytest_etcdtls.pki.go_verify import details, names_host
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
-
-
-class ControlState(StrEnum):
-    """How the same connection with a good identity ended."""
-
-    SERVED = "served"
-    NONE_KNOWN = "none known"
-    CLOSED = "closed"
-    REFUSED = "refused"
-    OTHER = "other"
-    UNCLEAR = "unclear"
-
-
-class Ruling(Struct, frozen=True):
-    """An outcome and a note about it.
-
-    Attributes:
-        note: for the report, empty if the outcome needs none.
-    """
-
-    outcome: Outcome
-    note: str = ""
-
-
-_VIOLATES = Ruling(Outcome.VIOLATES)
-_INCONCLUSIVE = Ruling(Outcome.INCONCLUSIVE, "the evidence is unclear")
-_SAME_FOR_ALL = Ruling(Outcome.NOT_VERIFIED, "the same happens to the good client")
-_REFUSED_AS_WELL = Ruling(Outcome.NOT_VERIFIED, "the good client is refused as well")
-
-CLOSED_AFTER_SERVED = Ruling(
-    Outcome.INCONCLUSIVE,
-    "the connection was closed without an alert, which etcd does not do to this identity",
-)
-"""The ruling that depends on the identity: it is ``conforms`` for identities that etcd itself closes."""
 
 CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
 """Identities that etcd itself closes after the handshake, without an alert."""
-
-TABLE: Mapping[tuple[Ending, ControlState], Ruling] = {
-    **{(Ending.SERVED, state): _VIOLATES for state in ControlState},
-    **{(Ending.UNCLEAR, state): _INCONCLUSIVE for state in ControlState},
-    (Ending.REFUSED, ControlState.SERVED): Ruling(Outcome.CONFORMS),
-    (Ending.REFUSED, ControlState.NONE_KNOWN): Ruling(Outcome.CONFORMS, "without control"),
-    (Ending.REFUSED, ControlState.CLOSED): Ruling(
-        Outcome.CONFORMS, "TLS accepted the good client, then etcd closed the connection"
-    ),
-    (Ending.REFUSED, ControlState.REFUSED): _REFUSED_AS_WELL,
-    (Ending.REFUSED, ControlState.OTHER): _SAME_FOR_ALL,
-    (Ending.REFUSED, ControlState.UNCLEAR): _INCONCLUSIVE,
-    (Ending.CLOSED, ControlState.SERVED): CLOSED_AFTER_SERVED,
-    (Ending.CLOSED, ControlState.NONE_KNOWN): _INCONCLUSIVE,
-    (Ending.CLOSED, ControlState.CLOSED): _SAME_FOR_ALL,
-    (Ending.CLOSED, ControlState.REFUSED): _REFUSED_AS_WELL,
-    (Ending.CLOSED, ControlState.OTHER): _SAME_FOR_ALL,
-    (Ending.CLOSED, ControlState.UNCLEAR): _INCONCLUSIVE,
-    (Ending.OTHER, ControlState.SERVED): _INCONCLUSIVE,
-    (Ending.OTHER, ControlState.NONE_KNOWN): _INCONCLUSIVE,
-    (Ending.OTHER, ControlState.CLOSED): _INCONCLUSIVE,
-    (Ending.OTHER, ControlState.REFUSED): _REFUSED_AS_WELL,
-    (Ending.OTHER, ControlState.OTHER): _SAME_FOR_ALL,
-    (Ending.OTHER, ControlState.UNCLEAR): _INCONCLUSIVE,
-}
-
-
-def rule(ending: Ending, control: ControlState, *, etcd_closes: bool = False) -> Ruling:
-    """Return the outcome of an attempt with a bad identity.
-
-    Args:
-        ending: how the attempt ended.
-        control: how the same connection with a good identity ended.
-        etcd_closes: etcd itself closes such a client after the handshake, without an alert: a revoked
-            certificate, or one whose SANs do not cover its address where etcd's SAN rule applies.
-    """
-    if etcd_closes and (ending, control) == (Ending.CLOSED, ControlState.SERVED):
-        return Ruling(Outcome.CONFORMS)
-    return TABLE[ending, control]
 
 
 class SANRule(StrEnum):

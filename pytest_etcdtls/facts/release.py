@@ -15,7 +15,7 @@ from pytest_etcdtls.facts.fact import Each, fact
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.http import grpc_fields
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 from pytest_etcdtls.versions import Release
 
 

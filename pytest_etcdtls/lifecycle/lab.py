@@ -15,12 +15,7 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.errors import (
-    ClusterStartError,
-    InconclusiveError,
-    NotApplicableError,
-    UsageError,
-)
+from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, NotApplicableError, UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import SECURITY_FIELDS, ClusterConfig
 from pytest_etcdtls.etcd.etcd_flags import UnknownFlagError

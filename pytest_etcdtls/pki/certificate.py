@@ -49,7 +49,8 @@ from pytest_etcdtls.pki.go_parser import (
 from pytest_etcdtls.pki.go_pem import decode
 from pytest_etcdtls.pki.profile import KEY_USAGES, Identity, PrivateKey
 from pytest_etcdtls.pki.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
-from pytest_etcdtls.untrusted import file_word, listed, pasted, printable, read_regular
+from pytest_etcdtls.untrusted.printable import file_word, listed, pasted, printable
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 RSA_MOST_BITS: Final = 8192
 """The maximum RSA key size that Go's TLS accepts from a peer, in bits (crypto/tls, since Go 1.20.7)."""

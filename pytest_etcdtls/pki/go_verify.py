@@ -73,7 +73,7 @@ from pytest_etcdtls.pki.go_parser import (
     is_domain,
     unjudged,
 )
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 Path = tuple[x509.Certificate, ...]
 T = TypeVar("T")

@@ -32,7 +32,7 @@ from pytest_etcdtls.pki.authority import (
 )
 from pytest_etcdtls.pki.certificate import extension, public_key
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, PrivateKey, Profile, generate_key
-from pytest_etcdtls.untrusted import pasted
+from pytest_etcdtls.untrusted.printable import pasted
 
 COMMON_NAME: Final = "pytest-etcdtls"
 """Common name of the issued client certificates, which makes them recognisable in logs."""

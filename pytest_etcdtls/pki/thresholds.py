@@ -5,14 +5,11 @@ A threshold may be stricter than the check's own limit, and never loosens it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
-
-from pytest_etcdtls.errors import UsageError
+from msgspec.structs import asdict
 
 RSA_BITS_OF_THE_CHECKS: Final = 2048
 """RSA keys below this are weak without any profile, in bits."""
@@ -60,48 +57,5 @@ class Thresholds(Struct, frozen=True, kw_only=True):
         """Return profile and section of a threshold, in parentheses after a space; empty if it is not set."""
         return f" ({self.sources[name]})" if name in self.sources else ""
 
-    def joined(self, other: Thresholds, *, lists_add_up: bool = False) -> Thresholds:
-        """Return the stricter of both, threshold by threshold.
-
-        Args:
-            other: the thresholds of another section or profile.
-            lists_add_up: lists are joined, so that an entry of either is allowed.
-
-        Raises:
-            UsageError: if two lists have nothing in common.
-        """
-        own, added = self.given(), other.given()
-        changes: dict[str, Any] = {}
-        sources = dict(self.sources)
-        for name, value in added.items():
-            stricter = _STRICTER[name]
-            if lists_add_up and isinstance(value, frozenset):
-                stricter = frozenset.__or__
-            changes[name] = stricter(own[name], value) if name in own else value
-            if changes[name] == frozenset():
-                both = f"{self.sources.get(name)} and {other.sources.get(name)}"
-                raise UsageError(
-                    f"--etcd-profile: {both} have no entry of {name} in common: name one of them, and judge "
-                    "the other in a run of its own"
-                )
-            if name not in own or (changes[name] == value != own[name]):
-                sources[name] = other.sources.get(name, "")
-            elif changes[name] != own[name] or lists_add_up:
-                sources[name] = f"{sources.get(name)}, {other.sources.get(name)}"
-        return replace(self, **changes, sources=MappingProxyType(sources))
-
-
-_STRICTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "tls_versions": frozenset.__and__,
-    "cipher_suites": frozenset.__and__,
-    "tls13_cipher_suites": frozenset.__and__,
-    "groups": frozenset.__and__,
-    "groups_one_of": lambda first, second: tuple(dict.fromkeys((*first, *second))),
-    "keys": frozenset.__and__,
-    "rsa_bits": max,
-    "signature_hashes": frozenset.__and__,
-    "lifetime_days": min,
-    "expiry_days": max,
-}
 
 NO_THRESHOLDS: Final = Thresholds()

@@ -16,9 +16,10 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.registry import Check, catalogue, was_removed
+from pytest_etcdtls.checks.results import CheckResult, Level, Outcome
 from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.pki.thresholds import (
     LIFETIME_OF_THE_CHECKS,
@@ -27,10 +28,10 @@ from pytest_etcdtls.pki.thresholds import (
     Thresholds,
 )
 from pytest_etcdtls.profiles.toml_files import Text, parse_toml, read_toml, typed
-from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
 from pytest_etcdtls.tls.suites import GROUPS, SUITES, TLS13_NAMES
-from pytest_etcdtls.untrusted import is_there, printable, some
+from pytest_etcdtls.untrusted.printable import printable, some
+from pytest_etcdtls.untrusted.regular_files import is_there
 
 KUBEADM: Final = "kubeadm"
 """The profile that is used if a declaration is kubeadm's and no profile is named."""
@@ -143,7 +144,7 @@ class Profiles(Struct, frozen=True, dict=True):
         by_check: dict[str, Thresholds] = {}
         for profile in self.profiles:
             for id_, added in _thresholds_of(profile).items():
-                by_check[id_] = by_check.get(id_, NO_THRESHOLDS).joined(added)
+                by_check[id_] = _joined(by_check.get(id_, NO_THRESHOLDS), added)
         return MappingProxyType(by_check)
 
     @property
@@ -167,6 +168,52 @@ _PACKAGE: Final = "pytest_etcdtls.profiles"
 NO_PROFILES: Final = Profiles()
 
 
+_STRICTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "tls_versions": frozenset.__and__,
+    "cipher_suites": frozenset.__and__,
+    "tls13_cipher_suites": frozenset.__and__,
+    "groups": frozenset.__and__,
+    "groups_one_of": lambda first, second: tuple(dict.fromkeys((*first, *second))),
+    "keys": frozenset.__and__,
+    "rsa_bits": max,
+    "signature_hashes": frozenset.__and__,
+    "lifetime_days": min,
+    "expiry_days": max,
+}
+
+
+def _joined(own: Thresholds, other: Thresholds, *, lists_add_up: bool = False) -> Thresholds:
+    """Return the stricter of both, threshold by threshold.
+
+    Args:
+        own: the thresholds so far.
+        other: those of another section or profile.
+        lists_add_up: lists are joined, so that an entry of either is allowed.
+
+    Raises:
+        UsageError: if two lists have nothing in common.
+    """
+    given, added = own.given(), other.given()
+    changes: dict[str, Any] = {}
+    sources = dict(own.sources)
+    for name, value in added.items():
+        stricter = _STRICTER[name]
+        if lists_add_up and isinstance(value, frozenset):
+            stricter = frozenset.__or__
+        changes[name] = stricter(given[name], value) if name in given else value
+        if changes[name] == frozenset():
+            both = f"{own.sources.get(name)} and {other.sources.get(name)}"
+            raise UsageError(
+                f"--etcd-profile: {both} have no entry of {name} in common: name one of them, and judge "
+                "the other in a run of its own"
+            )
+        if name not in given or (changes[name] == value != given[name]):
+            sources[name] = other.sources.get(name, "")
+        elif changes[name] != given[name] or lists_add_up:
+            sources[name] = f"{sources.get(name)}, {other.sources.get(name)}"
+    return replace(own, **changes, sources=MappingProxyType(sources))
+
+
 def _thresholds_of(profile: Guideline) -> dict[str, Thresholds]:
     """Return what one profile allows, by check. Lists of its sections add up: each is about another thing."""
     by_check: dict[str, Thresholds] = {}
@@ -176,7 +223,7 @@ def _thresholds_of(profile: Guideline) -> dict[str, Thresholds]:
             taken = {name: value for name, value in given.items() if id_ in TAKEN_BY[name]}
             if taken:
                 added = Thresholds(**taken, sources=section.thresholds.sources)
-                by_check[id_] = by_check.get(id_, NO_THRESHOLDS).joined(added, lists_add_up=True)
+                by_check[id_] = _joined(by_check.get(id_, NO_THRESHOLDS), added, lists_add_up=True)
     return by_check
 
 

@@ -17,7 +17,8 @@ from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, 
 import msgspec
 
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.untrusted import printable, read_regular
+from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 T = TypeVar("T")
 

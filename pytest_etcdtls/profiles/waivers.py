@@ -18,9 +18,9 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.registry import FOUND, Fault, catalogue, was_removed
+from pytest_etcdtls.checks.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
-from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 _FOUND = frozenset({*FOUND, Outcome.WAIVED})
 

@@ -14,12 +14,13 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.profiles.toml_files import typed
 from pytest_etcdtls.report.document import MAXIMUM_SIZE, Behaviour, CheckId, Name, as_document
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.untrusted import read_json, read_regular
+from pytest_etcdtls.untrusted.json_text import read_json
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 T = TypeVar("T")
 

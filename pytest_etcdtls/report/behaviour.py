@@ -18,6 +18,7 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.declared.declaration import FLAGS, Setting
 from pytest_etcdtls.facts.access import AcceptedClient, Access
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -48,12 +49,11 @@ from pytest_etcdtls.pki.certificate import describe_key, name_texts, public_key,
 from pytest_etcdtls.report.baseline import BUILD, CheckOutcome, Snapshot, written
 from pytest_etcdtls.report.document import SEPARATOR, Behaviour
 from pytest_etcdtls.report.model import Report, version_of
-from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 _OF_A_SIDE: Final = (
     *("cert-file", "client-cert-auth", "trusted-ca-file", "auto-tls"),

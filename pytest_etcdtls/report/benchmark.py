@@ -17,12 +17,12 @@ from typing import Final
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import CIS_KUBERNETES, WORST_OF_SECTION
 from pytest_etcdtls.report.document import BenchmarkEntry
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, Side
 
 _ITEMS: Final[tuple[tuple[str, Side, str, tuple[str, ...], str], ...]] = (

@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pytest_etcdtls.checks.results import Severity
 from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.markdown import code, prose
 from pytest_etcdtls.report.model import Report, tool
@@ -31,8 +32,7 @@ from pytest_etcdtls.report.overview import (
     plural,
 )
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
-from pytest_etcdtls.results import Severity
-from pytest_etcdtls.untrusted import printable, some
+from pytest_etcdtls.untrusted.printable import printable, some
 
 _SHOWN_FAULTS: Final = 6
 _NAMED: Final = 3

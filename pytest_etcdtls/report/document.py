@@ -13,11 +13,11 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
+from pytest_etcdtls.checks.results import Ancestor, CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.toml_files import typed
-from pytest_etcdtls.results import Ancestor, CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 SCHEMA_VERSION: Final = 1
 """Version of the report that is written and read."""

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from msgspec import structs
 
 from pytest_etcdtls.checks.registry import Check, catalogue, why
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.facts.listener import ServedChain
@@ -47,10 +48,9 @@ from pytest_etcdtls.report.overview import (
     undecided,
 )
 from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
-from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.untrusted import error_text, printable_lines
+from pytest_etcdtls.untrusted.printable import error_text, printable_lines
 
 SUBJECTS: Mapping[str, str] = {
     "advisory": "published advisories about TLS: proved on the connection, or inferred from the version",

@@ -11,6 +11,7 @@ from msgspec import to_builtins
 from msgspec.structs import asdict
 
 from pytest_etcdtls.checks.registry import Fault
+from pytest_etcdtls.checks.results import Ancestor
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.facts.recording import Recording
@@ -39,12 +40,11 @@ from pytest_etcdtls.report.document import (
 from pytest_etcdtls.report.model import JSON, Refer, Report, attempt_fields, fields, kind, tool, version_of
 from pytest_etcdtls.report.overview import access_in_words, conclusion
 from pytest_etcdtls.report.text import utc
-from pytest_etcdtls.results import Ancestor
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
-from pytest_etcdtls.untrusted import error_text
+from pytest_etcdtls.untrusted.printable import error_text
 
 Part = TypeVar("Part")
 Encoded = TypeVar("Encoded")

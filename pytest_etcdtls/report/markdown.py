@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_etcdtls.checks.registry import Fault, why
+from pytest_etcdtls.checks.results import Finding, Outcome
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.benchmark import judged_items
@@ -29,8 +30,7 @@ from pytest_etcdtls.report.overview import (
     undecided,
 )
 from pytest_etcdtls.report.text import days_left
-from pytest_etcdtls.results import Finding, Outcome
-from pytest_etcdtls.untrusted import error_text, printable, printable_lines, some
+from pytest_etcdtls.untrusted.printable import error_text, printable, printable_lines, some
 
 LIMIT = 900_000
 """Octets of the file. GitHub takes 1 MiB for the summary of a step."""

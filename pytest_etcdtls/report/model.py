@@ -20,13 +20,13 @@ from msgspec import Struct, structs
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.checks.registry import Fault, catalogue, faults
+from pytest_etcdtls.checks.results import CheckResult, Level, Outcome
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import name_text, read_name
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.report.document import Tool
 from pytest_etcdtls.report.text import certificate_facts, utc
-from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt

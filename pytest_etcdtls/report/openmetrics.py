@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report.document import Document
 from pytest_etcdtls.report.json import document
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import CLEAN, KINDS, access, certificates, conclusion
 from pytest_etcdtls.report.text import fingerprint
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.tls.attempt import Ending
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 HELP: Final[Mapping[str, str]] = {
     "etcdtls_clean": "1 if the verdict is CLEAN, else 0.",

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, Fault, catalogue, family_of, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -27,11 +28,10 @@ from pytest_etcdtls.profiles.profiles import KUBEADM
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import LIVE, Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Ending, alert_text
-from pytest_etcdtls.untrusted import some
+from pytest_etcdtls.untrusted.printable import some
 
 WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
 """Outcomes without a verdict. A run with one of them is not clean."""

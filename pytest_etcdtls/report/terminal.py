@@ -15,6 +15,7 @@ from datetime import datetime
 from cryptography import x509
 
 from pytest_etcdtls.checks.registry import GATES, Fault, family_of
+from pytest_etcdtls.checks.results import Ancestor, CheckResult, Outcome, Severity
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.listener import ServedChain
@@ -59,11 +60,10 @@ from pytest_etcdtls.report.text import (
     without_names,
     wrapped,
 )
-from pytest_etcdtls.results import Ancestor, CheckResult, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
-from pytest_etcdtls.untrusted import some
+from pytest_etcdtls.untrusted.printable import some
 
 _SEVERITIES = list(Severity)
 _NOT_LOOKED_FOR = "Only the named listeners were judged; --etcd-discover judges every member."

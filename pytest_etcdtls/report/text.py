@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from pytest_etcdtls.checks.registry import requirement, why
+from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding
 from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.pki.certificate import (
     describe_key,
@@ -28,8 +29,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.pki.profile import KEY_USAGES
-from pytest_etcdtls.results import Ancestor, CheckResult, Finding
-from pytest_etcdtls.untrusted import error_text, listed
+from pytest_etcdtls.untrusted.printable import error_text, listed
 
 WIDTH = 80
 

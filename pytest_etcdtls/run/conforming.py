@@ -42,6 +42,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import Check, CheckFunction, catalogue, place_of
+from pytest_etcdtls.checks.results import CannotJudge, Finding
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.etcd.config import ClusterConfig, file_paths, loopback_addresses, write_pki
 from pytest_etcdtls.etcd.member import Member, owned_target
@@ -49,7 +50,6 @@ from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.fact import Each, Need, Reading
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import CLIENT, PEER, CALayout, MemberNames, PKIPlan
-from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Network, Observer, find_fact
 from pytest_etcdtls.target import Bounds, Listener, Target

@@ -20,10 +20,10 @@ from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.process_root import looked_up
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.untrusted.process_root import looked_up
 
 _GOOD = {"client": "client-certificate", "peer": "peer-certificate", "server": "server-certificate"}
 """Names of the good identities, and of the facts that hold them."""

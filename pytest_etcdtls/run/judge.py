@@ -23,6 +23,15 @@ from typing import Final, Self
 from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, causes_of, select
+from pytest_etcdtls.checks.results import (
+    CannotJudge,
+    CheckResult,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Statement,
+)
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -53,15 +62,6 @@ from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.profiles.waivers import Waiver, accepted
-from pytest_etcdtls.results import (
-    CannotJudge,
-    CheckResult,
-    Finding,
-    Level,
-    Note,
-    Outcome,
-    Statement,
-)
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.collector import Collector
 from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
@@ -69,7 +69,7 @@ from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
 from pytest_etcdtls.run.workers import is_abandoned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Shell
-from pytest_etcdtls.untrusted import error_text
+from pytest_etcdtls.untrusted.printable import error_text
 
 STARTS = "config.starts"
 """The check that an etcd which the run starts serves its clients. It counts whatever is selected."""

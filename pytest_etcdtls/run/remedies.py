@@ -23,6 +23,7 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.results import Finding
 from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, Restart, who_overwrites
 from pytest_etcdtls.declared.declaration import (
     TRUE,
@@ -50,10 +51,10 @@ from pytest_etcdtls.facts.configuration import Declarations
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import load_certificates, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, verified_path
-from pytest_etcdtls.results import Finding
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.untrusted import read_regular, shell_word
+from pytest_etcdtls.untrusted.printable import shell_word
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 _SIZE: Final = 256 * 1024
 """The largest bundle that is read, in octets."""

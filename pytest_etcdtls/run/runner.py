@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pytest_etcdtls.checks.registry import FOUND, Check, root_of, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdFailedError,
@@ -20,7 +21,6 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.etcd.clocks import moved_clock
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.experiments import is_of_experiment
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import (
     STARTS,
@@ -36,7 +36,7 @@ from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import Settings, owned_sources
 from pytest_etcdtls.target import StartFailure, Target, safe, unique
 from pytest_etcdtls.tls.hello import Connection
-from pytest_etcdtls.untrusted import some
+from pytest_etcdtls.untrusted.printable import some
 
 if TYPE_CHECKING:
     # A run on a live cluster starts none.

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 STDIN: Final = "-"
 """The value that stands for standard input."""

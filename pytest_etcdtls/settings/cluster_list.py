@@ -30,7 +30,7 @@ from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_in
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 Value = str | bool | tuple[str, ...]
 

@@ -52,7 +52,7 @@ from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.endpoints import listeners_from_here, own_hosts, runs_here
 from pytest_etcdtls.settings.port_credentials import CredentialSource, chains_to
 from pytest_etcdtls.target import Carrier, Listener, PortCredentials, TrustBundle, Unreached, safe, unique
-from pytest_etcdtls.untrusted import is_host, printable
+from pytest_etcdtls.untrusted.printable import is_host, printable
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import RunningMember

@@ -25,7 +25,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import Carrier, ConnectTo, Listener, Unreached, safe, unique
 from pytest_etcdtls.tls.via import words_of
-from pytest_etcdtls.untrusted import is_host, printable
+from pytest_etcdtls.untrusted.printable import is_host, printable
 
 ROLES = {
     "etcd_endpoint": Role.CLIENT,

@@ -23,7 +23,7 @@ from pytest_etcdtls.settings.declarations import (
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
 from pytest_etcdtls.target import Listener, Unreached
 from pytest_etcdtls.tls.namespace import is_own_network, network_of
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import Process, RunningMember

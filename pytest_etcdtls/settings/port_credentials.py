@@ -37,7 +37,8 @@ from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
-from pytest_etcdtls.untrusted import is_there, printable, read_regular
+from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.regular_files import is_there, read_regular
 
 
 class CredentialSource(Struct, frozen=True, kw_only=True):

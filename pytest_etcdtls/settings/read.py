@@ -51,7 +51,8 @@ from pytest_etcdtls.settings.port_credentials import (
     split_host,
 )
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
-from pytest_etcdtls.untrusted import is_there, printable
+from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.regular_files import is_there
 
 if TYPE_CHECKING:
     from pytest_etcdtls.etcd.replay import ReplayPlan

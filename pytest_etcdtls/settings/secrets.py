@@ -45,7 +45,7 @@ from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
 from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, key_passphrases
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
-from pytest_etcdtls.untrusted import listed, printable, shell_word
+from pytest_etcdtls.untrusted.printable import listed, printable, shell_word
 
 _PAIRS: Final = (
     # kubeadm

@@ -23,7 +23,7 @@ from typing import IO, Any, Final, Self, TextIO, cast
 
 import pytest
 
-from pytest_etcdtls.untrusted import error_text, printable
+from pytest_etcdtls.untrusted.printable import error_text, printable
 
 _REPEATED: Final = 10.0
 """Seconds after an interruption in which further signals raise nothing: Ctrl-C is often pressed twice."""

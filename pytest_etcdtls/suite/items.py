@@ -12,10 +12,10 @@ import pytest
 from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import FOUND, GATES, Check, ancestors, catalogue
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import left_out
 from pytest_etcdtls.run.runner import Run, TargetRun

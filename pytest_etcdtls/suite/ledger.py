@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
@@ -29,13 +30,12 @@ from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import STARTS, Place, left_out_of
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.untrusted import error_text
+from pytest_etcdtls.untrusted.printable import error_text
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""

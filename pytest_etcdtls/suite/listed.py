@@ -44,7 +44,7 @@ from pytest_etcdtls.suite.session import Items, Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import Target
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 _ROW: Final = "etcdtls_row"
 """Attribute of a test report with the row of its cluster."""

@@ -21,6 +21,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from pytest_etcdtls._version import __version__
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.options import VERBOSITY, Invocation, Values, is_dry
 from pytest_etcdtls.profiles.waivers import write_proposal
 from pytest_etcdtls.report import write_document
@@ -28,7 +29,6 @@ from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.suite.interruptions import (
@@ -55,7 +55,7 @@ from pytest_etcdtls.suite.state import (
 )
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.untrusted import error_text
+from pytest_etcdtls.untrusted.printable import error_text
 
 _NAMED = 12
 """Maximum number of listeners of a target that the header names, without ``-v``."""

@@ -38,7 +38,7 @@ from pytest_etcdtls.settings.port_credentials import SECRET
 from pytest_etcdtls.settings.read import owned_sources, read_settings
 from pytest_etcdtls.suite.following import CLUSTER, Definition, definitions
 from pytest_etcdtls.target import Listener, Target, safe
-from pytest_etcdtls.untrusted import error_text, printable, some
+from pytest_etcdtls.untrusted.printable import error_text, printable, some
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.

@@ -31,7 +31,8 @@ from OpenSSL import SSL
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.untrusted import JSONValue, printable, read_json
+from pytest_etcdtls.untrusted.json_text import JSONValue, read_json
+from pytest_etcdtls.untrusted.printable import printable
 
 
 class Ending(StrEnum):

@@ -45,7 +45,7 @@ from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, PortCredentials, Target
-from pytest_etcdtls.untrusted import file_word, pasted
+from pytest_etcdtls.untrusted.printable import file_word, pasted
 
 GOOD_CLIENT: Final = ""
 """In the place of an identity's name: the client that the listener accepts."""

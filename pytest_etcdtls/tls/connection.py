@@ -54,7 +54,7 @@ from pytest_etcdtls.tls.attempt import (
 from pytest_etcdtls.tls.http import make_request
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.tls.via import CarriedSocket
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
 """Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""

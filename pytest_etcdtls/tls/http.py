@@ -42,7 +42,7 @@ from hpack import NeverIndexedHeaderTuple
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Request, Response
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 Value = int | bytes
 

@@ -10,9 +10,9 @@ import pytest
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Level, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, PKIPlan
-from pytest_etcdtls.results import Level, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target

@@ -15,10 +15,10 @@ from cryptography import x509
 from servers import Handler, Server
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, Identity, Profile
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, PortCredentials, Target, TrustBundle

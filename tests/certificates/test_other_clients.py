@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import Finding
 from pytest_etcdtls.facts.certificates import CertificateMessage
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Identity, OtherExtension, Profile
-from pytest_etcdtls.results import Finding
 from pytest_etcdtls.role import Role
 
 PURPOSE, STRICT = "cert.openssl-purpose", "cert.x509-strict"

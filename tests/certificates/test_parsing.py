@@ -15,12 +15,12 @@ from starting import start_process
 from zoo.model import explain, found
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.go_parser import BIT_STRING, OCTET_STRING, SEQUENCE, UTC_TIME, children, encode
 from pytest_etcdtls.pki.profile import AUTHORITY, Identity, OtherExtension
 from pytest_etcdtls.report.model import jsonable
-from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import TrustBundle

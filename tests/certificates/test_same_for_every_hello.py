@@ -11,10 +11,10 @@ from servers import Handler, Server
 from tls.hello_server import TLS1_3, ClientHello, alert
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.facts.alternatives import UNKNOWN_NAME, HelloVariants
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target

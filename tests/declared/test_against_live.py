@@ -12,6 +12,7 @@ from starting import start_process
 
 from declared.declaring import flags, without
 from pytest_etcdtls.checks.registry import Check, catalogue
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -21,7 +22,6 @@ from pytest_etcdtls.facts.configuration import (
     MemberDeclaration,
     listener_declaration,
 )
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import parse_endpoint
 from pytest_etcdtls.target import Target

@@ -17,6 +17,7 @@ from judged import judge, listener_of
 from starting import start_process
 from zoo.declarations import renewed
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -25,7 +26,6 @@ from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.certificate import read_pool
 from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.versions import version_key

@@ -14,6 +14,7 @@ from declared.declaring import CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.checks.judgement import with_attempts
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.declared.declaration import declared_listeners
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps.trap import FoundTrap
@@ -33,7 +34,6 @@ from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.facts.refusal import SANRule
 from pytest_etcdtls.facts.rehearsal import Rehearsal
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.target import StartFailure

@@ -7,12 +7,12 @@ from oracle.crls import files, signed
 
 from declared.declaring import GOOD, flags
 from pytest_etcdtls.checks.membership import every_member_has_the_same_policy
+from pytest_etcdtls.checks.results import Finding, Level
 from pytest_etcdtls.declared.declaration import CRLFile, DeclaredMember, DeclaredPaths
 from pytest_etcdtls.declared.files import crl_file
 from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.results import Finding, Level
 
 AUTHORITY = CertificateAuthority.create("lists")
 LISTS = files(AUTHORITY, 4711, 815) | {"two": signed(AUTHORITY, 4711, 815), "none": signed(AUTHORITY)}

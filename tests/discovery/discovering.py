@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.facts.discovery import Discovery
-from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer

@@ -11,10 +11,10 @@ from discovery.learner import add_learner, start_learner
 from starting import start_process
 from zoo.model import explain
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.discovery import QueriedBy
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

@@ -6,10 +6,10 @@ import pytest
 from discovery.discovering import named
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.facts import fact as registry
 from pytest_etcdtls.facts.discovery import Discovered
 from pytest_etcdtls.facts.fact import fact
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import Settings

@@ -17,12 +17,12 @@ from starting import start_process
 
 from pytest_etcdtls.checks.gates import no_unknown_listener_serves_plain_http
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Finding, Level, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.facts.listener import UnnamedPorts
 from pytest_etcdtls.report.document import ResultEntry
-from pytest_etcdtls.results import Finding, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.plan import planned

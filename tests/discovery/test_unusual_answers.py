@@ -11,8 +11,8 @@ from impostors.impostor import CLUSTER, MEMBER, Answer
 from impostors.staging import FakeCluster
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.facts.discovery import MOST_MEMBERS, QueriedBy
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, subjects
 from pytest_etcdtls.run.observer import Observer

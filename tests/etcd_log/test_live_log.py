@@ -11,10 +11,10 @@ from starting import start_process
 
 from etcd_log.conftest import Logged
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 

@@ -12,12 +12,12 @@ import pytest
 from starting import start_container, start_process
 
 from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, is_thinned_out, parse_log
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer

@@ -7,7 +7,7 @@ from hostile.hostile_servers import Hostile, Judging, bomb, raw_characters
 from impostors.impostor import Answer
 
 from pytest_etcdtls.errors import UnreadableJSONError
-from pytest_etcdtls.untrusted import JSON_DEPTH, read_json
+from pytest_etcdtls.untrusted.json_text import JSON_DEPTH, read_json
 
 JSON = {"Content-Type": "application/json"}
 MEMORY = 400

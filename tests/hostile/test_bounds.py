@@ -18,10 +18,10 @@ from servers import Server
 from starting import start_process, stop
 
 from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster, keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer

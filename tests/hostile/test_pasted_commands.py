@@ -16,13 +16,13 @@ from conforming import add_to_recording
 from msgspec import Struct, structs
 
 from pytest_etcdtls.checks.registry import Check, catalogue
+from pytest_etcdtls.checks.results import Finding, Note, Statement
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.results import Finding, Note, Statement
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.tls.command import Shell
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted.printable import shell_word
 
 second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a second user")
 PROGRAMS = ("curl", "openssl", "etcdctl", "sleep", "timeout", "grep", "diff", "cat", "ls", "stat")

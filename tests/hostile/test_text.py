@@ -19,6 +19,7 @@ from hostile.hostile_servers import (
 from impostors.impostor import Answer
 from report import valid
 
+from pytest_etcdtls.checks.results import Finding
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.certificate import shown
@@ -27,8 +28,7 @@ from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan
 from pytest_etcdtls.report import FORMATS
 from pytest_etcdtls.report.json import encoded
 from pytest_etcdtls.report.text import Line, wrapped
-from pytest_etcdtls.results import Finding
-from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
+from pytest_etcdtls.untrusted.printable import TEXT_LIMIT, printable
 
 COMMANDS = (
     "::error file=a.py,line=1::owned",

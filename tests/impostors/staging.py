@@ -12,8 +12,8 @@ from impostors.impostor import Answer, Answers, answers, impostor
 from servers import Handler, Server, etcd_context
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer

@@ -15,7 +15,7 @@ from servers import etcd_context
 from tls.hello_server import TLS1_3, parse_client_hello
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.results import Level, Outcome
+from pytest_etcdtls.checks.results import Level, Outcome
 from pytest_etcdtls.role import Role
 
 

@@ -14,9 +14,9 @@ from starting import start_process, start_where_possible
 from zoo.model import explain
 
 from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target

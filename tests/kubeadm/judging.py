@@ -10,7 +10,7 @@ from given import Given as Given
 from zoo.model import explain as explain
 
 from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import read_live_target

@@ -12,7 +12,7 @@ from zoo.baseline import warned
 from kubeadm.conftest import ADDRESS
 from kubeadm.judging import Found, explain, found, judged, target
 from kubeadm.nodes import Cluster, running
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 
 ONE_CA: Mapping[str, set[str]] = {

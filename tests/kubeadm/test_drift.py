@@ -16,11 +16,11 @@ import pytest
 
 from kubeadm.judging import Found, explain, found, judged, target
 from kubeadm.nodes import PKI, Cluster, changed
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.pki import bundle
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.results import CheckResult
 
 ETCD = f"{PKI}/etcd"
 JUDGED = (

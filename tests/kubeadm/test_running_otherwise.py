@@ -10,8 +10,8 @@ import pytest
 from kubeadm.judging import judged, target
 from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.facts.discovery import LoopbackElsewhere
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

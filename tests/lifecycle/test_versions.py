@@ -8,7 +8,7 @@ import pytest
 
 from lifecycle.targets import of_etcd
 from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 

@@ -10,8 +10,8 @@ from zoo.baseline import warned
 from zoo.model import explain, found
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 

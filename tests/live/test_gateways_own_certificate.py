@@ -10,12 +10,12 @@ import pytest
 from judged import judge, listener_of
 from starting import start_process
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_pair
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, PKIPlan
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 
 OWN = ClusterConfig(client_cert_file="gateway.crt", client_key_file="gateway.key", expects_health=False)

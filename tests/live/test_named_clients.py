@@ -14,6 +14,7 @@ from judged import listener_of
 from oracle.crls import pem, signed, version_1
 from starting import start_process
 
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.access import SAN_RULE_ROLES, AcceptedClient
@@ -21,7 +22,6 @@ from pytest_etcdtls.facts.refusal import SANRule, san_rule
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority, specimen
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, OtherExtension, Profile
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target

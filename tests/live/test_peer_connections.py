@@ -14,10 +14,10 @@ from live.target_kinds import at_hosts
 from starting import start_process, start_where_possible
 from zoo.clusters import let_the_third_lead, restart_one_with, revoke_one, write_pair
 
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

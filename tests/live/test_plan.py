@@ -16,11 +16,11 @@ from live.target_kinds import live
 from starting import start_where_possible
 
 from pytest_etcdtls.checks.registry import Check, select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.plan import ADVERTISED, plan_of, planned

@@ -14,11 +14,11 @@ import pytest
 from judged import listener_of
 from starting import start_process
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.presets import PRESETS
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import CLOSED_ON_LOOPBACK, Network, Observer

@@ -20,6 +20,7 @@ from starting import start_process, start_where_possible
 
 from pytest_etcdtls.checks.refused_clients import why_refused
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version
@@ -34,7 +35,6 @@ from pytest_etcdtls.pki.profile import (
     OtherExtension,
     Profile,
 )
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer

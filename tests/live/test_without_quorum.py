@@ -18,9 +18,9 @@ from servers import Server
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster, keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

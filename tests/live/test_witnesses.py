@@ -17,11 +17,11 @@ from zoo.client_access import BAD_IDENTITIES, BROKEN, GOOD, UNAUTHENTICATED_ANSW
 from zoo.clusters import restart_one_with
 
 from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, CALayout, Identity, PKIPlan
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer

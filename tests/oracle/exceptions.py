@@ -9,8 +9,8 @@ from oracle.chains import Case
 from oracle.clients import GoAnswer
 from oracle.judging import Verdicts
 
+from pytest_etcdtls.checks.results import Finding
 from pytest_etcdtls.pki.certificate import load
-from pytest_etcdtls.results import Finding
 
 Applies = Callable[[Case, GoAnswer, Verdicts], bool]
 

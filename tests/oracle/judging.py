@@ -10,9 +10,9 @@ from conforming import refused
 from oracle.chains import Case
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
+from pytest_etcdtls.checks.results import CheckResult, Finding, Level, Outcome
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.pki.certificate import load
-from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer

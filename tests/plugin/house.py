@@ -7,7 +7,7 @@ import select
 from collections.abc import Callable, Iterator
 
 from pytest_etcdtls.checks.registry import check
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 
 FIRE = Finding(

@@ -14,8 +14,8 @@ from starting import start_process, start_where_possible
 from zoo.model import Misconfigured, explain, found
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.plan import planned

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from kubeadm.judging import judged
 
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.running import Process, find_process
 from pytest_etcdtls.etcd.home import Server
 from pytest_etcdtls.etcd.process import EtcdProcess
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Target
 
 SELECTED = ("listener", "mtls", "tls", "cert", "restart")

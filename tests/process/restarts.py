@@ -31,11 +31,11 @@ from kubeadm.nodes import PKI, changed
 
 from process.containers import Container, container, target
 from process.rehearsing import rehearsed, wrong
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, EtcdTLSError, UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.versions import version_key
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from kubeadm.judging import Given, judged
 from plugin.runs import Runner
 
 from process.containers import Container, as_root, container, target, targets
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.running import find_process, find_processes, read_running
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.settings.etcd_pid import read_processes
 
 pytestmark = as_root

@@ -14,11 +14,11 @@ from kubeadm.judging import judged
 from plugin.runs import Runner
 
 from process.containers import Container, as_root, container, target
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.declaration import exists
 from pytest_etcdtls.errors import UnreadableFileError
-from pytest_etcdtls.process_root import names_in, resolved
-from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted.process_root import names_in, resolved
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 pytestmark = as_root
 

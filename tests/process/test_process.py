@@ -12,9 +12,9 @@ from kubeadm.test_conforms import usual
 from plugin.runs import Runner, run
 
 from process.containers import Container, as_root, await_age, line_of, target
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.declaration import Form
 from pytest_etcdtls.declared.running import Process
-from pytest_etcdtls.results import Outcome
 
 __all__ = ["run"]
 

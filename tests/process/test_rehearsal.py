@@ -19,13 +19,13 @@ from starting import stop
 
 from process.containers import Container, as_root, await_age, container, target
 from process.rehearsing import assert_nothing_changes, process_of, rehearsed, unverified, wrong
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run import rehearsal
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, Target

@@ -10,6 +10,7 @@ import pytest
 from made import made_result
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.thresholds import Thresholds
@@ -23,7 +24,6 @@ from pytest_etcdtls.profiles.profiles import (
     read_profiles,
     summary_of,
 )
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 
 SECTION = '[[section]]\nsection = "1"\ntitle = "t"\n'

@@ -21,6 +21,7 @@ from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
 from pytest_etcdtls.checks.registry import faults, select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.cures import PLACEHOLDER, FaultyMember
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps.unread import hidden_into_file
@@ -31,7 +32,6 @@ from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts
 from pytest_etcdtls.pki.bundle import encode_key
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

@@ -13,8 +13,8 @@ from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
 from pytest_etcdtls.checks.registry import faults
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.results import CheckResult, Outcome
 
 NOT_OF_THE_CLUSTER = {
     *("etcd-reads-files-once", "etcd-deaf-to-rules", "etcd-open-to-clients", "etcd-restarted-on-renewal"),

@@ -12,12 +12,12 @@ from given import Given
 from kubeadm.nodes import changed
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.replay import ReplayedEtcd, ReplayPlan
 from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.profile import CLIENT, CALayout, KeyType, MemberNames, PKIPlan
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import read_replay

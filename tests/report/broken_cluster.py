@@ -14,6 +14,7 @@ from pathlib import Path
 from report import browsing
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import cached_binaries, find_etcd
@@ -21,7 +22,6 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 

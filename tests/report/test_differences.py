@@ -9,6 +9,7 @@ import pytest
 from made import made_report
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.report import render
 from pytest_etcdtls.report.baseline import Baseline, CheckOutcome, Snapshot
 from pytest_etcdtls.report.differences import (
@@ -22,7 +23,6 @@ from pytest_etcdtls.report.differences import (
 from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import verdict
-from pytest_etcdtls.results import Outcome
 
 CLIENT, PEER = "client-m0", "peer-m0"
 LISTENERS = ((CLIENT, "client"), (PEER, "peer"))

@@ -21,7 +21,7 @@ from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 from pytest_etcdtls.report.openmetrics import HELP, lines
 from pytest_etcdtls.report.overview import KINDS
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted.printable import printable
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "prometheus"

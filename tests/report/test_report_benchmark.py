@@ -15,6 +15,7 @@ from msgspec import structs
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -32,7 +33,6 @@ from pytest_etcdtls.report import html, json, markdown
 from pytest_etcdtls.report.benchmark import compare, is_decided, read_flags
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 

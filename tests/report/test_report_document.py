@@ -16,6 +16,7 @@ from made import made_report, made_result
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult, Finding, Outcome
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.stopping import SecondLook
@@ -23,7 +24,6 @@ from pytest_etcdtls.report import render, write_document, write_file
 from pytest_etcdtls.report.document import SCHEMA_VERSION, schema
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.results import CheckResult, Finding, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from report.broken_cluster import judged
 from starting import start_process
 
+from pytest_etcdtls.checks.results import CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.terminal import summary
-from pytest_etcdtls.results import CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 

@@ -6,8 +6,8 @@ import pytest
 from made import made_result
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding, Outcome
 from pytest_etcdtls.report.text import full_result, result_lines, wrapped
-from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome
 
 LONG = "a finding that takes more than one line of a terminal, since it has a lot to say about what is wrong"
 PASTE = "curl --cacert /etc/etcd/pki/ca.crt --cert client.crt --key client.key https://h:2379/version"

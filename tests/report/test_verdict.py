@@ -9,12 +9,12 @@ from made import made_report, made_result
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.report import render
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import headline, verdict
-from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, Target
 

@@ -13,8 +13,8 @@ from OpenSSL import SSL
 from servers import Handler, Server, etcd_context
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tls.etcd_alike import ANSWER, Files, judge
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ticket, read_tickets

@@ -11,8 +11,8 @@ from OpenSSL import SSL
 from servers import Handler, Server
 from tls.etcd_alike import Files, both_ports, etcd_alike, forgetful, judge
 
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 
 Serve = Callable[[Handler], Server]

@@ -26,7 +26,7 @@ from tls.hello_server import (
 )
 
 from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target

@@ -13,9 +13,9 @@ from starting import start_process
 from tls.hello_server import Policy
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts import protocol as versions
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.tls.attempt import Ending

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from given import Given
 
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.overview import conclusion
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import read_settings

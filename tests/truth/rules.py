@@ -14,8 +14,8 @@ from ipaddress import IPv4Address
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.pki.certificate import extension
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from truth.asking import Reply
 from truth.drawing import Scenario

@@ -11,9 +11,9 @@ from conforming import sample_listener
 
 from pytest_etcdtls.checks.api_answers import answered_with
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.errors import NotApplicableError
 from pytest_etcdtls.facts.fact import Each
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.tls.attempt import Response

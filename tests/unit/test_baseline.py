@@ -12,6 +12,7 @@ import pytest
 from made import made_report, made_result
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report import baseline, render
@@ -24,7 +25,6 @@ from pytest_etcdtls.report.baseline import (
     written,
 )
 from pytest_etcdtls.report.document import Behaviour
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 

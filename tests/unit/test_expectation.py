@@ -13,8 +13,8 @@ from pytest_etcdtls.checks.expectations import (
     Expected,
     judge_steps,
 )
+from pytest_etcdtls.checks.results import CannotJudge, Finding
 from pytest_etcdtls.facts.experiments import Experiment
-from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.tls.attempt import Ending
 
 

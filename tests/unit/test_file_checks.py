@@ -11,10 +11,10 @@ from conforming import sample
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.declared.files import FileFact, MemberFiles
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.fact import Need
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 
 Change = Callable[[MemberFiles], MemberFiles]
 

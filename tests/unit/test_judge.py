@@ -13,6 +13,17 @@ from msgspec.structs import replace
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue
+from pytest_etcdtls.checks.results import (
+    Ancestor,
+    CannotJudge,
+    CheckResult,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Severity,
+    Statement,
+)
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -25,17 +36,6 @@ from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.listener import FirstContact, Policy
 from pytest_etcdtls.profiles.profiles import NO_PROFILES
-from pytest_etcdtls.results import (
-    Ancestor,
-    CannotJudge,
-    CheckResult,
-    Finding,
-    Level,
-    Note,
-    Outcome,
-    Severity,
-    Statement,
-)
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, Subject, run_checks
 from pytest_etcdtls.run.observer import Observer

@@ -15,12 +15,7 @@ from typing import Any
 import pytest
 from servers import Handler, Server
 
-from pytest_etcdtls.errors import (
-    InconclusiveError,
-    NotVerifiedError,
-    RunEndedError,
-    UnobservedError,
-)
+from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, RunEndedError, UnobservedError
 from pytest_etcdtls.facts import fact as registry
 from pytest_etcdtls.facts.fact import _FACTS as FACTS
 from pytest_etcdtls.facts.fact import Wire, fact

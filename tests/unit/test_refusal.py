@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pytest_etcdtls.facts.refusal import ControlState, by_etcd, is_of_etcd, rule
-from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.checks.refusal_table import ControlState, rule
+from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.facts.refusal import by_etcd, is_of_etcd
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 

@@ -13,12 +13,12 @@ from starting import start_process
 
 from pytest_etcdtls.checks import registry
 from pytest_etcdtls.checks.registry import Check, catalogue, check, registered
+from pytest_etcdtls.checks.results import Finding, Level, Severity, Statement
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.fact import Each, Lazy, Need
 from pytest_etcdtls.facts.listener import ServedChain
-from pytest_etcdtls.results import Finding, Level, Severity, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.conforming import observers, prove_check
 from pytest_etcdtls.run.observer import Observer

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from made import made_result
 
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.waivers import Waiver, read_waivers, review, waive
-from pytest_etcdtls.results import CheckResult, Outcome
 
 TODAY = dt.date(2030, 6, 15)
 

@@ -9,10 +9,10 @@ from starting import start_process
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from zoo import baseline
 
 from pytest_etcdtls.checks.registry import faults
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.results import CheckResult, Outcome
 
 Expectation = Mapping[str, Iterable[str]]
 """Check ids by listener: ``{"client": ["mtls.no-certificate"], "peer": []}``; ``cluster`` for the target."""

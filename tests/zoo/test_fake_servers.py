@@ -10,7 +10,7 @@ from zoo.fake_server import FakeEtcd
 from zoo.members import FAKES, FILES
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.checks.results import CheckResult
 
 
 @pytest.mark.parametrize("fake", [pytest.param(fake, id=fake.name) for fake in FAKES])

@@ -10,7 +10,7 @@ from pytest_etcdtls.declared.cures import client_certificates
 from pytest_etcdtls.declared.declaration import CRLFile
 from pytest_etcdtls.declared.effective import CRLEffect, TLSSide, prefix
 from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, trap, urls
-from pytest_etcdtls.untrusted import file_word, pasted, shell_word
+from pytest_etcdtls.untrusted.printable import file_word, pasted, shell_word
 from pytest_etcdtls.versions import version_key
 
 

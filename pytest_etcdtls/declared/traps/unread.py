@@ -27,7 +27,7 @@ from pytest_etcdtls.declared.flags import (
 )
 from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, is_about_tls, spellings, trap
 from pytest_etcdtls.errors import escaped
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted.printable import shell_word
 from pytest_etcdtls.versions import is_before_release, minor_line, version_key
 
 

@@ -33,10 +33,10 @@ from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.running import PROC, Process, RunningMember
 from pytest_etcdtls.declared.yaml_files import values_in
 from pytest_etcdtls.errors import NotVerifiedError, UsageError
-from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.tls.namespace import network_of
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted.process_root import status_of
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 _LARGEST: Final = 4 * 1024 * 1024
 _OF_THE_START: Final = frozenset(

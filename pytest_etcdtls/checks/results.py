@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from pytest_etcdtls.untrusted import printable, printable_lines
+from pytest_etcdtls.untrusted.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from pytest_etcdtls.tls.command import Command

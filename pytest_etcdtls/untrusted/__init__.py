@@ -1,0 +1,1 @@
+"""What others wrote: text is made printable, files are opened and JSON is read within bounds."""

@@ -1,0 +1,142 @@
+"""Untrusted files are opened and read within bounds.
+
+A path may be that of a pipe without a writer, which blocks, or of a device, which has no end. Only regular
+files are opened. Each problem is an :class:`~pytest_etcdtls.errors.UnreadableFileError` that names it. A path
+below ``/proc/PID/root`` is looked up inside that root (:mod:`pytest_etcdtls.untrusted.process_root`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from pytest_etcdtls.errors import UnreadableFileError
+from pytest_etcdtls.untrusted.process_root import looked_up, status_of
+
+PIPE_SECONDS: Final = 10.0
+"""Seconds within which the pipe of a shell's process substitution, ``<(vault read ...)``, must end."""
+
+_CHUNK: Final = 65536
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+_DESCRIPTORS: Final = ("/dev/fd", "/proc/self/fd")
+_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Return a regular file, opened for reading; the caller closes it. Links are followed.
+
+    Raises:
+        UnreadableFileError: if there is no such file, it may not be read, or it is not a regular one.
+    """
+    return open(_descriptor(path), "rb")
+
+
+def read_regular(path: Path, maximum: int) -> bytes:
+    """Return the content of a regular file, or of a pipe that a shell's process substitution passes.
+
+    Args:
+        path: the file. Links are followed.
+        maximum: octets that it may have. No more is kept in memory.
+
+    Raises:
+        UnreadableFileError: as :func:`open_regular`; also if the file is larger, or a pipe does not end
+            within :data:`PIPE_SECONDS`.
+    """
+    if str(path.parent) in _DESCRIPTORS and (data := _read_pipe(path, maximum)) is not None:
+        return data
+    with open_regular(path) as file:
+        try:
+            data = file.read(maximum + 1)
+        except (OSError, ValueError) as error:
+            raise UnreadableFileError(f"cannot be read ({error})", "check the path") from error
+    return _within(data, maximum)
+
+
+def _within(data: bytes, maximum: int) -> bytes:
+    if len(data) > maximum:
+        size = f"{maximum // 1024**2} MiB" if maximum >= 1024**2 else f"{maximum // 1024} KiB"
+        raise UnreadableFileError(f"is larger than {size}", "check that it is the file meant")
+    return data
+
+
+def _descriptor(path: Path) -> int:
+    try:
+        with looked_up(path) as here:
+            _check_regular(os.stat(here))
+            descriptor = os.open(here, _FLAGS)
+        try:
+            _check_regular(os.fstat(descriptor))  # another file may have the path by now
+        except UnreadableFileError:
+            os.close(descriptor)
+            raise
+    except FileNotFoundError as error:
+        raise UnreadableFileError("does not exist", "check the path") from error
+    except PermissionError as error:
+        advice = "run as a user who may read it, or pass a copy that only you can read"
+        raise UnreadableFileError("may not be read by this user", advice) from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UnreadableFileError(f"cannot be read ({why})", "check the path") from error
+    return descriptor
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableFileError("is a directory", "name the file in it")
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for applies, name in _KINDS if applies(status.st_mode)), "something else")
+        raise UnreadableFileError(
+            f"is no regular file but {kind}", "write the content to a file, and name that"
+        )
+
+
+def _read_pipe(path: Path, maximum: int) -> bytes | None:
+    """Return the data of an open pipe of this process; ``None`` if it is not a pipe."""
+    try:
+        if not stat.S_ISFIFO(os.stat(path).st_mode):
+            return None
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return None
+    deadline, data = time.monotonic() + PIPE_SECONDS, bytearray()
+    try:
+        while len(data) <= maximum:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                raise UnreadableFileError(
+                    f"is a pipe that has not ended after {PIPE_SECONDS:g} s",
+                    "write the content to a file that only you can read, and name that",
+                )
+            chunk = os.read(descriptor, _CHUNK)
+            if not chunk:
+                break
+            data += chunk
+    except OSError as error:
+        raise UnreadableFileError(f"cannot be read ({error.strerror})", "check the path") from error
+    finally:
+        os.close(descriptor)
+    return _within(bytes(data), maximum)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether the path exists; ``False`` also for one that cannot be looked up."""
+    try:
+        status_of(path)
+    except (OSError, ValueError):
+        return False
+    return True
