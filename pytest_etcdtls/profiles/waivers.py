@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.registry import FOUND, Fault, catalogue, was_removed
-from pytest_etcdtls.checks.results import Ancestor, CheckResult, Outcome
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
 from pytest_etcdtls.untrusted.printable import printable
 
@@ -142,42 +142,6 @@ def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> Che
             reason = f"{waiver.reason} (waived until {waiver.expires}, found {result.outcome})"
             return replace(result, outcome=Outcome.WAIVED, reason=reason)
     return result
-
-
-def accepted(
-    judged: CheckResult,
-    causes: Callable[[CheckResult], Iterable[CheckResult]],
-    waivers: Sequence[Waiver],
-    today: dt.date,
-    above: tuple[Ancestor, ...] = (),
-) -> CheckResult:
-    """Return a result with its waiver and its cause.
-
-    A waiver accepts a fault, and with it what follows from that fault alone.
-
-    Args:
-        judged: the result by itself.
-        causes: returns the violations from which a violation may follow directly.
-        waivers: the accepted findings.
-        today: the day on which they must be valid.
-        above: the results for which it is looked at: checks may name each other as causes.
-    """
-    result, place = waive(judged, waivers, today), Ancestor(judged.check, judged.listener)
-    if result.outcome not in FOUND or place in above:
-        return result
-    waived: CheckResult | None = None
-    for cause in causes(result):
-        fault = accepted(cause, causes, waivers, today, (*above, place)) if waivers else cause
-        if fault.outcome in FOUND:
-            return replace(result, cause=Ancestor(fault.check, fault.listener))
-        waived = waived or fault
-    if waived is None:
-        return result
-    reason = waived.reason
-    if waived.cause is None:
-        reason = f"follows from {waived.check} on {waived.listener}: {reason}"
-    follows = waived.cause or Ancestor(waived.check, waived.listener)
-    return replace(result, outcome=Outcome.WAIVED, reason=reason, cause=follows)
 
 
 def review(waivers: Sequence[Waiver], results: Iterable[CheckResult], today: dt.date) -> Review:

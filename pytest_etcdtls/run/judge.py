@@ -21,9 +21,11 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from msgspec import Struct
+from msgspec.structs import replace as with_values
 
-from pytest_etcdtls.checks.registry import GATES, Check, catalogue, causes_of, select
+from pytest_etcdtls.checks.registry import FOUND, GATES, Check, catalogue, causes_of, select
 from pytest_etcdtls.checks.results import (
+    Ancestor,
     CannotJudge,
     CheckResult,
     Finding,
@@ -61,7 +63,7 @@ from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.profiles.waivers import Waiver, accepted
+from pytest_etcdtls.profiles.waivers import Waiver, waive
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.collector import Collector
 from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
@@ -210,10 +212,33 @@ class Judge:
         Raises:
             RunEndedError: after the end of the observer, if a fact is not recorded.
         """
-        return accepted(self._judged(check, listener), self._causes, self._waivers, self._today)
+        return self._accepted(self._judged(check, listener))
 
-    def _causes(self, result: CheckResult) -> Iterator[CheckResult]:
-        return causes_of(result, self.observer.target.listeners, self._judged_at)
+    def _accepted(self, judged: CheckResult, above: tuple[Ancestor, ...] = ()) -> CheckResult:
+        """Return a result with its waiver and its cause.
+
+        A waiver accepts a fault, and with it what follows from that fault alone.
+
+        Args:
+            judged: the result by itself.
+            above: the results for which it is looked at: checks may name each other as causes.
+        """
+        result, place = waive(judged, self._waivers, self._today), Ancestor(judged.check, judged.listener)
+        if result.outcome not in FOUND or place in above:
+            return result
+        waived: CheckResult | None = None
+        for cause in causes_of(result, self.observer.target.listeners, self._judged_at):
+            fault = self._accepted(cause, (*above, place)) if self._waivers else cause
+            if fault.outcome in FOUND:
+                return with_values(result, cause=Ancestor(fault.check, fault.listener))
+            waived = waived or fault
+        if waived is None:
+            return result
+        reason = waived.reason
+        if waived.cause is None:
+            reason = f"follows from {waived.check} on {waived.listener}: {reason}"
+        follows = waived.cause or Ancestor(waived.check, waived.listener)
+        return with_values(result, outcome=Outcome.WAIVED, reason=reason, cause=follows)
 
     def _judged_at(self, id_: str, label: str) -> CheckResult | None:
         """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
