@@ -112,7 +112,6 @@ SHARES: Final = {
     "profiles/test_profiles_in_pytest.py": Share(4),
     "remedies/test_cured_settings.py": Share(40, 4),
     "remedies/test_printed_commands.py": Share(60, 4),
-    "remedies/test_remedies.py": Share(60, 8),
     "replay/test_replay.py": Share(16, 3),
     "report/test_browser.py": Share(0),
     "report/test_formats.py": Share(16, 2),

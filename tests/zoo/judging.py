@@ -1,4 +1,4 @@
-"""Starting a member of the zoo and judging it."""
+"""Starting a member of the zoo."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import pytest
 from starting import start_process
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 
 
 def start_member(member: Misconfigured, binary: Path, directory: Path) -> Cluster:
@@ -45,9 +41,3 @@ def start_or_skip(member: Misconfigured, binary: Path, directory: Path) -> Clust
         return start_member(member, binary, directory)
     except UsageError as error:
         pytest.skip(f"not to be expressed in this version: {error}")
-
-
-def judge_member(member: Misconfigured, binary: Path, directory: Path) -> tuple[str, list[CheckResult]]:
-    """Start the member as :func:`start_member`, judge it, and return its version and results."""
-    with start_member(member, binary, directory) as cluster:
-        return cluster.version, run_checks(Observer(cluster.target()), select(member.checks))
