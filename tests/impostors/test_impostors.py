@@ -13,6 +13,7 @@ from impostors.impostor import PREFACE, Answer, answers
 from impostors.staging import FakeCluster
 from servers import etcd_context
 from tls.hello_server import TLS1_3, parse_client_hello
+from zoo.members import FAKES
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import Level, Outcome
@@ -33,28 +34,9 @@ def test_a_correct_server_is_clean(fake: FakeCluster, role: Role) -> None:
             assert outcome in (Outcome.CONFORMS, Outcome.NOT_VERIFIED), check.id
 
 
-VERSION = b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}'
-OVERRIDES = {
-    "api.version-answers": {"/version": Answer(status=404)},
-    "api.no-redirect": {"/version": Answer(status=302, headers={"Location": "/login"})},
-    "api.no-content-encoding": {"/version": Answer(body=VERSION, headers={"Content-Encoding": "gzip"})},
-    "api.grpc-range": {"/etcdserverpb.KV/Range": Answer(grpc_status=14)},
-    "api.grpc-over-http2-only": {
-        "http/1.1:/etcdserverpb.Maintenance/Status": Answer(headers={"Content-Type": "application/grpc"})
-    },
-}
-
-
-@pytest.mark.kills(
-    "api.version-answers",
-    "api.no-redirect",
-    "api.no-content-encoding",
-    "api.grpc-range",
-    "api.grpc-over-http2-only",
-)
-@pytest.mark.parametrize("check", OVERRIDES)
+@pytest.mark.parametrize("check", FAKES)
 def test_one_wrong_response_is_found(fake: FakeCluster, check: str) -> None:
-    fake.put_up(overrides=OVERRIDES[check])
+    fake.put_up(overrides=FAKES[check])
     assert _is_found(fake, check)
 
 

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from impostors.impostor import Answer
+from impostors.staging import FakeCluster
 from servers import Handler, Server
-from zoo.fake_server import FakeEtcd
 
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange, request_of
 from pytest_etcdtls.facts.listener import ServedChain
+from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
-from pytest_etcdtls.tls.attempt import Ending, Response
+from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.connection import sni
 
 KEY = 'PUT /v3/x?y=1\nContent-Type: application/json\nOrigin: https://other.example\n\n{"key":"a"}'
@@ -47,28 +49,21 @@ def test_method_headers_and_body_are_sent(serve: Callable[[Handler], Server]) ->
     assert body == b'{"key":"a"}'
 
 
-def test_with_a_certificate_and_without(tmp_path: Path) -> None:
-    fake = FakeEtcd(
-        name="teapot", what="", answers={"DELETE /version": Response(status=418)}, violated=["api.healthy"]
-    )
-    with fake.started(tmp_path) as (files, listener):
-        observer = Observer(files.target(listener))
-        accepted = observer.get(ClientExchange, "DELETE /version", listener).attempt
-        refused = observer.get(UnauthenticatedExchange, "DELETE /version", listener)
+def test_with_a_certificate_and_without(
+    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
+) -> None:
+    fake = FakeCluster(*pki, serve)
+    listener = fake.put_up(overrides={"DELETE /version": Answer(status=418)})
+    observer = Observer(fake.target())
+    accepted = observer.get(ClientExchange, "DELETE /version", listener).attempt
+    refused = observer.get(UnauthenticatedExchange, "DELETE /version", listener)
     assert accepted.response is not None
     assert accepted.response.status == 418
     assert refused.attempt.ending is Ending.REFUSED
     assert refused.control is not None
     assert refused.control.ending is Ending.SERVED
-
-
-def test_a_version_seen_before_is_not_requested_again(tmp_path: Path) -> None:
-    fake = FakeEtcd(name="good", what="", violated=["api.healthy"])
-    with fake.started(tmp_path) as (files, listener):
-        observer = Observer(files.target(listener))
-        for key in ("/version", "GET /version"):
-            purpose = observer.get(ClientExchange, key, listener).attempt.purpose
-            assert purpose == "good identity client"
+    for key in ("/version", "GET /version"):  # it was requested before
+        assert observer.get(ClientExchange, key, listener).attempt.purpose == "good identity client"
 
 
 @pytest.mark.parametrize(
