@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from impostors.staging import FakeCluster
+from impostors.staging import fake
 from plugin.runs import run
 from plugin.unvisited import listening
-from servers import Handler, Server, pki, serve
+from servers import pki, serve
 from starting import start_process
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
-from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.role import Role
 
-__all__ = ["listening", "pki", "run", "serve"]
+__all__ = ["fake", "listening", "pki", "run", "serve"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +33,3 @@ def trio(newest_etcd: Path) -> Iterator[Cluster]:
     """Three conforming members; who stops one starts it again."""
     with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def fake(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> FakeCluster:
-    """Where impostors are put up and judged."""
-    return FakeCluster(*pki, serve)

@@ -1,20 +1,6 @@
-"""Servers that imitate etcd with one PKI, started and closed by fixtures."""
+"""Servers that imitate etcd with one PKI, as fixtures."""
 
-from __future__ import annotations
+from impostors.staging import fake
+from servers import pki, serve
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-from impostors.staging import FakeCluster
-from servers import Handler, Server, pki, serve
-
-from pytest_etcdtls.pki.bundle import ClusterPKI
-
-__all__ = ["pki", "serve"]
-
-
-@pytest.fixture
-def fake(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> FakeCluster:
-    """Servers that imitate a cluster."""
-    return FakeCluster(*pki, serve)
+__all__ = ["fake", "pki", "serve"]

@@ -116,14 +116,15 @@ def _http1(stream: ssl.SSLSocket, data: bytes, responses: Answers) -> None:
     answer = responses.get(f"{method} {path}") or responses.get(f"http/1.1:{path}") or responses.get(path)
     if answer is None or (answer.grpc_status is not None and path in responses):
         answer = Answer(status=404, body=b"404 page not found\n")
-    sent = {"Date": _now(), "Content-Length": str(len(answer.body)), "Connection": "close", **answer.headers}
-    lines = [
-        f"HTTP/1.1 {answer.status} Status",
-        *(f"{name}: {value}" for name, value in sent.items()),
-        "",
-        "",
-    ]
-    stream.sendall("\r\n".join(lines).encode() + answer.body)
+    stream.sendall(over_http1(answer))
+
+
+def over_http1(answer: Answer) -> bytes:
+    """Return the answer as it is sent over HTTP/1.1."""
+    now = format_datetime(datetime.now(UTC), usegmt=True)
+    sent = {"Date": now, "Content-Length": str(len(answer.body)), "Connection": "close", **answer.headers}
+    lines = (f"{name}: {value}\r\n" for name, value in sent.items())
+    return f"HTTP/1.1 {answer.status} Status\r\n{''.join(lines)}\r\n".encode() + answer.body
 
 
 def _http2(stream: ssl.SSLSocket, data: bytes, responses: Answers) -> None:
@@ -156,7 +157,3 @@ def _send(http: H2Connection, identifier: int, answer: Answer) -> None:
     if answer.body:
         http.send_data(identifier, answer.body)
     http.send_headers(identifier, [("grpc-status", str(answer.grpc_status))], end_stream=True)
-
-
-def _now() -> str:
-    return format_datetime(datetime.now(UTC), usegmt=True)

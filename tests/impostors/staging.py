@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from impostors.impostor import Answer, Answers, answers, impostor
 from servers import Handler, Server, etcd_context
 
-from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
@@ -75,9 +76,12 @@ class FakeCluster:
             label="impostor", origin="live", listeners=tuple(self.listeners), client=client, peer=peer
         )
 
-    def judge(self, check: str, listener: Listener | None = None) -> CheckResult:
-        """Judge one check: on the first listener unless another is named, or on the whole target."""
-        found = catalogue()[check]
-        place = (listener or self.listeners[0]) if found.roles else None
-        # One connection at a time, always in the same order.
-        return Judge(Observer(self.target(), Bounds(timeout=10, concurrency=1))).result(found, place)
+    def judge(self, *checks: str) -> list[CheckResult]:
+        """Judge with these checks; one connection at a time, always in the same order."""
+        return run_checks(Observer(self.target(), Bounds(timeout=10, concurrency=1)), select(checks))
+
+
+@pytest.fixture
+def fake(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> FakeCluster:
+    """Servers that imitate a cluster."""
+    return FakeCluster(*pki, serve)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from impostors.impostor import Answer
@@ -14,7 +13,6 @@ from servers import Handler, Server
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange, request_of
 from pytest_etcdtls.facts.listener import ServedChain
-from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending
@@ -49,10 +47,7 @@ def test_method_headers_and_body_are_sent(serve: Callable[[Handler], Server]) ->
     assert body == b'{"key":"a"}'
 
 
-def test_with_a_certificate_and_without(
-    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
-) -> None:
-    fake = FakeCluster(*pki, serve)
+def test_with_a_certificate_and_without(fake: FakeCluster) -> None:
     listener = fake.put_up(overrides={"DELETE /version": Answer(status=418)})
     observer = Observer(fake.target())
     accepted = observer.get(ClientExchange, "DELETE /version", listener).attempt

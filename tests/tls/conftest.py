@@ -1,11 +1,12 @@
 """The servers of our own, as fixtures."""
 
 import pytest
-from servers import pki, serve, tls_context
+from impostors.staging import fake
+from servers import pki, serve
 
 from pytest_etcdtls.run.judge import Judge
 
-__all__ = ["pki", "serve", "tls_context"]
+__all__ = ["fake", "pki", "serve"]
 
 
 @pytest.fixture
