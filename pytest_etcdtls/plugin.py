@@ -110,9 +110,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _activate(config: pytest.Config, invocation: Invocation) -> None:
-    from pytest_etcdtls.suite.session import activate
+    """Register the suite. An xdist worker judges only clusters of a list."""
+    if invocation.fleet is not None:
+        from pytest_etcdtls.suite.listed import activate_list as activate
+    elif hasattr(config, "workerinput"):
+        return
+    else:
+        from pytest_etcdtls.suite.session import activate
     from pytest_etcdtls.suite.state import add_metadata
 
-    if invocation.fleet is not None or not hasattr(config, "workerinput"):
-        add_metadata(config)
+    add_metadata(config)
     activate(config, invocation)

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -16,10 +16,19 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
+from pytest_etcdtls.declared.flags import (
+    EVERY_FLAG,
+    GO_FIELDS,
+    IGNORED,
+    SECTIONS,
+    flag_known,
+    section_key_known,
+    top_level_known,
+)
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted.process_root import status_of
-from pytest_etcdtls.versions import version_key
+from pytest_etcdtls.versions import minor_line, version_key
 
 SCHEMES = ("http", "https", "unix", "unixs")
 
@@ -165,8 +174,6 @@ def masked(name: str, value: str) -> str:
 
     A declaration has settings of other programs, too, and which of them are secret is not known.
     """
-    from pytest_etcdtls.declared.flags import EVERY_FLAG, IGNORED  # they are about settings
-
     if name not in EVERY_FLAG | IGNORED or name in _WITH_SECRETS:
         return NOT_SHOWN
     return _USER_OF_URL.sub(f"{NOT_SHOWN}@", value)
@@ -641,3 +648,33 @@ class CRLFile(Struct, frozen=True, kw_only=True):
     def read_by(self, version: str | None) -> CRLReading:
         """Return what a version of etcd reads of it."""
         return self.up_to_3_5 if version_key(version) < (3, 6) else self.since_3_6
+
+
+def known_to(setting: Setting, version: str | None) -> bool:
+    """Return whether a version of etcd reads the setting as it is spelled."""
+    if setting.via is not Via.KEY:
+        return flag_known(setting.name, version)
+    section, dot, key = setting.spelled.rpartition(".")
+    if not dot:
+        # Go's encoding/json ignores the case of keys. But 3.6 looks for those of old names in the map of all
+        # keys, as they are written (configFromFile in server/embed/config.go: FlagsExplicitlySet, cfgMap).
+        old_name = minor_line(version) == "3.6" and key.lower().startswith("experimental-")
+        return top_level_known(key.lower(), version) and (not old_name or key.islower())
+    if section.lower() in GO_FIELDS:
+        return True
+    return section.lower() in SECTIONS and section_key_known(key.lower(), version)
+
+
+def ignored_settings(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
+    """Return the keys and variables that this version ignores and another reads. Unknown flags stop etcd."""
+    return tuple(
+        setting
+        for setting in declaration.settings.values()
+        if setting.via is not Via.FLAG and not known_to(setting, version)
+    )
+
+
+def in_force(declaration: Declaration, version: str | None) -> Declaration:
+    """Return the declaration without the settings that this version ignores."""
+    kept = {name: setting for name, setting in declaration.settings.items() if known_to(setting, version)}
+    return replace(declaration, settings=MappingProxyType(kept))

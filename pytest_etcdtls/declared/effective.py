@@ -34,9 +34,9 @@ from pytest_etcdtls.declared.declaration import (
     Form,
     Via,
     declared_listeners,
+    in_force,
     split_http,
 )
-from pytest_etcdtls.declared.flags import in_force
 from pytest_etcdtls.role import Role, Side, TLSVersion
 from pytest_etcdtls.versions import has_since, version_key
 

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
 from pytest_etcdtls.versions import has_since, minor_line, version_key
 
 LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7", "3.8")
@@ -275,68 +272,6 @@ def has_key(name: str, version: str | None) -> bool:
     return top_level_known(name, version)
 
 
-def known_to(setting: Setting, version: str | None) -> bool:
-    """Return whether a version of etcd reads the setting as it is spelled."""
-    if setting.via is not Via.KEY:
-        return flag_known(setting.name, version)
-    section, dot, key = setting.spelled.rpartition(".")
-    if not dot:
-        # Go's encoding/json ignores the case of keys. But 3.6 looks for those of old names in the map of all
-        # keys, as they are written (configFromFile in server/embed/config.go: FlagsExplicitlySet, cfgMap).
-        old_name = minor_line(version) == "3.6" and key.lower().startswith("experimental-")
-        return top_level_known(key.lower(), version) and (not old_name or key.islower())
-    if section.lower() in GO_FIELDS:
-        return True
-    return section.lower() in SECTIONS and section_key_known(key.lower(), version)
-
-
-def ignored_settings(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
-    """Return the keys and variables that this version ignores and another reads. Unknown flags stop etcd."""
-    return tuple(
-        setting
-        for setting in declaration.settings.values()
-        if setting.via is not Via.FLAG and not known_to(setting, version)
-    )
-
-
-def in_force(declaration: Declaration, version: str | None) -> Declaration:
-    """Return the declaration without the settings that this version ignores."""
-    kept = {name: setting for name, setting in declaration.settings.items() if known_to(setting, version)}
-    return replace(declaration, settings=MappingProxyType(kept))
-
-
-_GATE_OF: Final = {
-    "experimental-stop-grpc-service-on-defrag": "StopGRPCServiceOnDefrag",
-    "experimental-initial-corrupt-check": "InitialCorruptCheck",
-    "experimental-compact-hash-check-enabled": "CompactHashCheck",
-    "experimental-txn-mode-write-with-shared-buffer": "TxnModeWriteWithSharedBuffer",
-    "experimental-enable-lease-checkpoint": "LeaseCheckpoint",
-    "experimental-enable-lease-checkpoint-persist": "LeaseCheckpointPersist",
-}
-"""Flags that became feature gates in 3.6 (``features.ExperimentalFlagToFeatureMap``)."""
-
-_NEW_NAME: Final = {
-    "debug": "log-level=debug",
-    "log-output": "log-outputs",
-    "log-package-levels": "log-level",
-    "experimental-snapshot-catch-up-entries": "snapshot-catchup-entries",
-    "ca-file": "trusted-ca-file",
-    "peer-ca-file": "peer-trusted-ca-file",
-}
-
-
-def successor(setting: Setting, declaration: Declaration, version: str | None) -> tuple[str, str] | None:
-    """Return name and value of the flag that a version has instead of one that is gone; ``None`` for none.
-
-    Several flags became one, ``--feature-gates``: its value has the gates of all that the declaration gives.
-    """
-    name = setting.name
-    if name in _GATE_OF and flag_known("feature-gates", version):
-        return "feature-gates", _gates(declaration)
-    new, _, value = _NEW_NAME.get(name, name.removeprefix("experimental-")).partition("=")
-    return (new, value or setting.value) if new != name and flag_known(new, version) else None
-
-
 MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     "crl-file": ("client-crl-file", "peer-crl-file"),
     "revocation-list": ("client-crl-file", "peer-crl-file"),
@@ -356,14 +291,6 @@ MEANT: Final[Mapping[str, tuple[str, ...]]] = {
 def meant(name: str, among: Iterable[str] = EVERY_FLAG) -> tuple[str, ...]:
     """Return the flags that may be meant by a name that is unknown to etcd; empty if there is none."""
     return MEANT[name] if name in MEANT else tuple(difflib.get_close_matches(name, sorted(among), 1))
-
-
-def _gates(declaration: Declaration) -> str:
-    given = dict(word.partition("=")[::2] for word in declaration.words("feature-gates"))
-    for name, setting in declaration.settings.items():
-        if name in _GATE_OF:
-            given.setdefault(_GATE_OF[name], "true" if setting.on else "false")
-    return ",".join(f"{gate}={value}" for gate, value in given.items())
 
 
 GO_SUITES: Final = names(

@@ -20,10 +20,11 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredURL,
     Setting,
     bind_problem,
+    in_force,
     parse_urls,
 )
 from pytest_etcdtls.declared.effective import tls_side
-from pytest_etcdtls.declared.flags import SECTIONS, in_force, variable_of
+from pytest_etcdtls.declared.flags import SECTIONS, variable_of
 from pytest_etcdtls.declared.yaml_files import values_in
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.launch import Launch, MemberPaths, Served

@@ -23,10 +23,10 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredURL,
     advertised,
     declared_listeners,
+    in_force,
     reached_host,
 )
 from pytest_etcdtls.declared.effective import effective_of
-from pytest_etcdtls.declared.flags import in_force
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.etcd.config import START_SECONDS

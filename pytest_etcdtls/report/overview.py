@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, Fault, catalogue, family_of, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
@@ -25,7 +24,6 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import KUBEADM
-from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.role import Role, TLSVersion
@@ -696,28 +694,3 @@ def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
 def options_in(reason: str) -> tuple[str, ...]:
     """Return the options that a reason names, each once."""
     return tuple(dict.fromkeys(re.findall(r"(?<![\w-])--etcd-[a-z-]*[a-z]", reason)))
-
-
-def declared_place(seen: Recording, result: CheckResult) -> SourceLine | None:
-    """Return the line of a declaration that a result is about.
-
-    That is the line of the first setting that the remediation names, else of the first that a finding names,
-    else of the one that declares the listener; ``None`` if no declaration has lines.
-    """
-    labels = {listener.label for listener in seen.target.listeners}
-    settings = [
-        setting
-        for _, rows in members(seen)
-        for row in rows
-        if row.listener.label == result.listener or result.listener not in labels
-        for setting in row.declared
-        if setting.place.line is not None
-    ]
-    texts = [result.remediation, *(f"{finding.message} {finding.observed}" for finding in result.findings)]
-    named = re.findall(r"[\w-]+", " ".join(texts).replace("--", "  "))
-    first = min(
-        settings,
-        key=lambda setting: named.index(setting.name) if setting.name in named else len(named),
-        default=None,
-    )
-    return first.place if first else None

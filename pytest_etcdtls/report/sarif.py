@@ -18,10 +18,11 @@ from msgspec import to_builtins
 from pytest_etcdtls.checks.registry import catalogue, why
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.report.behaviour import declared_place
 from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.report.json import encoded, kept
 from pytest_etcdtls.report.model import Report, tool
-from pytest_etcdtls.report.overview import conclusion, declared_place, exit_reason, undecided
+from pytest_etcdtls.report.overview import conclusion, exit_reason, undecided
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {Outcome.VIOLATES: "error", Outcome.WARNS: "warning", Outcome.WAIVED: "warning"}

@@ -1,20 +1,21 @@
-"""The collection tree of the suite: one item per check and listener."""
+"""The collection tree of the suite, one item per check and listener; its hooks where items are run."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from pytest_etcdtls.checks.registry import FOUND, GATES, Check, ancestors, catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import ROOT
+from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import left_out
@@ -372,3 +373,93 @@ class CheckItem(SuiteItem):
         if result.outcome in FOUND:
             fault = self.target.fault_of(result)
             self.user_properties.append(("etcdtls.fault", f"{fault.check} on {fault.listener}"))
+
+
+ATTRIBUTE = "etcdtls"
+"""Attribute of a test report with the result of its item."""
+
+
+class Items:
+    """The hooks of a process that judges.
+
+    Args:
+        run: the run.
+        ids: node ids to collect, empty for all.
+        alone: collect nothing else.
+    """
+
+    def __init__(self, run: Run, ids: Sequence[str], *, alone: bool) -> None:
+        self.run = run
+        self.ids = ids
+        self._alone = alone
+
+    def suite(self, session: pytest.Session) -> Suite:
+        """Return a new collector of the suite. The members of a live cluster are discovered before.
+
+        Raises:
+            pytest.UsageError: if a given node id matches no discovered member.
+        """
+        self.run.discover()
+        refuse_unknown_ids(self.run, self.ids)
+        return Suite.of(session, self.run, self.ids)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Append the suite to the session's collectors. It needs no path on the command line."""
+        report = yield
+        if isinstance(collector, pytest.Session):
+            others = [] if self._alone else report.result
+            report.result = [*others, self.suite(collector)]
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
+        """Run causes before what follows from them.
+
+        The items are put in this order before other plugins see them, since --stepwise leaves out what comes
+        before the last failure, and again afterwards, since others shuffle them.
+        """
+        _order(items)
+        changed = yield
+        _order(items)
+        return changed
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach what was found to the report, and replace the traceback with the result's text."""
+        report: Any = yield
+        result = item.result if isinstance(item, CheckItem) else None
+        if result is not None:
+            setattr(report, ATTRIBUTE, result)
+            if call.excinfo and result.outcome is Outcome.INCONCLUSIVE:
+                report.longrepr = result_repr(result, item.path)  # also if pytest-timeout stopped it
+            if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
+                # As pytest's plugin skipping does it, which -p no:skipping disables.
+                report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
+        return report  # type: ignore[no-any-return]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        """Encode the result that a report carries, for plugins that write reports to a file."""
+        data = yield
+        result = carried(report)
+        if data is None or result is None:
+            return data
+        return {**data, ATTRIBUTE: to_builtins(ResultEntry.of(result))}
+
+
+def _order(items: list[pytest.Item]) -> None:
+    """Put causes before what follows from them, in the places that our items have."""
+    ours = iter(causes_first([item for item in items if isinstance(item, CheckItem)]))
+    items[:] = [next(ours) if isinstance(item, CheckItem) else item for item in items]
+
+
+def carried(report: object) -> CheckResult | None:
+    """Return the result of the item that a test report is about; ``None`` for other tests."""
+    return getattr(report, ATTRIBUTE, None)

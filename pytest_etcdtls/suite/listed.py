@@ -38,9 +38,9 @@ from pytest_etcdtls.report.text import WIDTH, Line
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
-from pytest_etcdtls.suite.items import NotCleanError, Suite, SuiteItem, SuiteRepr, subjects_of
+from pytest_etcdtls.suite.items import Items, NotCleanError, Suite, SuiteItem, SuiteRepr, subjects_of
 from pytest_etcdtls.suite.ledger import ENDED_WELL, Ledger, is_selective, shortcomings, stale_waivers
-from pytest_etcdtls.suite.session import Items, Reporting, call_users_hooks
+from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import Target

@@ -10,52 +10,42 @@ limits on connections. The clusters of a list are spread over the workers (``sui
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import to_builtins
 from msgspec.structs import replace
 
-from pytest_etcdtls._version import __version__
-from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.options import VERBOSITY, Invocation, Values, is_dry
+from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.options import VERBOSITY, Invocation, Values
 from pytest_etcdtls.profiles.waivers import write_proposal
 from pytest_etcdtls.report import write_document
-from pytest_etcdtls.report.document import ResultEntry
-from pytest_etcdtls.report.model import Report, openssl_version
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary, verdict
-from pytest_etcdtls.report.text import Line, wrapped
+from pytest_etcdtls.report.text import Line
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
     not_written,
-    show_without_terminal,
-    summary_reporter,
 )
 from pytest_etcdtls.suite.items import (
     CheckItem,
-    Suite,
-    causes_first,
+    Items,
+    carried,
     refuse_unknown_ids,
-    result_repr,
     run_item,
 )
-from pytest_etcdtls.suite.junit import skip_consequences
 from pytest_etcdtls.suite.ledger import Ledger
+from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks, write_lines
 from pytest_etcdtls.suite.state import (
     is_distributed,
-    is_worker,
     keep_in_one_process,
     run_of,
 )
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.untrusted.printable import error_text
 
 _NAMED = 12
 """Maximum number of listeners of a target that the header names, without ``-v``."""
@@ -157,179 +147,13 @@ def show(
         terminal.write_sep("=", TITLE)
     faults = verbosity > 0 and terminal.config.getoption("tbstyle") == "no"
     lines = summary(report, ledger.review_waivers(), width=width, verbosity=verbosity, faults=faults)
-    whole = _write(terminal, lines)
-    _write(terminal, map(Line, ["", *closing] if closing else ()))
-    return whole
-
-
-def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
-    whole = True
-    for line in lines:
-        terminal.write_line(line.text, **line.markup)
-        whole &= not line.lost
+    whole = write_lines(terminal, lines)
+    write_lines(terminal, map(Line, ["", *closing] if closing else ()))
     return whole
 
 
 CONSEQUENCE = "consequent"
 """Category of failed items whose violation follows from another one, in the counts of pytest's last line."""
-
-ATTRIBUTE = "etcdtls"
-"""Attribute of a test report with the result of its item."""
-
-
-class Items:
-    """The hooks of a process that judges.
-
-    Args:
-        run: the run.
-        ids: node ids to collect, empty for all.
-        alone: collect nothing else.
-    """
-
-    def __init__(self, run: Run, ids: Sequence[str], *, alone: bool) -> None:
-        self.run = run
-        self.ids = ids
-        self._alone = alone
-
-    def suite(self, session: pytest.Session) -> Suite:
-        """Return a new collector of the suite. The members of a live cluster are discovered before.
-
-        Raises:
-            pytest.UsageError: if a given node id matches no discovered member.
-        """
-        self.run.discover()
-        refuse_unknown_ids(self.run, self.ids)
-        return Suite.of(session, self.run, self.ids)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_make_collect_report(
-        self, collector: pytest.Collector
-    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Append the suite to the session's collectors. It needs no path on the command line."""
-        report = yield
-        if isinstance(collector, pytest.Session):
-            others = [] if self._alone else report.result
-            report.result = [*others, self.suite(collector)]
-        return report
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
-        """Run causes before what follows from them.
-
-        The items are put in this order before other plugins see them, since --stepwise leaves out what comes
-        before the last failure, and again afterwards, since others shuffle them.
-        """
-        _order(items)
-        changed = yield
-        _order(items)
-        return changed
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach what was found to the report, and replace the traceback with the result's text."""
-        report: Any = yield
-        result = item.result if isinstance(item, CheckItem) else None
-        if result is not None:
-            setattr(report, ATTRIBUTE, result)
-            if call.excinfo and result.outcome is Outcome.INCONCLUSIVE:
-                report.longrepr = result_repr(result, item.path)  # also if pytest-timeout stopped it
-            if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
-                # As pytest's plugin skipping does it, which -p no:skipping disables.
-                report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
-        return report  # type: ignore[no-any-return]
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_report_to_serializable(
-        self, report: pytest.CollectReport | pytest.TestReport
-    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-        """Encode the result that a report carries, for plugins that write reports to a file."""
-        data = yield
-        carried = _carried(report)
-        if data is None or carried is None:
-            return data
-        return {**data, ATTRIBUTE: to_builtins(ResultEntry.of(carried))}
-
-
-def _order(items: list[pytest.Item]) -> None:
-    """Put causes before what follows from them, in the places that our items have."""
-    ours = iter(causes_first([item for item in items if isinstance(item, CheckItem)]))
-    items[:] = [next(ours) if isinstance(item, CheckItem) else item for item in items]
-
-
-class Reporting:
-    """The hooks of the process that reports at the end of the run."""
-
-    def __init__(
-        self, config: pytest.Config, invocation: Invocation, run: Run, interruption: Interruption
-    ) -> None:
-        self.config = config
-        self.invocation = invocation
-        self.run = run
-        self.interruption = interruption
-        self.problems: list[str] = []
-        """What fails the run besides results, one sentence each."""
-        self.written: list[str] = []
-        """What was written elsewhere, one line each."""
-
-    @property
-    def terminal(self) -> pytest.TerminalReporter | None:
-        """The reporter of pytest; ``None`` without one."""
-        terminal: pytest.TerminalReporter | None = self.config.pluginmanager.get_plugin("terminalreporter")
-        return terminal
-
-    def describe_targets(self) -> Iterator[str]:
-        """Yield the lines of the header about what is judged."""
-        raise NotImplementedError
-
-    def finish(self, session: pytest.Session) -> int:
-        """Write the reports, and return the exit code."""
-        raise NotImplementedError
-
-    def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:
-        """Yield the lines that end the run."""
-        raise NotImplementedError
-
-    def write_reports(self, write: Callable[[Path], list[str] | None]) -> None:
-        """Write each report; ``write`` returns the parts that are not in it."""
-        for path in self.run.settings.reports:
-            try:
-                lost = write(path)
-            except Exception as error:  # one format that cannot be written costs no other
-                self.problems.append(not_written(f"report {path}", error))
-            else:
-                self.written.append(f"report: {path}")
-                self.problems += [f"The report {path} is without {part}." for part in lost or ()]
-
-    def pytest_report_header(self) -> list[str]:
-        """Return the header: what is judged."""
-        lines = [
-            f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(self.run.checks)} checks",
-            *self.describe_targets(),
-        ]
-        width = self.config.get_terminal_writer().fullwidth
-        indented = ((line[: len(line) - len(line.lstrip())], line.strip()) for line in lines)
-        return [line.text for indent, text in indented for line in wrapped(text, width, indent, "    ")]
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Set the exit code and write the reports; show the verdict after everything else."""
-        with self.interruption.held():
-            if not is_dry(self.config):
-                session.exitstatus = self.finish(session)
-        yield
-        if junit := self.config.getoption("xmlpath", None):
-            directory = self.config.invocation_params.dir
-            skip_consequences(directory / os.path.expanduser(os.path.expandvars(junit)))
-        terminal = summary_reporter(self.config)
-        with self.interruption.held():
-            if terminal is None:
-                show_without_terminal(self.problems)
-            elif lines := [*self.verdict(terminal, int(session.exitstatus))]:
-                if self.config.get_verbosity() > -2:  # pytest writes one with -qq, too
-                    terminal.write_line("")
-                _write(terminal, lines)
 
 
 class SuiteSession(Reporting):
@@ -362,7 +186,7 @@ class SuiteSession(Reporting):
         # pytest's reporter keeps the reports of passed set-ups and teardowns under an empty key, and ignores
         # them: two for each check, with its whole result.
         terminal = self.terminal
-        if _carried(report) and terminal is not None and report.passed and not report.sections:
+        if carried(report) and terminal is not None and report.passed and not report.sections:
             kept = terminal.stats.get("", [])
             if kept and kept[-1] is report:
                 kept.pop()
@@ -370,7 +194,7 @@ class SuiteSession(Reporting):
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
         """Return the category of a warning, and of a violation that follows from another one."""
-        result = _carried(report)
+        result = carried(report)
         if result and report.when == "call" and report.passed and result.outcome is Outcome.WARNS:
             return "passed", "w", ("WARNS", {"yellow": True})
         follows = result and result.outcome is Outcome.VIOLATES and result.cause
@@ -438,24 +262,6 @@ class SuiteSession(Reporting):
             self.written.append(f"waivers to give reasons: {path}")
 
 
-def call_users_hooks(config: pytest.Config, report: Report) -> Iterator[str]:
-    """Call the users' hooks with the results of each target; yield a sentence for each that fails."""
-    for seen in report.seen:
-        label = seen.target.label
-        results = [result for result in report.results if result.target == label]
-        faults = [result for result in results if result.outcome is Outcome.VIOLATES and result.cause is None]
-        try:
-            config.hook.pytest_etcdtls_judged(
-                config=config, target=seen.target, results=results, faults=faults
-            )
-        except Exception as error:  # a user's code must not cost the report
-            yield f"A hook pytest_etcdtls_judged failed on {label}: {error_text(error)}."
-
-
-def _carried(report: object) -> CheckResult | None:
-    return getattr(report, ATTRIBUTE, None)
-
-
 class Distribution:
     """Runs the checks of the suite in the process that controls pytest-xdist's workers."""
 
@@ -492,19 +298,11 @@ class Distribution:
 
 
 def activate(config: pytest.Config, invocation: Invocation) -> None:
-    """Register the suite. An xdist worker judges only clusters of a list.
+    """Register the suite in the controller of a run.
 
     Raises:
-        pytest.UsageError: if a setting, a pattern, a node id or the list cannot be used.
+        pytest.UsageError: if a setting, a pattern or a node id cannot be used.
     """
-    if invocation.fleet is not None:
-        # Imported here: a run on one target reads no list.
-        from pytest_etcdtls.suite.listed import activate_list
-
-        activate_list(config, invocation)
-        return
-    if is_worker(config):
-        return
     # Before the run: the last cleanup to be added is the first to be done, and it stops the owned clusters.
     interruption = Interruption.register(config)
     run = run_of(config)

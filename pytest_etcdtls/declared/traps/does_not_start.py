@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_etcdtls.declared.cures import suites
-from pytest_etcdtls.declared.declaration import FLAGS, Setting, Via, bind_problem, declared_listeners
+from pytest_etcdtls.declared.declaration import (
+    FLAGS,
+    Setting,
+    Via,
+    bind_problem,
+    declared_listeners,
+    known_to,
+)
 from pytest_etcdtls.declared.effective import TLSSide, prefix
-from pytest_etcdtls.declared.flags import GO_SUITES, known_to
+from pytest_etcdtls.declared.flags import GO_SUITES
 from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, spellings, trap
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.versions import version_key

@@ -18,9 +18,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.cures import Cure
-from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Setting
+from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Setting, in_force
 from pytest_etcdtls.declared.effective import SIDES, Effective, EffectiveListener, TLSSide, effective_of
-from pytest_etcdtls.declared.flags import URL_LISTS, in_force
+from pytest_etcdtls.declared.flags import URL_LISTS
 from pytest_etcdtls.role import Role
 
 

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pytest_etcdtls.declared.cures import FaultyMember, Step
-from pytest_etcdtls.declared.declaration import Change, Form, Setting, Via, masked
+from pytest_etcdtls.declared.declaration import (
+    Change,
+    Declaration,
+    Form,
+    Setting,
+    Via,
+    ignored_settings,
+    known_to,
+    masked,
+)
 from pytest_etcdtls.declared.flags import (
     CLIENT_SECTION,
     EVERY_FLAG,
@@ -16,12 +25,10 @@ from pytest_etcdtls.declared.flags import (
     MEANT,
     RELEASES,
     SECTIONS,
+    flag_known,
     flag_lines,
     has_key,
-    ignored_settings,
-    known_to,
     meant,
-    successor,
     top_level_known,
     variable_of,
 )
@@ -396,3 +403,43 @@ def a_disabled_gateway_is_declared(context: TrapContext) -> Iterator[FoundTrap]:
         summary="the JSON gateway (/v3/...) does not answer",
         remedy="write enable-grpc-gateway: true into the configuration file if it is wanted",
     )
+
+
+_GATE_OF: Final = {
+    "experimental-stop-grpc-service-on-defrag": "StopGRPCServiceOnDefrag",
+    "experimental-initial-corrupt-check": "InitialCorruptCheck",
+    "experimental-compact-hash-check-enabled": "CompactHashCheck",
+    "experimental-txn-mode-write-with-shared-buffer": "TxnModeWriteWithSharedBuffer",
+    "experimental-enable-lease-checkpoint": "LeaseCheckpoint",
+    "experimental-enable-lease-checkpoint-persist": "LeaseCheckpointPersist",
+}
+"""Flags that became feature gates in 3.6 (``features.ExperimentalFlagToFeatureMap``)."""
+
+_NEW_NAME: Final = {
+    "debug": "log-level=debug",
+    "log-output": "log-outputs",
+    "log-package-levels": "log-level",
+    "experimental-snapshot-catch-up-entries": "snapshot-catchup-entries",
+    "ca-file": "trusted-ca-file",
+    "peer-ca-file": "peer-trusted-ca-file",
+}
+
+
+def successor(setting: Setting, declaration: Declaration, version: str | None) -> tuple[str, str] | None:
+    """Return name and value of the flag that a version has instead of one that is gone; ``None`` for none.
+
+    Several flags became one, ``--feature-gates``: its value has the gates of all that the declaration gives.
+    """
+    name = setting.name
+    if name in _GATE_OF and flag_known("feature-gates", version):
+        return "feature-gates", _gates(declaration)
+    new, _, value = _NEW_NAME.get(name, name.removeprefix("experimental-")).partition("=")
+    return (new, value or setting.value) if new != name and flag_known(new, version) else None
+
+
+def _gates(declaration: Declaration) -> str:
+    given = dict(word.partition("=")[::2] for word in declaration.words("feature-gates"))
+    for name, setting in declaration.settings.items():
+        if name in _GATE_OF:
+            given.setdefault(_GATE_OF[name], "true" if setting.on else "false")
+    return ",".join(f"{gate}={value}" for gate, value in given.items())
