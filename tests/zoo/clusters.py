@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from unruly.programs import rewritten_arguments
@@ -101,6 +102,10 @@ def _take_the_common_suite_away(cluster: Cluster) -> None:
 
 
 _NOT_CONNECTED = {"cluster": ["cluster.members-connected"]}
+_disconnected = partial(
+    Misconfigured, config=replace(BROKEN, size=3), checks=("cluster",), violated=_NOT_CONNECTED
+)
+"""A cluster of three, of which a member cannot connect to another."""
 
 ZOO = [
     Misconfigured(
@@ -193,50 +198,36 @@ ZOO = [
         violated={**_NOT_CONNECTED, "peer": ["cert.client-usage"]},
         config=replace(BROKEN, size=3),
     ),
-    Misconfigured(
+    _disconnected(
         name="one-peer-revoked-by-another",
         what="the revocation list for peers of one of three members names the certificate of another one",
         after_start=revoke_one,
         checks=("cluster.members-connected",),
-        config=replace(BROKEN, size=3),
-        violated=_NOT_CONNECTED,
     ),
-    Misconfigured(
+    _disconnected(
         name="one-peer-dials-with-a-foreign-certificate",
         what="one of three members dials the others with a certificate of another CA",
         after_start=lambda cluster: _dial_with(cluster, CertificateAuthority.create("another CA")),
-        checks=("cluster",),
-        config=replace(BROKEN, size=3),
-        violated=_NOT_CONNECTED,
     ),
-    Misconfigured(
+    _disconnected(
         name="one-peer-dials-from-another-address",
         what="one of three members dials with a certificate that names another address than its own",
         after_start=lambda cluster: _dial_with(
             cluster, cluster.pki.peer_ca, replace(PEER, subject_alt_names=("192.0.2.1",))
         ),
-        checks=("cluster",),
-        config=replace(BROKEN, size=3),
-        violated=_NOT_CONNECTED,
     ),
-    Misconfigured(
+    _disconnected(
         name="peers-without-a-common-suite",
         what="two of three members have TLS 1.2 and no common cipher suite, and the third has all",
         after_start=_take_the_common_suite_away,
         warned={"cluster": ["cluster.same-policy"]},
         lines=("3.5.33", "3.6", "3.7"),
-        config=replace(BROKEN, size=3),
-        checks=("cluster",),
-        violated=_NOT_CONNECTED,
     ),
-    Misconfigured(
+    _disconnected(
         name="peers-without-a-common-version",
         what="two of three members have no common TLS version, and the third has all",
         after_start=_take_the_common_version_away,
         warned={"cluster": ["cluster.same-policy"]},
         lines=("3.5.33", "3.6", "3.7"),
-        config=replace(BROKEN, size=3),
-        checks=("cluster",),
-        violated=_NOT_CONNECTED,
     ),
 ]
