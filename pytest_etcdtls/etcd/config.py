@@ -5,7 +5,6 @@ Size, PKI and every etcd flag that affects TLS.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -33,7 +32,38 @@ _NUMBERS = {"heartbeat-interval", "election-timeout", "bcrypt-cost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterConfig:
+class _SecurityFlags:
+    """The fields of :class:`ClusterConfig` that are named as flags of etcd."""
+
+    cert_file: str | None = "server.crt"
+    key_file: str | None = "server.key"
+    client_cert_auth: bool = True
+    trusted_ca_file: str | None = "client-ca.crt"
+    client_crl_file: str | None = None
+    auto_tls: bool = False
+    client_cert_allowed_hostname: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+
+    peer_cert_file: str | None = "peer.crt"
+    peer_key_file: str | None = "peer.key"
+    peer_client_cert_auth: bool = True
+    peer_trusted_ca_file: str | None = "peer-ca.crt"
+    peer_crl_file: str | None = None
+    peer_auto_tls: bool = False
+    peer_cert_allowed_cn: str | None = None
+    peer_cert_allowed_hostname: str | None = None
+    peer_client_cert_file: str | None = None
+    peer_client_key_file: str | None = None
+    peer_skip_client_san_verification: bool = False
+
+    cipher_suites: tuple[str, ...] = ()
+    tls_min_version: str | None = None
+    tls_max_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig(_SecurityFlags):
     """The configuration of a cluster to start. The default is mutual TLS on both ports.
 
     Fields for etcd flags have the flag's name with underscores instead of dashes; ``None``, ``False`` and
@@ -77,32 +107,6 @@ class ClusterConfig:
     size: int = 1
     pki: PKIPlan = field(default_factory=PKIPlan)
 
-    cert_file: str | None = "server.crt"
-    key_file: str | None = "server.key"
-    client_cert_auth: bool = True
-    trusted_ca_file: str | None = "client-ca.crt"
-    client_crl_file: str | None = None
-    auto_tls: bool = False
-    client_cert_allowed_hostname: str | None = None
-    client_cert_file: str | None = None
-    client_key_file: str | None = None
-
-    peer_cert_file: str | None = "peer.crt"
-    peer_key_file: str | None = "peer.key"
-    peer_client_cert_auth: bool = True
-    peer_trusted_ca_file: str | None = "peer-ca.crt"
-    peer_crl_file: str | None = None
-    peer_auto_tls: bool = False
-    peer_cert_allowed_cn: str | None = None
-    peer_cert_allowed_hostname: str | None = None
-    peer_client_cert_file: str | None = None
-    peer_client_key_file: str | None = None
-    peer_skip_client_san_verification: bool = False
-
-    cipher_suites: tuple[str, ...] = ()
-    tls_min_version: str | None = None
-    tls_max_version: str | None = None
-
     client_scheme: Scheme = "https"
     peer_scheme: Scheme = "https"
     plain_client_listener: bool = False
@@ -144,12 +148,7 @@ class ClusterConfig:
                 raise UsageError(f"extra_files: {name!r} is not a plain file name")
 
 
-SECURITY_FIELDS = tuple(
-    name
-    for name in ClusterConfig.__dataclass_fields__
-    if re.search(r"cert|key_file|ca_file|crl|tls|suites|_san_", name)
-)
-"""The fields of :class:`ClusterConfig` that are named as flags of etcd."""
+SECURITY_FIELDS = tuple(_SecurityFlags.__dataclass_fields__)
 _OF_BOTH_PORTS = ("cipher_suites", "tls_min_version", "tls_max_version")
 
 
