@@ -765,7 +765,7 @@ def _fleet(config: pytest.Config, words: Sequence[str], here: bool, conformance:
     about_one = (*LIVE, *(_BY_NAME[name] for name in _OF_ONE_CLUSTER))
     if other := next((option for option in about_one if config.getoption(option.dest) is not None), None):
         raise pytest.UsageError(
-            f"{other.flag} is about one cluster, and --etcd-clusters names a list of them: omit one of both"
+            f"{other.flag} is about one cluster, and --etcd-clusters names a list of them: omit one of them"
             + (", or name that cluster in the list" if other in LIVE else "")
         )
     return given

@@ -56,8 +56,8 @@ def test_a_request_without_an_answer_is_named_with_the_command_that_records_it()
         catalogue()["api.version-body"], needs={"exchange": Need(ClientExchange, "GET /nothing")}
     )
     said = (
-        r"api\.version-body \(.*\): ClientExchange: no recorded etcd was asked 'GET /nothing, as client over "
-        r"http/1\.1': make the recording anew with 'PYTHONPATH=tests python -m record_conforming', "
+        r"api\.version-body \(.*\): ClientExchange: the recording has no request 'GET /nothing, as client "
+        r"over http/1\.1': record it again with 'PYTHONPATH=tests python -m record_conforming', "
         r"or return with @check\(\.\.\., "
         r"conforming=\.\.\.\) what etcd answers"
     )

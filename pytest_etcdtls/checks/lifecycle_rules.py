@@ -449,4 +449,4 @@ def a_member_with_a_foreign_certificate_does_not_join(member: ForeignMember) -> 
     elif not member.rejected:
         yield inconclusive("it did not join, and no other member has logged a refusal")
     elif not member.joined_again:
-        yield inconclusive("it does not join with its own certificate either")
+        yield inconclusive("the member does not join the cluster with its own certificate (peer.crt) either")

@@ -115,7 +115,7 @@ def _pair(case: FaultyMember, side: Side) -> Iterator[Step]:
         if declared[end] is None:
             yield Change(f"{prefix(side)}{end}-file", f"{path}.{suffix}")
     if given := next(filter(None, declared.values()), None):
-        yield Remark(f"write the path of the other half of the pair of {escaped(given)}")
+        yield Remark(f"write the path of the certificate or key that belongs to {escaped(given)}")
     elif kubeadm:
         made = _kubeadm(kubeadm, "init", "phase", "certs", f"etcd-{name}")
         yield Remark(f"if {escaped(path)}.crt does not exist yet: {made}")
@@ -299,12 +299,12 @@ _WRITERS: Final = (
     (
         r"/rke2/server/tls/etcd/",
         "RKE2",
-        "etcd-arg of /etc/rancher/rke2/config.yaml, for keys of the top level",
+        "etcd-arg of /etc/rancher/rke2/config.yaml (only settings at the top level of etcd's file count)",
     ),
     (
         r"/server/tls/etcd/(server-client|server-ca)\.crt$",
         "k3s",
-        "etcd-arg of /etc/rancher/k3s/config.yaml, for keys of the top level",
+        "etcd-arg of /etc/rancher/k3s/config.yaml (only settings at the top level of etcd's file count)",
     ),
     (r"^/system/secrets/etcd/", "Talos", "cluster.etcd.extraArgs of the machine configuration"),
     (r"/k0s/pki/etcd/", "k0s", "spec.storage.etcd.extraArgs of /etc/k0s/k0s.yaml"),
@@ -335,7 +335,7 @@ def who_overwrites(declaration: Declaration) -> Iterator[str]:
     """Yield which program overwrites a declaration, and where a change is given so that it stays."""
     kind, _, name = declaration.owner.partition(" ")
     if kind == "node":
-        yield f"the kubelet of {name or 'a node'} makes this pod of a file in its directory: change that file"
+        yield f"the kubelet of {name or 'a node'} makes this pod from a file in its directory: edit that file"
     elif kind:
         yield f"the {kind} {name} owns this object, and its controller overwrites it: give the same there"
     writers = [

@@ -173,7 +173,7 @@ def require_directory(directory: Path, option: str) -> None:
     except PermissionError:
         problem = "may not be listed by this user: run as a user who may read it, or pass a copy"
     except OSError as error:
-        problem = f"cannot be looked into ({error.strerror})"
+        problem = f"cannot be read ({error.strerror})"
     raise UsageError(f"{option} {directory} {problem}")
 
 
@@ -476,7 +476,7 @@ def ids_of(run_as: RunAs) -> tuple[int, int | None, set[int]]:
 def why_absent(declared: DeclaredMember, setting: Setting) -> str:
     """Return why the file of a setting is not here, and what to do."""
     if setting.name in declared.others:
-        return f"the file of {setting} is not here: what lies there is another member's"
+        return f"the file of {setting} is not here: the file at that path is another member's"
     if declared.paths.working:
         return f"the file of {setting} is not there: {declared.paths.of_process(setting.value)}"
     if declared.paths.pki_dir is None:

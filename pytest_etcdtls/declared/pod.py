@@ -80,11 +80,11 @@ def read_pods(text: str, file: str) -> list[DeclaredPod]:
     for pod in pods:
         member = _member(pod, file, expansion)
         if member is not None and member.name in members:
-            raise UsageError(f"{file} has the pod {printable(member.name, 200)} twice: leave one of them")
+            raise UsageError(f"{file} has the pod {printable(member.name, 200)} twice: remove one of them")
         if member is not None:
             members[member.name] = member
     if len(members) > _MOST_MEMBERS:
-        raise UsageError(f"{file} has more than {_MOST_MEMBERS} members: leave those of one cluster")
+        raise UsageError(f"{file} has more than {_MOST_MEMBERS} members: keep those of one cluster")
     if not members:
         raise UsageError(_no_etcd(objects, pods, file))
     return [*members.values()]
@@ -117,7 +117,7 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
     starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
     if len(starts) > 1:
         raise UsageError(
-            f"{file}: the pod {printable(name, 100)} runs etcd {len(starts)} times: leave the container of "
+            f"{file}: the pod {printable(name, 100)} runs etcd {len(starts)} times: keep the container of "
             "one member"
         )
     for container, started in starts:
@@ -288,7 +288,7 @@ def _no_etcd(objects: list[Node], pods: list[Node], file: str) -> str:
     if not containers:
         kinds = dict.fromkeys(text_of(node_at(node, "kind")) or "an object without kind" for node in objects)
         of_secret = "; a Secret is passed as --etcd-secret" if "Secret" in kinds else ""
-        return f"{file} has no pod that runs but {printable(', '.join(kinds))}: {INSTEAD}{of_secret}"
+        return f"{file} has {printable(', '.join(kinds))}, and no pod that runs: {INSTEAD}{of_secret}"
     names = dict.fromkeys(text_at(item, "name") or str(place_of(item, file)) for item in containers)
-    neighbour = "its neighbour etcd.yaml is meant" if any("kube-" in name for name in names) else INSTEAD
+    neighbour = "pass etcd.yaml beside it" if any("kube-" in name for name in names) else INSTEAD
     return f"{file} runs {printable(', '.join(names))}, and none of these is etcd: {neighbour}"

@@ -110,7 +110,7 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
         UsageError: if a word that may contain any flags is not in the file, or there are too many words.
     """
     if len(words) > _MOST_WORDS:
-        raise UsageError(f"{words[0].place}: no command line of etcd has {len(words)} words")
+        raise UsageError(f"{words[0].place}: a command line of {len(words)} words is too long for etcd")
     given: list[Argument] = []
     mistakes: list[Mistake] = []
     replayable: list[Setting | str] = []
@@ -145,7 +145,7 @@ def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
     dashes = "--" if word.text.startswith("--") else "-"
     name, equals, value = word.text[len(dashes) :].partition("=")
     if not name or name.startswith("-"):
-        return Mistake(place=word.place, text="etcd stops: a word is not the form of a flag")
+        return Mistake(place=word.place, text="etcd stops: an argument does not have the form of a flag")
     unresolved = word.unresolved
     if not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
         value = "true"
@@ -163,14 +163,14 @@ def _boolean_mistake(setting: Setting) -> Mistake | None:
     """Return the mistake that a boolean setting has a value that is not a boolean; ``None`` otherwise."""
     if setting.boolean or setting.name not in SWITCHES - IGNORED:
         return None
-    text = f"etcd stops: {setting.shown!r} is no value of {setting.spelled}; write true or false"
+    text = f"etcd stops: {setting.shown!r} is not a value of {setting.spelled}; write true or false"
     return Mistake(place=setting.place, text=text)
 
 
 def _stray(word: Word, before: Setting | None) -> Mistake:
     # The word itself is not shown: behind a flag that etcd does not have it may be a password.
-    where = f" behind {before.spelled}" if before is not None else ""
-    text = f"etcd stops: a word{where} is not a flag"
+    where = f" after {before.spelled}" if before is not None else ""
+    text = f"etcd stops: an argument{where} is not a flag"
     if before is not None and before.name in SWITCHES and before.value == "true" and word.text in BOOLEANS:
         text += f"; a switch takes its value after an equals sign: {before.spelled}={word.text}"
     return Mistake(place=word.place, text=text)
@@ -397,8 +397,8 @@ def _open_configuration(config: Setting, open_file: OpenFile) -> tuple[str, str]
     opened = open_file(config.value, config.place)
     if opened is None:
         raise UsageError(
-            f"{config.place}: etcd reads {printable(config.written)}, and that file is not here: pass it "
-            "itself, or give the directory that it is under as --etcd-pki-dir"
+            f"{config.place}: etcd reads {printable(config.written)}, and that file is not here: pass that "
+            "file itself, or give the directory that it is under as --etcd-pki-dir"
         )
     return opened
 
@@ -625,7 +625,7 @@ def _read(path: Path, option: str) -> str:
         data = read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
         of_kubectl = "; of a list of kubectl, the objects of etcd only (-l)" if exists(path) else ""
-        raise UsageError(f"{option} {path} {error}; wanted is {KINDS}{of_kubectl}") from error
+        raise UsageError(f"{option} {path} {error}; pass {KINDS}{of_kubectl}") from error
     if not data.strip():
         raise UsageError(f"{option} {path} is empty: pass {KINDS}")
     return _decoded(data, path, option)

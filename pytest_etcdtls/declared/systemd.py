@@ -50,7 +50,7 @@ _LONGEST_LINE = 32 * 1024
 def _split_line(line: str, place: SourceLine) -> list[str]:
     if len(line) > _LONGEST_LINE:
         raise UsageError(
-            f"{place}: the command is longer than {_LONGEST_LINE} characters, no start of etcd is"
+            f"{place}: the command is longer than {_LONGEST_LINE} characters: no start of etcd is so long"
         )
     try:
         return shlex.split(line)

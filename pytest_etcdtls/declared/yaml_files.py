@@ -51,7 +51,7 @@ def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
         UsageError: if the text is not YAML, or exceeds a bound.
     """
     if len(text) > maximum:
-        raise UsageError(f"{file}: larger than {maximum // 1024} KiB, no declaration in YAML is")
+        raise UsageError(f"{file}: larger than {maximum // 1024} KiB: no declaration in YAML is so large")
     try:
         _refuse_excess(yaml.parse(text, Loader=_LOADER), file)
         return [node for node in yaml.compose_all(text, Loader=_LOADER) if not is_null(node)]
@@ -219,7 +219,7 @@ def _decoded(node: Node, file: str) -> list[Entry]:
         if before is not entry:
             raise UsageError(
                 f"{entry.place}: the key {escaped(entry.key)} is given again (line {before.place.line}), and "
-                "etcd drops one of the two: leave the one that is meant"
+                "etcd drops one of the two: keep the one that is meant"
             )
     return list(given.values())
 

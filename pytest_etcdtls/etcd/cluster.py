@@ -279,13 +279,12 @@ class Cluster:
         """
         request = ClusterRequest(version=version, binary=binary, image=image)
         if not request.names_etcd:
-            raise UsageError("upgrade_member needs the etcd to go on with: version=, binary= or image=")
+            raise UsageError("upgrade_member needs the new etcd: version=, binary= or image=")
         source = request.source(find_etcd, lambda: [self._home.etcd])
         if source.kind != self.origin:
             raise UsageError(
-                f"member {self.members[index].name} runs in a {self.origin} and cannot go on with "
-                f"{source.location}, which is for a {source.kind}: processes are upgraded to another binary, "
-                "containers to another image"
+                f"member {self.members[index].name} runs in a {self.origin}, and {source.location} is for a "
+                f"{source.kind}: processes are upgraded to another binary, containers to another image"
             )
         source.flags()  # before the member is stopped, in case that etcd is not there
         self._home.etcd = source
@@ -373,7 +372,7 @@ class Cluster:
         running = next((m for m in others if m.running and m.name not in self._paused), None)
         if running is None:
             raise ClusterStartError(
-                f"the members of the cluster cannot be changed for {addresses.name}: no other runs"
+                f"the members of the cluster cannot be changed for {addresses.name}: no other member runs"
             )
         peer_urls = self._home.backend.listens_on(addresses).advertise_peer
         change(self.gateway(running), peer_urls, self._seconds)
@@ -502,7 +501,7 @@ class Cluster:
         try:
             self.pki = ClusterPKI.generate(config.pki, names)
         except ValueError as error:
-            raise UsageError(f"the PKI that the cluster shall have cannot be generated: {error}") from error
+            raise UsageError(f"the cluster's PKI cannot be generated: {error}") from error
         write_pki(self.pki, config, home.pki, with_ca_keys=home.keep)
         home.start(ports_needed(config) * config.size, self._start_members)
         if config.authentication:

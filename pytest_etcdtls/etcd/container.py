@@ -369,7 +369,7 @@ class ContainerBackend:
                 labels = owner_labels(token, self._directory.owner)
                 pool.submit(client.networks.create, token, driver="bridge", labels=labels).result()
         except UsageError as error:
-            raise ClusterStartError(f"the members get no network: {error}") from error
+            raise ClusterStartError(f"no network can be created for the members: {error}") from error
 
     def _find_network(self, client: DockerClient) -> None:
         import docker.errors

@@ -41,7 +41,7 @@ WORK_SECONDS = 60
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _THIS_HOST = (None, "", "localhost", "127.0.0.1", "::1")
-_REMEDY = "start Docker, or point DOCKER_HOST at a running engine (podman's socket will do)"
+_REMEDY = "start Docker, or point DOCKER_HOST at a running engine (podman's socket works too)"
 
 _EMPTY_ROUNDS, _MOST_ROUNDS, _PAUSE_SECONDS = 3, 60, 0.75
 
@@ -167,7 +167,7 @@ def pull(image: str, timeout: float) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise UsageError(f"{image} is not pulled after {timeout:g} s; pull it beforehand") from error
+        raise UsageError(f"{image} was not pulled within {timeout:g} s; pull it beforehand") from error
     if run.returncode:
         raise UsageError(f"{image} cannot be pulled: {run.stdout.strip() or f'exit code {run.returncode}'}")
 
@@ -194,7 +194,7 @@ def image_version(image: str) -> str:
     version = printed_version(output)
     if version is None:
         raise UsageError(
-            f"{image} has no etcd that tells its version; `etcd --version` gave {output.strip()!r}"
+            f"{image} has no etcd that prints its version; `etcd --version` gave {output.strip()!r}"
         )
     return version
 

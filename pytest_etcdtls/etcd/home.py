@@ -103,7 +103,7 @@ class Home(GuardedDirectory):
             super().__init__(parent, keep=keep)
         except OSError as error:
             why = f"{error}{open_files_advice(error)}"
-            raise ClusterStartError(f"the directory of the cluster cannot be made: {why}") from error
+            raise ClusterStartError(f"the directory of the cluster cannot be created: {why}") from error
         self.etcd = etcd
         self.pki = self.path / "pki"
         self.keep = keep

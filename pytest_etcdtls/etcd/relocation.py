@@ -109,7 +109,7 @@ def _replaced(setting: Setting, declaration: Declaration) -> str:
     if name in _LISTS and (sockets := [str(url) for url in parse_urls(value).urls if url.is_socket]):
         return f"{', '.join(sockets)} is not opened"
     if name == "initial-cluster" and value.count("=") > 1:
-        return "this member alone"
+        return "only this member"
     if name.startswith("discovery") and value:
         return "not used"
     if name in _SWITCHED_OFF and setting.on:

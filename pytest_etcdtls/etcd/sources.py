@@ -285,7 +285,7 @@ def _image(image: str, why: str, announce: Announce | None = None, *, pulls: boo
         elif version := tag_version(image):
             why = f"{why}; the image is not there yet"
         else:
-            raise UsageError("it is not there, and nothing is pulled as long as nothing is judged")
+            raise UsageError("it is not there, and a run that judges nothing pulls no image")
         version = version or image_version(image)
     except UsageError as error:
         raise UsageError(f"the image {image} is not available: {error}") from error

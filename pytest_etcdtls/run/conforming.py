@@ -60,7 +60,7 @@ FILE: Final = Path(__file__).with_suffix(".json")
 
 ANEW: Final = "'PYTHONPATH=tests python -m record_conforming'"
 """The command that makes the file, in a work tree with an etcd."""
-_RECORD = f"make the recording anew with {ANEW}, or return with @check(..., conforming=...) what etcd answers"
+_RECORD = f"record it again with {ANEW}, or return with @check(..., conforming=...) what etcd answers"
 _ASK = (
     "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture etcd_observer, or "
     "return with @check(..., conforming=...) what etcd answers"
@@ -267,7 +267,7 @@ class Replay(Network):
         try:
             return self._cluster.answers[there.label][key]
         except KeyError:
-            raise NotRecordedError(f"no recorded etcd was asked '{key}'") from None
+            raise NotRecordedError(f"the recording has no request '{key}'") from None
 
     def _read(self, name: str, value: Any) -> Any:  # noqa: ANN401 - a field of an attempt
         if name in ("chain", "announced_ca"):
@@ -328,7 +328,7 @@ def prove_check(
     yielded = [it for it in check.function(**observations) if isinstance(it, Finding | CannotJudge)]
     if yielded:
         raise AssertionError(
-            f"{where} is not silent about a conforming etcd: {yielded}. Correct the check, or return with "
+            f"{where} has findings about a conforming etcd: {yielded}. Correct the check, or return with "
             "@check(..., conforming=...) what a conforming etcd answers instead"
         )
     changed = dict(check.counterexample(**observations))

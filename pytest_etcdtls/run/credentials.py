@@ -74,7 +74,7 @@ class Credentials(Mapping[str, "Credential"]):
 
     def __getitem__(self, name: str) -> Credential:
         if name not in NAMES:
-            raise KeyError(f"{name!r}: there are {', '.join(NAMES)}")
+            raise KeyError(f"there is no credential {name!r}: there are {', '.join(NAMES)}")
         if name not in self._known:
             fact = self._observer.get(ClientIdentity, _GOOD.get(name, name), self.listener)
             self._known[name] = Credential(self, fact.identity)
@@ -126,7 +126,7 @@ def _first(target: Target, role: Role) -> Listener:
     for listener in target.listeners:
         if listener.role is role:
             return listener
-    raise NotVerifiedError(f"{target.label} has no {role} listener: pass --etcd-endpoint or the like")
+    raise NotVerifiedError(f"{target.label} has no {role} listener: pass its endpoint")
 
 
 class Credential:

@@ -129,7 +129,7 @@ class Subject(Struct, frozen=True):
         """Return the level that a profile gives the check, else the strictest level of the findings."""
         lowered = [finding for finding in findings if finding.level is Level.SHOULD]
         if lowered and self.level is Level.MUST and not self.check.lowers:
-            text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
+            text = f"a finding is of level SHOULD, which the docstring does not announce: {lowered[0]}"
             raise RegistrationError(text)
         own = Level.SHOULD if lowered and len(lowered) == len(findings) else self.level
         return own if self.moved in (None, Strength.NOTE) else Level(self.moved)
@@ -567,12 +567,12 @@ def left_out(check: Check, target: Target) -> str:
     if target.live and check.family == "lifecycle":
         return "needs an etcd that the run starts"
     if target.live and not target.discover and needs & _SEARCHED:
-        return "no search was asked for: pass --etcd-discover"
+        return "members are not searched for: pass --etcd-discover"
     if target.live and DeclaredStart in needs:
         return "the run starts no etcd: pass --etcd-binary or --etcd-image"
     one_member = len({one.member for one in target.listeners}) < 2 and not has_unclear_members(target)
     if not target.discover and needs & _COMPARED and one_member:
-        return "there is one member to judge"
+        return "there is only one member to judge"
     return ""
 
 

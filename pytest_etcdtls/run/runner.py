@@ -131,7 +131,7 @@ class TargetRun:
 
         if isinstance(etcd := self.etcd, Cluster):
             return etcd
-        raise TypeError(f"target {self.outline.label} is not ours")
+        raise TypeError(f"target {self.outline.label} is not a cluster that the run starts")
 
     def _target(self) -> Target:
         """Return the target to observe, also if its etcd ended or does not serve its clients.

@@ -54,7 +54,7 @@ class TimeoutBudget:
                 if spent and (self._in_a_row[listener.label] or listener.label not in self._answered):
                     self.given_up[listener.label] = (
                         f"{listener.url} was given up: {self._on_discovered.seconds:.0f} s were lost on "
-                        "discovered listeners that do not answer; name it to have it judged"
+                        "discovered listeners that do not answer; to judge it, name it with an option"
                     )
             return self.given_up.get(listener.label, "")
 

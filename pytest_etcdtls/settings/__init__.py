@@ -119,7 +119,7 @@ def integer(source: Source, name: str, default: int, *, least: int = 1) -> int:
     except ValueError:
         raise UsageError(f"{option(name)} {text!r} is not a whole number") from None
     if value < least:
-        raise UsageError(f"{option(name)} {text!r}: at least {least}")
+        raise UsageError(f"{option(name)} {text!r}: it must be at least {least}")
     return value
 
 
@@ -152,5 +152,5 @@ def choice(source: Source, name: str, default: str, choices: Sequence[str]) -> s
         return default
     if text not in choices:
         meant = did_you_mean(text, choices)
-        raise UsageError(f"{option(name)} {text!r}: one of {', '.join(choices)}{meant}")
+        raise UsageError(f"{option(name)} {text!r}: use one of {', '.join(choices)}{meant}")
     return text

@@ -307,7 +307,7 @@ def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
         if not isinstance(label, str) or not is_label(label):
             raise UsageError(f"{at}: it needs a label of {LABEL}")
         if label in known:
-            raise UsageError(f"{at}: another cluster has that label: each has its own")
+            raise UsageError(f"{at}: another cluster has that label: give each its own")
         known.add(label)
         stem = re.sub(r"^\.", "_", label)
         folded = unique(stem.lower(), files)
@@ -374,10 +374,10 @@ def _values(at: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
 def _value(at: str, name: str, value: object) -> Value:
     if name in _FLAGS:
         if not isinstance(value, bool):
-            raise UsageError(f"{at} is true or false")
+            raise UsageError(f"{at} must be true or false")
         return value
     if name in _LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
         return (str(value),) if name in _LISTS else str(value)
-    raise UsageError(f"{at} is a text" + (", or a list of texts" if name in _LISTS else ""))
+    raise UsageError(f"{at} must be a string" + (", or a list of strings" if name in _LISTS else ""))

@@ -258,7 +258,7 @@ def _refuse_unrelated_directory(directory: Path | None, declared: Sequence[Decla
         files = ", ".join(dict.fromkeys(named))
         raise UsageError(
             f"--etcd-pki-dir {directory} holds none of the declared files: {files} were looked for under it, "
-            "each by its whole path, by every ending of that, and at last by its name alone"
+            "each by its whole path, then by every suffix of the path, then by its name"
         )
 
 

@@ -103,7 +103,7 @@ def complete(
         completed.append(replace(listener, via=via))
     for rule in rules:
         if rule.text not in used and not may_grow:
-            raise UsageError(f"--etcd-connect-to {rule.text!r} matches none of the endpoints given")
+            raise UsageError(f"--etcd-connect-to {rule.text!r} matches none of the given endpoints")
     return tuple(completed)
 
 
@@ -119,14 +119,14 @@ def read_via(source: Source) -> Carrier | None:
         if not command:
             raise UsageError(f"--etcd-via-env {name} is for the command of --etcd-via: pass that too")
         if not _VARIABLE.fullmatch(name):
-            raise UsageError(f"--etcd-via-env {printable(name)!r} is not the name of a variable: AWS_PROFILE")
+            raise UsageError(f"--etcd-via-env {printable(name)!r} is not a variable name such as AWS_PROFILE")
     if not command:
         return None
     where = f"--etcd-via {printable(command, 200)!r}"
     try:
         words = words_of(command, "{host}", 0)
     except ValueError as error:
-        raise UsageError(f"{where} is not a command ({error}): quote it as for a shell") from error
+        raise UsageError(f"{where} is not a valid shell command ({error}): correct its quotes") from error
     if not words or "{host}" not in command or "{port}" not in command:
         raise UsageError(
             f"{where} does not name {{host}} and {{port}}, as in --etcd-via='ssh -W {{host}}:{{port}} cp1'"
@@ -180,7 +180,7 @@ def _split(where: str, text: str) -> SplitResult:
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
         raise UsageError(f"{where}: an IPv6 address is written in brackets: {_EXAMPLE}")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise UsageError(f"{where} has something behind the port: an endpoint is scheme, host and port alone")
+        raise UsageError(f"{where} has something after the port: an endpoint is only scheme, host and port")
     return parts
 
 
@@ -349,11 +349,11 @@ def _from_here(
     if url.is_socket:
         reason = f"{url} is a socket in the file system, which is not probed"
     elif not host:
-        reason = f"{url} is every address of a machine that is not named: pass its URL"
+        reason = f"{url} is a wildcard address, and nothing names the machine: pass the member's URL"
     elif url.is_loopback and not here:
         reason = (
-            f"{url} is declared on loopback, and no advertised address is one of this machine's: run pytest "
-            "there"
+            f"{url} is declared on loopback, and no advertised address belongs to this machine: run pytest "
+            "on the member's machine"
         )
     if reason:
         return Unreached(member=member, role=role, url=str(url), reason=reason)

@@ -131,8 +131,8 @@ def _why_withheld(source: Source, ca_origin: str | None) -> str:
     of_password, of_ca = (name or "the command line or the environment" for name in (password, ca_origin))
     return (
         f"that of the etcd user is from {of_password}, and the CA that verifies the server is from {of_ca}; "
-        "give --etcd-cacert where --etcd-user and --etcd-password-file are given, for a cluster of a list "
-        "all three in the list"
+        "give --etcd-cacert, --etcd-user and --etcd-password-file in the same place: for a cluster of a "
+        "list, in the list"
     )
 
 
@@ -182,7 +182,7 @@ def read_secrets(path: Path, named_by: str) -> list[str]:
     except UnreadableFileError as error:
         raise UsageError(f"{named_by} {path} {error}") from error
     except UnicodeDecodeError:
-        raise UsageError(f"{named_by} {path} is not text: its first line must be the secret alone") from None
+        raise UsageError(f"{named_by} {path} is not text: its first line must be only the secret") from None
     first, *others = (line.rstrip("\r") for line in text.split("\n"))
     if not first:
         raise UsageError(f"{named_by} {path}: its first line is empty")

@@ -296,8 +296,8 @@ def read_replay(
     members = processes or read_members(source)
     if len(members) != 1:
         raise UsageError(
-            f"{option('etcd_pid' if processes else CONFIG)} names {len(members)} members, and an etcd that "
-            "is started replays the declaration of one: pass one of them, and run once for each"
+            f"{option('etcd_pid' if processes else CONFIG)} names {len(members)} members, and an etcd "
+            "replays the declaration of one member: pass one, and run once for each"
         )
     declared = Target(
         label=members[0].label,
@@ -372,9 +372,9 @@ def _owned(source: Source) -> Owned:
     binaries = tuple(_binary(source, text) for text in source.texts("etcd_binary"))
     backend = choice(source, "etcd_backend", "auto", _BACKENDS)
     if backend == "process" and images:
-        raise UsageError("--etcd-image means a container: it does not go with --etcd-backend=process")
+        raise UsageError("--etcd-image contradicts --etcd-backend=process: omit one of them")
     if backend == "container" and binaries:
-        raise UsageError("--etcd-binary means a process: it does not go with --etcd-backend=container")
+        raise UsageError("--etcd-binary contradicts --etcd-backend=container: omit one of them")
     return Owned(
         backend=backend,
         images=images,
@@ -450,7 +450,7 @@ def _reports(source: Source, *, fleet: bool) -> tuple[list[Path], list[Path]]:
                 "judge one cluster alone, with --etcd-endpoint"
             )
         elif path.suffix not in REPORT_SUFFIXES:
-            raise UsageError(f"{flag}: the suffix chooses the format: {', '.join(REPORT_SUFFIXES)}")
+            raise UsageError(f"{flag}: the suffix selects the format: use {', '.join(REPORT_SUFFIXES)}")
         if not (is_directory and path.is_dir() and os.access(path, os.W_OK)):
             _writable("--etcd-report", text, path)
         (directories if is_directory else files).append(path)
@@ -537,7 +537,7 @@ def read_logs(
                 whom = host or other or "every member"
                 raise UsageError(
                     f"{option(_NAME)} {first!r} and {text!r} both claim {whom}: name the host of each, as "
-                    "HOST=FILE; of members at one host, judge one at a time with its log"
+                    "HOST=FILE; for several members at one host, judge one at a time with its log"
                 )
         claimed[host or ""] = text
         logs[host or ""] = FileLog.of(_newest(path, text), option=option(_NAME))

@@ -160,9 +160,7 @@ def _content(source: Source, text: str, where: str) -> str:
     except UnicodeDecodeError:
         raise UsageError(f"{where} is not text: {_FORM}") from None
     if text == STDIN and not content.strip():
-        raise UsageError(
-            f"{where}: nothing is on standard input: see what the command in front of the pipe says"
-        )
+        raise UsageError(f"{where}: standard input is empty: see the error of the command before the pipe")
     return content
 
 
@@ -178,8 +176,7 @@ def secrets_in(text: str, where: str) -> list[Secret]:
     """
     if text.lstrip().startswith("-----BEGIN"):
         raise UsageError(
-            f"{where} is PEM, and no Secret: name it with --etcd-cacert, --etcd-cert or --etcd-key, or "
-            f"{_FORM}"
+            f"{where} is PEM, not a Secret: name it with --etcd-cacert, --etcd-cert or --etcd-key, or {_FORM}"
         )
     try:
         roots = documents(text, where, MAXIMUM_SIZE)
@@ -190,7 +187,7 @@ def secrets_in(text: str, where: str) -> list[Secret]:
         raise UsageError(f"{where}{line} is neither YAML nor JSON: {_FORM}") from None
     found = [_secret(node, where) for root in roots for node in objects_in(root)]
     if not found:
-        raise UsageError(f"{where} has no Secret in it: {_FORM}")
+        raise UsageError(f"{where} contains no Secret: {_FORM}")
     return found
 
 
@@ -198,7 +195,7 @@ def _secret(node: Node, where: str) -> Secret:
     kind = text_at(node, "kind")
     if not isinstance(node, MappingNode) or kind != "Secret":
         what = f"has a {printable(kind, 60)}" if kind else "has something without a kind"
-        raise UsageError(f"{where} {what}, and no Secret: {_FORM}")
+        raise UsageError(f"{where} {what}, not a Secret: {_FORM}")
     name, namespace = (text_at(node, "metadata", field) for field in ("name", "namespace"))
     whole = printable("/".join(filter(None, [namespace, name])), 300)
     at = f"{where}, Secret {whole}" if whole else where
@@ -279,8 +276,8 @@ def _nothing(where: str, secrets: Sequence[Secret]) -> str:
     names = sorted({name for secret in secrets for name in secret.values})
     known = dict.fromkeys([*_CAS, *(name for _, *pair in _PAIRS for name in pair)])
     return (
-        f"{where} has no certificate under a name that is known: it has "
-        f"{listed([printable(name, 60) for name in names], ', ') or 'no value'}; known are "
+        f"{where} has no certificate under a known name: it has "
+        f"{listed([printable(name, 60) for name in names], ', ') or 'no value'}; known names are "
         f"{', '.join(known)}. Name files with --etcd-cacert, --etcd-cert and --etcd-key"
     )
 

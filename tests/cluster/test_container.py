@@ -124,7 +124,7 @@ def test_an_engine_without_room_for_another_network(
         raise docker.errors.APIError(words)
 
     monkeypatch.setattr("docker.models.networks.NetworkCollection.create", create)
-    with pytest.raises(ClusterStartError, match=f"the members get no network: .*{words}"):
+    with pytest.raises(ClusterStartError, match=f"no network can be created for the members: .*{words}"):
         start(GOOD, newest_image)
     assert list(tmp_path.iterdir()) == []
 

@@ -54,7 +54,7 @@ def test_version_and_flags_are_printed_by_the_etcd_in_the_image(
 @pytest.mark.container
 @pytest.mark.parametrize(
     ("program", "problem"),
-    [(None, "etcd cannot be run in {}: .*not found"), ("etcdctl", "{} has no etcd that tells its version; ")],
+    [(None, "etcd cannot be run in {}: .*not found"), ("etcdctl", "{} has no etcd that prints its version")],
 )
 def test_an_image_without_etcd_is_a_usage_error(program: str | None, problem: str, newest_etcd: Path) -> None:
     """One without any program, and one with another program of that name."""
@@ -82,5 +82,5 @@ def test_an_image_that_cannot_be_had_is_a_usage_error() -> None:
         pull("127.0.0.1:1/etcd:1", timeout=10)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         image = f"127.0.0.1:{silent.getsockname()[1]}/etcd:1"
-        with pytest.raises(UsageError, match=f"{image} is not pulled after 1 s; pull it beforehand"):
+        with pytest.raises(UsageError, match=f"{image} was not pulled within 1 s; pull it beforehand"):
             pull(image, timeout=1)

@@ -179,6 +179,6 @@ def test_nothing_is_pulled_without_a_judgement(
     assert (source.kind, source.version) == ("container", "3.6.16")
     assert "; the image is not there yet" in source.why
     assert announced == []
-    with pytest.raises(UsageError, match="nothing is pulled as long as nothing is judged"):
+    with pytest.raises(UsageError, match="a run that judges nothing pulls no image"):
         find_etcd(image="localhost:1/nothing/etcd:newest", announce=announced.append, pulls=False)
     assert announced == []

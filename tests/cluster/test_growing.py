@@ -98,7 +98,7 @@ def test_members_are_not_changed_while_no_member_runs(newest_etcd: Path) -> None
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         cluster.add_member()
         cluster.stop_member(0)
-        with pytest.raises(ClusterStartError, match="for m1: no other runs"):
+        with pytest.raises(ClusterStartError, match="for m1: no other member runs"):
             cluster.remove_member(1)
         cluster.start_member(0, wait=False)
 

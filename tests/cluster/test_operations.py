@@ -170,7 +170,7 @@ def test_etcdctl_talks_to_all_members(newest_etcd: Path, *, authentication: bool
 
 def test_a_member_goes_on_with_another_etcd(newest_etcd: Path) -> None:
     with start_cluster(binary=newest_etcd) as cluster:
-        with pytest.raises(UsageError, match="needs the etcd to go on with: version=, binary= or image="):
+        with pytest.raises(UsageError, match="needs the new etcd: version=, binary= or image="):
             cluster.upgrade_member(0)
         with pytest.raises(UsageError, match=r"there is no etcd 9\.9 to start: those available are"):
             cluster.upgrade_member(0, version="9.9")

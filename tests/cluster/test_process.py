@@ -145,7 +145,7 @@ def test_a_pki_that_cannot_be_generated_is_a_usage_error(
     start: Start, newest_etcd: Path, tmp_path: Path
 ) -> None:
     plan = PKIPlan(server=replace(PKIPlan().server, key_usage=frozenset({"no such usage"})))
-    with pytest.raises(UsageError, match="the PKI that the cluster shall have cannot be generated"):
+    with pytest.raises(UsageError, match="the cluster's PKI cannot be generated"):
         start(replace(GOOD, pki=plan), newest_etcd)
     assert list(tmp_path.iterdir()) == []
 

@@ -199,7 +199,7 @@ def test_an_owner_that_is_killed_right_after_it_made_its_directory_leaves_nothin
 
 def test_a_directory_that_cannot_be_made_is_a_start_error(newest_etcd: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    with pytest.raises(ClusterStartError, match=rf"the directory of the cluster cannot be made: .*{missing}"):
+    with pytest.raises(ClusterStartError, match=rf"directory of the cluster cannot be created: .*{missing}"):
         start_cluster(binary=newest_etcd, directory=missing)
 
 

@@ -47,9 +47,9 @@ def test_the_word_after_a_switch_is_not_its_value() -> None:
     ("arguments", "message"),
     [
         (("--name",), "--name lacks its value"),
-        (("---name=a",), "not the form of a flag"),
-        (("--", "--name=a"), "a word is not a flag"),
-        (("--auto-tls=maybe",), "'maybe' is no value of --auto-tls"),
+        (("---name=a",), "not have the form of a flag"),
+        (("--", "--name=a"), "an argument is not a flag"),
+        (("--auto-tls=maybe",), "'maybe' is not a value of --auto-tls"),
         (("--listen-client-urls=10.0.0.11:2379",), "begins with http://"),
         (("--listen-client-urls=https://10.0.0.11",), "has no port"),
         (("--listen-client-urls=https://10.0.0.11:2379/v3",), "not even a slash"),
@@ -130,7 +130,7 @@ def test_unknown_flags_and_stray_words_do_not_show_secrets() -> None:
     shown = flags("--key-file=server.key", "--auth-token=jwt,priv-key=a.key", "--colour=blue", "stray")
     assert [setting.shown for setting in shown.settings.values()] == ["server.key", "jwt,priv-key=a.key"]
     assert [setting.shown for setting in shown.unknown] == ["(not shown)"]
-    assert shown.mistakes[0].text == "etcd stops: a word behind --colour is not a flag"
+    assert shown.mistakes[0].text == "etcd stops: an argument after --colour is not a flag"
 
 
 def test_an_ipv6_address_and_a_socket() -> None:

@@ -35,7 +35,7 @@ def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
 def test_listeners_that_cannot_be_reached_have_a_reason() -> None:
     wildcard, socket, _ = _reached(flags("--listen-client-urls=https://0.0.0.0:2379,unixs://s:1"))
     assert isinstance(wildcard, Unreached)
-    assert "pass its URL" in wildcard.reason
+    assert "pass the member's URL" in wildcard.reason
     assert isinstance(socket, Unreached)
     assert "is a socket" in socket.reason
 

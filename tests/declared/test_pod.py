@@ -117,7 +117,7 @@ def _from_field(name: str, path: str) -> dict[str, Any]:
     [
         (
             _pod({"name": "kube-apiserver", "command": ["kube-apiserver", "--etcd-servers=x"]}),
-            "runs kube-apiserver, and none of these is etcd: its neighbour etcd.yaml is meant",
+            "runs kube-apiserver, and none of these is etcd: pass etcd.yaml beside it",
         ),
         # By a shell, a launcher, a script, an image.
         (
@@ -157,9 +157,9 @@ def _from_field(name: str, path: str) -> dict[str, Any]:
         (_pod(_container(command=["etcd", "grpc-proxy"])), r"declaration:\d+: etcd grpc-proxy is a proxy"),
         (_pod(ETCD, ETCD), "the pod etcd runs etcd 2 times"),
         # Other objects.
-        (_set(), f"has no pod that runs but StatefulSet: {WAY}"),
-        ({"kind": "Secret"}, "has no pod that runs but Secret: .*; a Secret is passed as --etcd-secret"),
-        ({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": "none"}}, "has no pod that runs but Pod"),
+        (_set(), f"has StatefulSet, and no pod that runs: {WAY}"),
+        ({"kind": "Secret"}, "has Secret, and no pod that runs: .*; a Secret is passed as --etcd-secret"),
+        ({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": "none"}}, "has Pod, and no pod"),
         ({"apiVersion": "v1", "kind": "List", "items": []}, "has no objects: kubectl found none"),
     ],
 )
@@ -237,7 +237,7 @@ def test_every_pod_of_a_list_that_runs_etcd_is_a_member(tmp_path: Path) -> None:
 
 
 def test_more_members_than_a_cluster_has(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="more than 1000 members: leave those of one cluster"):
+    with pytest.raises(UsageError, match="more than 1000 members: keep those of one cluster"):
         _declared(tmp_path, *(_live(f"p{number}", ETCD) for number in range(1001)))
 
 

@@ -325,7 +325,7 @@ _WITH_LISTS_IN_TLS = ("3.5.33", "3.6", "3.7")
 @pytest.mark.parametrize(
     ("crl", "lines", "why", "remedy"),
     [
-        (_NO_LIST, _WITH_LISTS_IN_TLS, "is not a CRL that etcd can read", "replace it by a CRL in DER"),
+        (_NO_LIST, _WITH_LISTS_IN_TLS, "is not a CRL that etcd can read", "replace it with a CRL in DER"),
         (_PEM_LIST, ("3.6", "3.7"), "is PEM, which etcd reads up to 3.5 only", "-outform DER"),
     ],
     ids=["no list", "PEM"],

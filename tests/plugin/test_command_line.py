@@ -66,9 +66,9 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
         ([URL, "--etcd-write-waivers=missing/waivers.toml"], "ERROR: --etcd-write-waivers"),
         ([URL, "--etcd-via=nc {host}"], "does not name {host} and {port}, as in"),
         ([URL, "--etcd-via=no-such-program {host} {port}"], "there is no program no-such-program"),
-        ([URL, "--etcd-via=sh -c 'x {host} {port}"], "is not a command (No closing quotation)"),
+        ([URL, "--etcd-via=sh -c 'x {host} {port}"], "is not a valid shell command (No closing quotation)"),
         ([URL, "--etcd-via-env=A"], "--etcd-via-env A is for the command of --etcd-via"),
-        ([URL, "--etcd-via=sh {host} {port}", "--etcd-via-env=A=b"], "--etcd-via-env 'A=b' is not the name"),
+        ([URL, "--etcd-via=sh {host} {port}", "--etcd-via-env=A=b"], "'A=b' is not a variable name"),
         (
             ["--no-etcd-conformance", "--etcd-report=x.json"],
             "--etcd-report has no effect here: it is about the suite, which --no-etcd-conformance rules out",

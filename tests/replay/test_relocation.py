@@ -161,7 +161,7 @@ def test_differences_to_the_declaration_are_listed() -> None:
         environment={"SSL_CERT_DIR": "/certs"},
     )  # fmt: skip
     assert list(replacements(declaration)) == [
-        "--initial-cluster: this member alone",
+        "--initial-cluster: only this member",
         "--log-level: info",
         "--log-format: json",
         "--discovery: not used",

@@ -52,7 +52,7 @@ def test_the_suffixes_are_those_of_the_formats() -> None:
 def test_an_unknown_suffix_is_a_usage_error_that_lists_the_formats(run: Runner) -> None:
     ran = run("--etcd-endpoint=https://127.0.0.1:1", "--etcd-report=report.txt", report=False)
     assert ran.exit_code == 4
-    assert "the suffix chooses the format: .json, .html, .md, .sarif, .prom, .baseline" in " ".join(
+    assert "the suffix selects the format: use .json, .html, .md, .sarif, .prom, .baseline" in " ".join(
         ran.err.split()
     )
 

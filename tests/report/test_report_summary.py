@@ -81,11 +81,11 @@ def test_verbose_shows_why_a_check_is_not_judged(outcome: Outcome, verbosity: in
 
 
 def test_results_that_the_options_exclude_are_counted_and_explained_with_v() -> None:
-    reasons = {"there is no declaration: pass --etcd-config": 40, "there is one member to judge": 4}
+    reasons = {"there is no declaration: pass --etcd-config": 40, "there is only one member to judge": 4}
     assert "1 conforms, 44 not collected; 0 connections" in lines(result(Outcome.CONFORMS), left_out=reasons)
     text = lines(left_out=reasons, verbosity=1)
     assert "  40: there is no declaration: pass --etcd-config" in text
-    assert "  4: there is one member to judge" in text
+    assert "  4: there is only one member to judge" in text
 
 
 def test_a_missing_search_for_members_certificates_and_results_are_named() -> None:

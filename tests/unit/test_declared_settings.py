@@ -117,7 +117,7 @@ def test_an_endpoint_option_decides_its_role_alone(manifest: Any, pki: Path) -> 
         f"cp1 peer-{ADDRESS}-2380",
     ]
     assert [one.role for one in live.unreached] == [Role.CLIENT]
-    assert "run pytest there" in live.unreached[0].reason
+    assert "run pytest on the member's machine" in live.unreached[0].reason
 
 
 @pytest.mark.parametrize(

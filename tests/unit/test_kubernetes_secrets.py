@@ -175,7 +175,7 @@ _SERVING = {"tls.crt": "serving.crt", "tls.key": "serving.key"}
         (_CERTIFICATE_ONLY, f"--etcd-secret -, {NAME} has tls.crt and no tls.key: a client needs both"),
         ({"tls.crt": CLIENT, "tls.key": OTHER_KEY}, "tls.key: does not belong to the first certificate"),
         ({"tls.crt": KEY, "tls.key": KEY}, f"{NAME} tls.crt: holds no certificate but a "),
-        ({"token": CLIENT}, "has no certificate under a name that is known: it has token; known are ca.crt,"),
+        ({"token": CLIENT}, "has no certificate under a known name: it has token; known names are ca.crt,"),
         (_SERVING, "tls.crt is not a certificate for clients (extendedKeyUsage)"),
     ],
 )
@@ -188,13 +188,13 @@ def test_a_secret_that_cannot_be_used(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "--etcd-secret -: nothing is on standard input: see what the command in front of the pipe says"),
-        ("kind: Pod\nspec: {}\n", "--etcd-secret - has a Pod, and no Secret: pass a Secret as kubectl get"),
-        ("NAME  TYPE  DATA\nx  Opaque  3\n", "has something without a kind, and no Secret"),
+        ("", "--etcd-secret -: standard input is empty: see the error of the command before the pipe"),
+        ("kind: Pod\nspec: {}\n", "--etcd-secret - has a Pod, not a Secret: pass a Secret as kubectl get"),
+        ("NAME  TYPE  DATA\nx  Opaque  3\n", "has something without a kind, not a Secret"),
         ("a: [s3cret\nb: *s3cret", "--etcd-secret -, line 2, is neither YAML nor JSON"),
         ("kind: Secret\nmetadata: {name: x}\n", "--etcd-secret -, Secret x has no data"),
         ("kind: Secret\ndata: {tls.crt: 's3cret!'}\n", "the value of tls.crt in data is not base64"),
-        ("-----BEGIN CERTIFICATE-----\n", "is PEM, and no Secret: name it with --etcd-cacert, --etcd-cert"),
+        ("-----BEGIN CERTIFICATE-----\n", "is PEM, not a Secret: name it with --etcd-cacert, --etcd-cert"),
     ],
 )
 def test_files_that_are_not_secrets(tmp_path: Path, text: str, message: str) -> None:
@@ -241,7 +241,7 @@ def test_a_mounted_ca_issues_clients(tmp_path: Path, mounted: Callable[..., Path
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "has no certificate under a name that is known: it has no value; known are ca.crt, etcd-ca,"),
+        ({}, "has no certificate under a known name: it has no value; known names are ca.crt, etcd-ca,"),
         ({"tls__crt": "", "tls__key": ""}, "mounted/tls.crt: is empty;"),
     ],
 )

@@ -94,7 +94,7 @@ def test_labels_are_unique_and_fit_for_node_ids(tmp_path: Path, urls: list[str],
         ("https://etcd$(touch${IFS}x).example:2379", "not a host name"),
         ("https://[fe80::1%$(touch${IFS}x)]:2379", "not an IPv6 address"),
         ("https://[fe80::1%]:2379", "fe80::1%"),
-        ("https://10.0.0.11:2379/health", "behind the port"),
+        ("https://10.0.0.11:2379/health", "after the port"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_message(url: str, says: str) -> None:
@@ -394,8 +394,8 @@ def test_an_expected_certificate_that_cannot_be_used_is_refused(
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"etcd_size": "2"}, "--etcd-size '2': one of 1, 3, 5"),
-        ({"etcd_key_type": "dsa"}, "--etcd-key-type 'dsa': one of ecdsa-p256"),
+        ({"etcd_size": "2"}, "--etcd-size '2': use one of 1, 3, 5"),
+        ({"etcd_key_type": "dsa"}, "--etcd-key-type 'dsa': use one of ecdsa-p256"),
         ({"etcd_backend": "proces"}, "did you mean 'process'?"),
         ({"etcd_profile": ["kubeadmn"]}, "did you mean 'kubeadm'?"),
         ({"etcd_backend": "process", "etcd_image": "etcd:1"}, "--etcd-image"),

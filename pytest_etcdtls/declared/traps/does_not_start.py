@@ -138,14 +138,14 @@ def _validity(context: TrapContext) -> Iterator[Problem]:
     given = context.settings("self-signed-cert-validity")
     generates = any(side.generated for side in context.sides())
     if generates and given and given[0].via is not Via.KEY and given[0].value == "0":
-        yield f"{given[0].written} is no validity", "give a number of years", given
+        yield f"{given[0].written} is not a valid number of years", "give a number of years", given
 
 
 def _tls_versions(context: TrapContext) -> Iterator[Problem]:
     given = context.settings("tls-min-version", "tls-max-version")
     for setting in given:
         if setting.value and setting.value not in _TLS_VERSIONS:
-            yield f"{setting.written} is not a version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
+            yield f"{setting.written} is not a TLS version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
     minimum, maximum = context.seen.text("tls-min-version"), context.seen.text("tls-max-version")
     if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
         yield "the lowest TLS version is above the highest", "swap them", given
@@ -164,7 +164,7 @@ def _cipher_suites(context: TrapContext) -> Iterator[Problem]:
         return
     given = context.settings("cipher-suites", "tls-min-version")
     if context.seen.text("tls-min-version") == "TLS1.3":
-        yield "--cipher-suites do not go with TLS 1.3 alone, whose suites Go decides", "remove them", given
+        yield "--cipher-suites cannot be given with TLS 1.3 alone: Go selects them", "remove them", given
     elif context.secure(context.effective.sides["client"]) and not _NEEDED_BY_HTTP2.intersection(suites):
         yield (
             f"{given[0].written} lacks a suite that HTTP/2 needs",

@@ -155,7 +155,7 @@ def the_revocation_list_applies_to_grpc(context: TrapContext, side: TLSSide) -> 
         )
 
 
-_ONE_LIST: Final = "have one list issued with all serial numbers, in DER: etcd compares nothing else of it"
+_ONE_LIST: Final = "have one list issued with all serial numbers, in DER: etcd compares only those"
 
 
 def _crl_problem(crl: CRLFile, flag: str, version: str | None) -> tuple[str, str]:
@@ -164,7 +164,7 @@ def _crl_problem(crl: CRLFile, flag: str, version: str | None) -> tuple[str, str
     error = "it is empty" if crl.empty else crl.read_by(version).error
     if not crl.lists:
         unreadable = f"{crl.declared} is not a CRL that etcd can read ({error})"
-        return f"{unreadable}: {refused}", "replace it by a CRL in DER"
+        return f"{unreadable}: {refused}", "replace it with a CRL in DER"
     form = "PEM" if crl.pem else "DER"
     other = str(PurePosixPath(crl.declared).with_suffix(".der"))
     other = f"{other}.new" if other == crl.declared else other

@@ -364,18 +364,18 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
         pod, file = escaped(other.pod), escaped(other.file)
         if not other.has_same_name:
             summary = (
-                f"the kubelet also runs the pod {pod} of {file}, which advertises the same URL: of two etcds "
-                "the second finds ports and data in use"
+                f"the kubelet also runs the pod {pod} of {file}, which advertises the same URL: the etcd "
+                "that starts second finds its ports and data in use"
             )
         elif other.runs:
             summary = (
-                f"the kubelet runs the pod {pod} of {file} and not of {source}: it reads both, "
-                "and of pods with one name the one in the last file by name stays"
+                f"the kubelet runs the pod {pod} of {file} and not of {source}: both files have a pod of "
+                "that name, and the last file by name counts"
             )
         else:
             summary = (
-                f"the kubelet reads {file} too, which has the same pod {pod}: when it is written "
-                "to, the kubelet runs that one until it lists the directory again"
+                f"the kubelet reads {file} too, which has the same pod {pod}: when that file is written, the "
+                "kubelet runs its pod until it lists the directory again"
             )
         yield FoundTrap(
             summary=f"{summary}{'; their content is the same now' if other.same else ''}",

@@ -98,7 +98,7 @@ def rehearse(observer: Observer) -> Rehearsal:
     """
     running = observer.target.running
     if running is None:
-        raise NotVerifiedError("a restart is rehearsed of a process: pass --etcd-pid")
+        raise NotVerifiedError("only the restart of a process is rehearsed: pass --etcd-pid")
     own, written = running.declared.declaration, running.written
     if written is not None:
         written = replace(written, settings={**unknown_of(written, own), **written.settings})
@@ -210,7 +210,7 @@ class RehearsedEtcd:
         if doubt := next((text for text in _NOT_OURS if text in log.lower()), ""):
             raise NotVerifiedError(doubt)
         if self._plan.label and "permission denied" in log.lower():
-            raise NotVerifiedError(f"it is denied something, with the label {self._plan.label}")
+            raise NotVerifiedError(f"it is denied access, with the security label {self._plan.label}")
         reason, lines = why_not_started(f"it ends with status {number}", log)
         return StartFailure(member=self._member, reason=reason, log=lines)
 
@@ -366,7 +366,7 @@ def _another_program(observer: Observer, declaration: Declaration) -> str:
     with suppress(UnobservedError):
         version = str(observer.get(EtcdReleases).members[0].release)
         if declaration.version and version_key(declaration.version) != version_key(version):
-            return f"its program is not here: etcd {version} is"
+            return f"its program is not on this machine, which has etcd {version}"
     return ""
 
 

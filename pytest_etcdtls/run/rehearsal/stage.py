@@ -217,7 +217,7 @@ def _change_root(plan: Plan, proc: int) -> None:
     os.chdir("/")
     here = os.stat("/")
     if (here.st_dev, here.st_ino) != tuple(plan.root):
-        raise OSError("the root directory of etcd is not reached")
+        raise OSError("the root directory of etcd cannot be reached")
     read_only = ctypes.create_string_buffer(struct.pack("=QQQQ", 1, 0, 0, 0))
     _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, _HERE, b"/", _AT_RECURSIVE, read_only, 32))
 
