@@ -368,13 +368,13 @@ def go_parses_every_certificate(here: Listener, message: CertificateMessage) -> 
                 observed=problem,
                 reproduce=(show_chain(here.url),),
             )
-        elif what := unjudged(der):
-            yield inconclusive(not_judged(_position(message, number, der), f"has {what}"))
+        elif part := unjudged(der):
+            yield inconclusive(not_judged(_position(message, number, der), f"has {part}"))
 
 
-def not_judged(certificate: str, what: str) -> str:
+def not_judged(certificate: str, reason: str) -> str:
     """Return the reason why nobody can say whether Go accepts a certificate."""
-    return f"{certificate} {what}, which is not judged: connect with etcdctl to see whether Go accepts it"
+    return f"{certificate} {reason}, which is not judged: connect with etcdctl to see whether Go accepts it"
 
 
 def _malformed_issuer_name(message: CertificateMessage, **_: object) -> Mapping[str, Any]:

@@ -416,26 +416,26 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
     if not lists:
         yield not_applicable("no revocation list is declared")
     for member, setting, crl in lists:
-        if crl.found is None:
+        if crl.path is None:
             yield _list_missing(member, setting)
         elif crl.unread:
-            yield not_verified(f"{member.label}: {crl.found} {crl.unread}")
+            yield not_verified(f"{member.label}: {crl.path} {crl.unread}")
         elif not crl.lists:
-            yield not_applicable(f"{member.label}: {crl.found} is not a list, see config.crl-encoding")
+            yield not_applicable(f"{member.label}: {crl.path} is not a list, see config.crl-encoding")
         elif crl.next_update is None:
-            yield Note(f"{crl.found} has no nextUpdate")
+            yield Note(f"{crl.path} has no nextUpdate")
         elif files.observed_at > crl.next_update:
             yield Finding(
                 message=f"{member.label}: a revocation list is out of date",
                 expected=f"a list with a nextUpdate after {when(files.observed_at)}",
-                observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
+                observed=f"{crl.path}: nextUpdate {when(crl.next_update)}",
                 evidence={"declared": str(setting), "issuer": printable(crl.issuer)},
                 reproduce=(
                     local(
                         "openssl",
                         "crl",
                         "-in",
-                        file_word(crl.found),
+                        file_word(crl.path),
                         "-noout",
                         "-nextupdate",
                         look='"nextUpdate"',

@@ -291,8 +291,8 @@ def no_unknown_listener_serves_plain_http(ports: UnnamedPorts) -> Iterator[State
         if metrics_alone and is_loopback(urlsplit(attempt.url).hostname or ""):
             yield Note(f"{attempt.url} serves metrics in plain HTTP on loopback")
         elif attempt.answers_plaintext:
-            found = _answers_plain_http(attempt)
-            yield dataclasses.replace(found, level=Level.SHOULD) if metrics_alone else found
+            finding = _answers_plain_http(attempt)
+            yield dataclasses.replace(finding, level=Level.SHOULD) if metrics_alone else finding
         elif attempt.phase is not Phase.CONNECT:
             yield Note(f"{attempt.url} accepts connections and answers no plain HTTP: {attempt.describe()}")
     for reason in ports.not_tried:

@@ -79,8 +79,8 @@ def every_member_can_dial_every_other(
                 reproduce=tuple(_look(*way, connections) for way in ways),
             )
         elif ways:
-            one, other = (names[identifier] for identifier in ways[0])
-            unknown.append(f"{one} has no active connection with {other}, which did not answer here")
+            member, other = (names[identifier] for identifier in ways[0])
+            unknown.append(f"{member} has no active connection with {other}, which did not answer here")
     if without := [name for member, name in names.items() if member not in connections.peers]:
         unknown.append(
             f"the connections of {listed(without, ', ', _SHOWN)} are not known without its metrics"
@@ -90,19 +90,19 @@ def every_member_can_dial_every_other(
 
 
 def _who(ways: Sequence[tuple[str, str]], names: Mapping[str, str]) -> str:
-    one, other = (names[identifier] for identifier in ways[0])
+    member, other = (names[identifier] for identifier in ways[0])
     if len(ways) > 1:
-        return f"{one} and {other} have no active connection with each other"
-    return f"{one} has no active connection with {other}"
+        return f"{member} and {other} have no active connection with each other"
+    return f"{member} has no active connection with {other}"
 
 
-def _look(one: str, other: str, connections: PeerConnections) -> Command:
+def _look(member: str, other: str, connections: PeerConnections) -> Command:
     look = f'etcd_network_active_peers with Remote="{other}": 1 if connected; 0 or no line if not'
-    return curl(connections.peers[one].listener.url, path="/metrics", client=GOOD_CLIENT, look=look)
+    return curl(connections.peers[member].listener.url, path="/metrics", client=GOOD_CLIENT, look=look)
 
 
 def _reason(
-    one: str,
+    member: str,
     other: str,
     connections: PeerConnections,
     side_by_side: SideBySide | None,
@@ -112,7 +112,7 @@ def _reason(
     """Return what forbids that a member dials another; empty if nothing known does."""
     if other not in connections.peers:
         return ""
-    here, there = (connections.peers[identifier].listener.member for identifier in (one, other))
+    here, there = (connections.peers[identifier].listener.member for identifier in (member, other))
     for log in logs.logs if logs else ():
         for rejected in log.others if log.members == (there,) else ():
             if rejected.endpoint == Role.PEER and _is_recent(rejected.last, log):
@@ -122,7 +122,7 @@ def _reason(
     if here not in known or there not in known:
         return ""
     client, server = known[here], known[there]
-    dialling, dialled = (connections.started[identifier].name for identifier in (one, other))
+    dialling, dialled = (connections.started[identifier].name for identifier in (member, other))
     if not set(client.versions) & set(server.versions):
         return f"{dialling} has {', '.join(client.versions)}, and {dialled} {', '.join(server.versions)}"
     for listener, chain in served.chains if served else ():

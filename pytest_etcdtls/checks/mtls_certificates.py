@@ -329,7 +329,7 @@ def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Findi
         key = public_key(given.certificate)
         if not is_strong(key):
             yield Finding(
-                message=f"{given.what} has a weak key",
+                message=f"{given.name} has a weak key",
                 expected=STRONG,
                 observed=describe_key(key),
                 evidence=_evidence(given),
@@ -337,7 +337,7 @@ def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Findi
             )
         elif not is_allowed(key, thresholds):
             yield Finding(
-                message=f"{given.what} has a key that the profile does not allow",
+                message=f"{given.name} has a key that the profile does not allow",
                 expected=allowed_keys(thresholds),
                 observed=describe_key(key),
                 evidence=_evidence(given),
@@ -373,7 +373,7 @@ def client_signatures_use_sha2(held: Clients, policy: Policy) -> Iterator[Statem
         problem = signature_problem(given.certificate) or (name if name not in hashes else None)
         if problem and not is_self_signed(given.certificate):
             yield Finding(
-                message=f"{given.what} is signed with {problem}",
+                message=f"{given.name} is signed with {problem}",
                 expected=expected,
                 observed=f"{problem}, by {name_text(given.certificate.issuer)}",
                 evidence=_evidence(given),
@@ -420,18 +420,18 @@ def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
         other = next((now for now, found in states.items() if found != state), None)
         if other is not None:
             different = by_each_clock(given.certificate, (held.observed_at, other))
-            yield not_verified(f"{given.what} {different}, see api.clock-agrees")
+            yield not_verified(f"{given.name} {different}, see api.clock-agrees")
         elif state:
             begins, ends = given.certificate.not_valid_before_utc, given.certificate.not_valid_after_utc
             yield Finding(
-                message=f"{given.what} {state}",
+                message=f"{given.name} {state}",
                 expected=f"more than {policy.expiry_days} days left",
                 observed=f"valid from {when(begins)} to {when(ends)} ({given.source})",
                 evidence=_evidence(given),
                 reproduce=(show_file(given.source),),
             )
         else:
-            name = f"{given.what} ({given.source})"
+            name = f"{given.name} ({given.source})"
             yield from ends_soon(given.certificate, name, tuple(states), policy, show_file(given.source))
 
 

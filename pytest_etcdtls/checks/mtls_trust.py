@@ -141,13 +141,13 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
     if not number:
         yield not_applicable("the list of announced CAs is empty, see mtls.announced-ca-present")
     elif number - known:
-        found = name_list(others or announced.most)
+        trusted = name_list(others or announced.most)
         meant = f"if etcd is meant to trust it, pass the bundle of --{{peer}}trusted-ca-file with {option}"
         if number & known:
-            message = f"etcd trusts {found}, which {trust.source} does not have"
+            message = f"etcd trusts {trusted}, which {trust.source} does not have"
             advice = f"{meant}; otherwise remove it from that file and restart etcd"
         else:
-            message = f"etcd trusts {found}, and no CA in {trust.source} against which your client verifies"
+            message = f"etcd trusts {trusted}, and no CA in {trust.source} against which your client verifies"
             advice = (
                 "put the CAs of this port's clients, and no other, into the file of --{peer}trusted-ca-file "
                 f"and restart etcd, which reads it at start only; {meant}"
@@ -155,7 +155,7 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
         yield Finding(
             message=message,
             expected=f"no CA that {trust.source} does not have",
-            observed=found,
+            observed=trusted,
             remediation=advice,
             reproduce=(s_client(here.url, look=ANNOUNCED),),
         )

@@ -266,13 +266,13 @@ class Refusal(Struct, frozen=True, kw_only=True):
     def unjudged(self) -> Iterator[Reason]:
         """Yield what is not judged here, and may be the reason."""
         flaws = constraint_faults(self._path() or ())
-        found = [(flaw.certificate, flaw.text) for flaw in flaws if flaw.rule is Rule.UNJUDGED]
-        found += [
-            (certificate, f"has {what}")
+        unclear = [(flaw.certificate, flaw.text) for flaw in flaws if flaw.rule is Rule.UNJUDGED]
+        unclear += [
+            (certificate, f"has {part}")
             for certificate in self.chain
-            if (what := unjudged(certificate.public_bytes(Encoding.DER)))
+            if (part := unjudged(certificate.public_bytes(Encoding.DER)))
         ]
-        for certificate, text in dict.fromkeys(found):
+        for certificate, text in dict.fromkeys(unclear):
             why = f"{self._called(certificate)} {text}, which is not judged here, and may be why"
             yield Reason(why, self._again(certificate, "without it"), Cause.OTHER)
 

@@ -45,8 +45,8 @@ def etcd_starts_again(rehearsal: Rehearsal) -> Iterator[Statement]:
 def _changed(topic: str, about: str, before: str, after: str) -> Any:  # noqa: ANN401 - a counterexample
     def changed(rehearsal: Rehearsal) -> Mapping[str, Any]:
         listeners = ("client-10.0.0.11-2379",)
-        one = RestartChange(topic, about, listeners, before, after)
-        return {"rehearsal": replace(rehearsal, changes=(one,), causes=("ca.crt was changed",))}
+        change = RestartChange(topic, about, listeners, before, after)
+        return {"rehearsal": replace(rehearsal, changes=(change,), causes=("ca.crt was changed",))}
 
     return changed
 

@@ -612,7 +612,7 @@ class CRLFile(Struct, frozen=True, kw_only=True):
 
     Attributes:
         declared: its path as declared.
-        found: its path on this machine; ``None`` if it is missing.
+        path: its path on this machine; ``None`` if it is missing.
         missing: why etcd does not find it either; empty if that is not known.
         unread: why its content is not known although it was found; empty if it is known.
         empty: whether it has no content.
@@ -627,7 +627,7 @@ class CRLFile(Struct, frozen=True, kw_only=True):
     """
 
     declared: str
-    found: str | None = None
+    path: str | None = None
     missing: str = ""
     unread: str = ""
     empty: bool = False
@@ -643,7 +643,7 @@ class CRLFile(Struct, frozen=True, kw_only=True):
     @property
     def known(self) -> bool:
         """Whether its content is known here."""
-        return self.found is not None and not self.unread
+        return self.path is not None and not self.unread
 
     def read_by(self, version: str | None) -> CRLReading:
         """Return what a version of etcd reads of it."""

@@ -61,7 +61,7 @@ def read_crl(setting: Setting, paths: DeclaredPaths) -> CRLFile:
     try:
         data = read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
-        return CRLFile(declared=setting.value, found=str(path), unread=error.happened)
+        return CRLFile(declared=setting.value, path=str(path), unread=error.happened)
     return crl_file(setting.value, str(path), data)
 
 
@@ -71,7 +71,7 @@ def crl_file(declared: str, path: str, data: bytes) -> CRLFile:
     ends = [crl.next_update for crl in lists if crl.next_update is not None]
     return CRLFile(
         declared=declared,
-        found=path,
+        path=path,
         empty=not data,
         pem=is_pem(data),
         version_2=bool(lists) and not _reading(parse_revocation_list, lists[0].der).error,
@@ -315,7 +315,7 @@ def _crls(declared: DeclaredMember, *, own: bool) -> Iterator[tuple[Setting, CRL
     for side in SIDES:
         setting = declared.declaration.settings.get(f"{side}-crl-file")
         if setting is not None and (crl := declared.crls.get(setting.value)):
-            missing = declared.paths.missing(setting.value) if own and crl.found is None else None
+            missing = declared.paths.missing(setting.value) if own and crl.path is None else None
             yield setting, replace(crl, missing=missing[1]) if missing else crl
 
 
@@ -430,7 +430,7 @@ def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
         mounts = [resolved(Path(mount.outside)) for mount in declared.paths.mounts]
         above = max(
             (mount for mount in mounts if here.is_relative_to(mount)),
-            key=lambda one: len(one.parts),
+            key=lambda mount: len(mount.parts),
             default=Path("/"),
         )
         passed = [parent for parent in here.parents if parent.is_relative_to(above)]

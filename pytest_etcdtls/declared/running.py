@@ -108,8 +108,8 @@ class RunningMember(Struct, frozen=True, kw_only=True):
 def find_processes() -> list[Process]:
     """Return every member of etcd on this machine that this user can see, in the order of their start."""
     pids = (int(name) for name in names_in(PROC) if name.isdecimal())
-    found = (process for pid in pids if (process := _member(pid)) is not None)
-    return sorted(found, key=lambda process: (process.started, process.pid))
+    processes = (process for pid in pids if (process := _member(pid)) is not None)
+    return sorted(processes, key=lambda process: (process.started, process.pid))
 
 
 def find_process(pid: int) -> Process:

@@ -88,9 +88,9 @@ def is_proxy(started: ProgramStart) -> bool:
     return len(started.program) > 1 and started.program[1].text in PROXIES
 
 
-def not_read(place: SourceLine, what: str) -> UsageError:
+def not_read(place: SourceLine, form: str) -> UsageError:
     """Return the error for a start of etcd that is recognised and not read."""
-    return UsageError(f"{place}: {what} is not read: {INSTEAD}")
+    return UsageError(f"{place}: {form} is not read: {INSTEAD}")
 
 
 class Expansion:

@@ -47,15 +47,15 @@ def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
         with suppress(UnreadableFileError, UnicodeDecodeError, UsageError, RecursionError):
             if name != path.name:
                 other = read_regular(path.with_name(name), _MANIFEST_SIZE).decode()
-                found = _static_pod(other, name)
-                if found and _is_same_member(pod, found):
-                    others[name] = other, found
-    last = max(path.name, *(name for name, (_, found) in others.items() if found.name == pod.name), "")
-    for name, (other, found) in others.items():
-        has_same_name = found.name == pod.name
+                beside = _static_pod(other, name)
+                if beside and _is_same_member(pod, beside):
+                    others[name] = other, beside
+    last = max(path.name, *(name for name, (_, beside) in others.items() if beside.name == pod.name), "")
+    for name, (other, beside) in others.items():
+        has_same_name = beside.name == pod.name
         yield PodBeside(
             file=str(path.with_name(name)),
-            pod=found.name,
+            pod=beside.name,
             runs=name == last or not has_same_name,
             has_same_name=has_same_name,
             same=other == text,

@@ -115,7 +115,7 @@ class Home(GuardedDirectory):
         )
 
     @contextmanager
-    def coming_up(self, what: str) -> Iterator[None]:
+    def coming_up(self, name: str) -> Iterator[None]:
         """Remove everything if the start in the block fails.
 
         Raises:
@@ -130,7 +130,7 @@ class Home(GuardedDirectory):
             if isinstance(error, OSError):
                 why += open_files_advice(error)
             if why:
-                raise ClusterStartError(f"{what} did not come up: {why}") from error
+                raise ClusterStartError(f"{name} did not come up: {why}") from error
             raise
         if self.keep:
             self.watchdog.dismiss()
@@ -236,13 +236,13 @@ class Start:
     """One start of one or more etcds.
 
     Args:
-        what: of the start, for messages.
+        name: of the start, for messages.
         seconds: time that the whole start may take.
         is_given_up: returns whether nobody waits for the start any more, which then fails.
     """
 
-    def __init__(self, what: str, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
-        self._what = what
+    def __init__(self, name: str, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
+        self._name = name
         self._seconds = seconds
         self._is_given_up = is_given_up
         self._deadline = system_clock() + seconds
@@ -337,7 +337,7 @@ class Start:
         end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
         reason, lines = why_not_started(happened, log)
         return EtcdFailedError(
-            f"{self._what}, {server.launch.label} did not come up: {happened}; {end}",
+            f"{self._name}, {server.launch.label} did not come up: {happened}; {end}",
             member=server.launch.name,
             reason=reason,
             log=lines,

@@ -99,9 +99,9 @@ def remove_containers() -> tuple[str, ...]:
 
 def _directories() -> list[Path]:
     """Return the guarded directories of this user in the system's temporary directory."""
-    found: list[Path] = []
+    directories: list[Path] = []
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
             if path.lstat().st_uid == os.geteuid() and path.is_dir() and not path.is_symlink():
-                found.append(path)
-    return found
+                directories.append(path)
+    return directories

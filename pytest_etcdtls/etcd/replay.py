@@ -198,12 +198,12 @@ class ReplayedEtcd:
         """
         self.failure: StartFailure | None = None
         self._plan = plan
-        self._what = f"etcd {source.version} ({source.location}) with {plan.declaration.source}"
+        self._name = f"etcd {source.version} ({source.location}) with {plan.declaration.source}"
         self._seconds = seconds
         self._server: Server | None = None
         self._home = Home(source, directory, keep=keep)
         self.directory = self._home.path
-        with self._home.coming_up(self._what):
+        with self._home.coming_up(self._name):
             write_files(self._home.pki, plan.files.contents)
             try:
                 self._home.start(max(1, len(self._addresses)), self._start)
@@ -233,7 +233,7 @@ class ReplayedEtcd:
             additions["log-outputs"] = "stderr"
         launch = relocate(declaration, etcd.version, place, additions=additions)
         self._server = self._home.server(launch)
-        Start(self._what, self._seconds).run([self._server])
+        Start(self._name, self._seconds).run([self._server])
 
     def target(self, label: str) -> Target:
         """Return it as a target of that label."""
@@ -291,9 +291,9 @@ class ReplayedEtcd:
         try:
             if self.failure or self._server is None or self._server.running:
                 return ""
-            return with_last_line(f"{self._what} ended with status {self._server.exit_status}", self._log())
+            return with_last_line(f"{self._name} ended with status {self._server.exit_status}", self._log())
         except OSError as error:
-            return f"{self._what} cannot be found: {error}"
+            return f"{self._name} cannot be found: {error}"
 
     @property
     def is_kept(self) -> bool:
@@ -305,7 +305,7 @@ class ReplayedEtcd:
         ports = ", ".join(f"{address} at {LOOPBACK}:{port}" for address, port in self._ports.items())
         return "\n".join(
             [
-                f"{self._what} is left standing in {self.directory}:",
+                f"{self._name} is left standing in {self.directory}:",
                 *(f"  {ports}", "  stop it:", f"    {self._home.stop_command()}"),
             ]
         )

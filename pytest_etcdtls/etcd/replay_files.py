@@ -299,11 +299,11 @@ class _Generation:
         if setting is None:
             return None
         known = self._declared.crls.get(setting.value)
-        if known is not None and known.found and known.known and not _is_usual(known):
-            self._put(setting.value, read_regular(Path(known.found), MAXIMUM_SIZE))
+        if known is not None and known.path and known.known and not _is_usual(known):
+            self._put(setting.value, read_regular(Path(known.path), MAXIMUM_SIZE))
             return None
         revoked = None
-        if known is None or not known.found or known.serial_numbers:
+        if known is None or not known.path or known.serial_numbers:
             revoked = authority.issue(replace(profile, common_name="revoked"), name="revoked")
             authority.revoke(revoked.chain[0])
         encoding: Literal["der", "pem"] = "pem" if PurePosixPath(setting.value).suffix == ".pem" else "der"

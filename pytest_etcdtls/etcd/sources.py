@@ -216,7 +216,7 @@ def find_version(version: str, given: Sequence[EtcdSource] = ()) -> EtcdSource:
         UsageError: if there is none. The message lists the available ones. Nothing is pulled.
     """
     if fitting := [source for source in given if _is_of_line(source.version, version)]:
-        return max(fitting, key=lambda one: version_key(one.version))
+        return max(fitting, key=lambda source: version_key(source.version))
     cached = {path.parent.name: path for path in cached_binaries()[1]}
     built = [path for known, path in cached.items() if _is_of_line(known, version)]
     sources: list[EtcdSource] = []
@@ -225,7 +225,7 @@ def find_version(version: str, given: Sequence[EtcdSource] = ()) -> EtcdSource:
             sources.append(_process(binary, f"version {version}"))
     fitting = [source for source in sources if _is_of_line(source.version, version)]
     if fitting:
-        return max(fitting, key=lambda one: version_key(one.version))
+        return max(fitting, key=lambda source: version_key(source.version))
     if tag_version(image := f"{_OFFICIAL}:v{version}") == version and _is_there(image):
         return _image(image, f"version {version}", pulls=False)
     known = {*cached, *(source.version for source in (*given, *sources))}

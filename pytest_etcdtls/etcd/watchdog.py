@@ -223,7 +223,7 @@ def watch(pipe: int, owner: int) -> None:
     for sweep in range(_MOST_SWEEPS if mark else 0):
         # Repeat: a process that was being started when the owner died has no environment to recognise it by
         # until the kernel has completed exec.
-        kill(lambda found: found == mark)
+        kill(lambda other: other == mark)
         if sweep >= _SWEEPS and not any(_is_starting(process) for process in started):
             break
         select.select([], [], [], _PAUSE_SECONDS)

@@ -354,8 +354,8 @@ def _unwrapped(line: str) -> tuple[str, datetime | None]:
             return line, None
         # Docker's logging driver json-file.
         return str(fields.get("log", "")), parse_time(fields.get("time"))
-    found = _TIME.search(line[:80])
-    time = parse_time(found[1]) if found else None
+    stamp = _TIME.search(line[:80])
+    time = parse_time(stamp[1]) if stamp else None
     if begin := _BEGIN.search(line):
         return line[begin.start() :], time
     if match := _CRI.match(line):
@@ -439,8 +439,8 @@ class EtcdLog(Struct, frozen=True, kw_only=True):
 
 def parse_log(text: str, source: str, *, truncated: bool = False) -> EtcdLog:
     """Parse the text of a log."""
-    found = tuple(rejections(read_entries(text, about=REJECTION_WORDS)))
-    return EtcdLog(source=source, rejections=found, latest=_latest(text), truncated=truncated)
+    rejected = tuple(rejections(read_entries(text, about=REJECTION_WORDS)))
+    return EtcdLog(source=source, rejections=rejected, latest=_latest(text), truncated=truncated)
 
 
 def read_log(path: Path, *, option: str = "--etcd-log") -> EtcdLog:
@@ -459,8 +459,8 @@ def read_log(path: Path, *, option: str = "--etcd-log") -> EtcdLog:
         rb'^(?:__REALTIME_TIMESTAMP=|\{.*"__REALTIME_TIMESTAMP")', data[:_MIB], re.MULTILINE
     )
     if is_journal or b"\0" in data[:4096]:
-        what = "is a journal in the export format or in JSON" if is_journal else "is binary"
-        raise UsageError(f"{option} {path} {what}: write the journal with journalctl -u etcd -o short-iso")
+        problem = "is a journal in the export format or in JSON" if is_journal else "is binary"
+        raise UsageError(f"{option} {path} {problem}: write the journal with journalctl -u etcd -o short-iso")
     text = text_of(data)
     log = parse_log(text, str(path), truncated=truncated)
     if not log.rejections and not any(mark in text for mark in _OF_ETCD):

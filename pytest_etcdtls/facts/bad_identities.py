@@ -267,7 +267,7 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
         return replace(credentials.revoked, name="revoked")
     crl = declared_crl(here, target)
     if not crl.serial_numbers:
-        raise NotApplicableError(f"{crl.found} revokes nothing")
+        raise NotApplicableError(f"{crl.path} revokes nothing")
     for identity in held():
         if is_listed(identity, crl):
             return replace(identity, name="revoked")
@@ -275,7 +275,7 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
     if signing is None:
         issuer = f", such as {printable(crl.issuer)}" if crl.issuer else ""
         raise NotVerifiedError(
-            f"needs a certificate that {crl.found} revokes: pass --etcd-{here.role.prefix}ca-key"
+            f"needs a certificate that {crl.path} revokes: pass --etcd-{here.role.prefix}ca-key"
             f"{key_beside(credentials.client_trust)}, the "
             f"key of a CA that etcd trusts{issuer}"
         )

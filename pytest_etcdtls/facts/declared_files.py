@@ -82,11 +82,11 @@ class HeldCertificate(Struct, frozen=True, kw_only=True):
     """A certificate from a declared or given file.
 
     Attributes:
-        what: a description for messages.
+        name: how messages call it.
         source: where it comes from: the path of a file, or a description.
     """
 
-    what: str
+    name: str
     source: str
     certificate: x509.Certificate
 
@@ -283,9 +283,9 @@ def _clients(target: Target, members: tuple[MemberFiles, ...]) -> Iterator[HeldC
     served = {pair.chain[0] for member in members for pair in _pairs(member, dials=False)}
     for identity in (*target.client.identities, *target.peer.identities):
         for certificate in () if served.intersection(identity.chain[:1]) else identity.chain:
-            what = "the certificate of" if certificate == identity.chain[0] else "a CA certificate sent by"
+            named = "the certificate of" if certificate == identity.chain[0] else "a CA certificate sent by"
             yield HeldCertificate(
-                what=f"{what} {identity.name}", source=identity.origin, certificate=certificate
+                name=f"{named} {identity.name}", source=identity.origin, certificate=certificate
             )
     for member in members:
         yield from (_leaf_of(member, pair) for pair in _pairs(member, dials=True))
@@ -301,20 +301,20 @@ def _client_cas(
         if bundle is None or bundle.inferred:
             continue  # an inferred bundle is that of a server, which follows
         for certificate in bundle.certificates:
-            what = f"the trusted CA of {side} {shown(certificate)}"
-            yield HeldCertificate(what=what, source=bundle.source, certificate=certificate)
+            name = f"the trusted CA of {side} {shown(certificate)}"
+            yield HeldCertificate(name=name, source=bundle.source, certificate=certificate)
     for member in members:
         for declared in member.bundles.values():
             for certificate in declared.certificates:
-                what = f"{member.label}: the CA {shown(certificate)} in {declared.file.said}"
-                yield HeldCertificate(what=what, source=str(declared.file.path), certificate=certificate)
+                name = f"{member.label}: the CA {shown(certificate)} in {declared.file.said}"
+                yield HeldCertificate(name=name, source=str(declared.file.path), certificate=certificate)
     subjects = {name.public_bytes() for _, cas in announced for _, names in cas.names for name in names}
     for credentials in (target.client, target.peer):
         bundle = credentials.server_ca
         for certificate in bundle.certificates if bundle else ():
             if bundle is not None and certificate.subject.public_bytes() in subjects:
-                what = f"the announced CA {shown(certificate)}"
-                yield HeldCertificate(what=what, source=bundle.source, certificate=certificate)
+                name = f"the announced CA {shown(certificate)}"
+                yield HeldCertificate(name=name, source=bundle.source, certificate=certificate)
 
 
 def _pairs(member: MemberFiles, *, dials: bool) -> Iterator[PairFact]:
@@ -324,5 +324,5 @@ def _pairs(member: MemberFiles, *, dials: bool) -> Iterator[PairFact]:
 def _leaf_of(member: MemberFiles, files: PairFact) -> HeldCertificate:
     file = files.certificate
     return HeldCertificate(
-        what=f"{member.label}: {file.said}", source=str(file.path), certificate=files.chain[0]
+        name=f"{member.label}: {file.said}", source=str(file.path), certificate=files.chain[0]
     )

@@ -120,10 +120,10 @@ def declared_crl(here: Listener, target: Target) -> CRLFile:
     if setting is None or not setting.value:
         raise NotApplicableError("no revocation list is declared here")
     crl = declared.crls.get(setting.value)
-    if crl is None or crl.found is None:
+    if crl is None or crl.path is None:
         raise NotVerifiedError(f"{setting} is not here: pass a directory with a copy by --etcd-pki-dir")
     if crl.unread:
-        raise NotVerifiedError(f"{setting}: {crl.found} {crl.unread}: pass a copy by --etcd-pki-dir")
+        raise NotVerifiedError(f"{setting}: {crl.path} {crl.unread}: pass a copy by --etcd-pki-dir")
     return crl
 
 

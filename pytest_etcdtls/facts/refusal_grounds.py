@@ -136,7 +136,7 @@ def _revocation(declaration: ListenerDeclaration) -> DeclaredRevocation | None:
     return DeclaredRevocation(
         problem=next(_crl_problems(declaration), None),
         serial_numbers=crl.read_by(declaration.member.version).serial_numbers if crl else frozenset(),
-        source=(crl.found if crl else None) or str(declaration.tls.crl_file),
+        source=(crl.path if crl else None) or str(declaration.tls.crl_file),
         in_handshake=listener is not None and listener.protocols == {"grpc"},
     )
 

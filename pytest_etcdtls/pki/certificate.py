@@ -668,8 +668,8 @@ def read_pool(data: bytes, go: tuple[int, int] | None = None) -> CertPool:
                 refused = refused or text
             elif go is None or first is _PARSER:
                 doubtful = doubtful or text
-        elif what := go_parser.unjudged(block.content):
-            unjudged = unjudged or f"block {number}, {name_text(certificate.subject)}, has {what}"
+        elif part := go_parser.unjudged(block.content):
+            unjudged = unjudged or f"block {number}, {name_text(certificate.subject)}, has {part}"
     return CertPool(
         certificates=tuple(certificates),
         refused=refused,

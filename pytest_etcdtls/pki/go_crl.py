@@ -93,10 +93,10 @@ def parse_crl(data: bytes) -> RevocationList:
     elif is_pem(data):
         raise MalformedError("there is something before the PEM block")
     whole = Reader(data)
-    found = _list(whole)
+    crl = _list(whole)
     if whole:
         raise MalformedError("there is data after the list")
-    return found
+    return crl
 
 
 def parse_revocation_list(data: bytes) -> RevocationList:

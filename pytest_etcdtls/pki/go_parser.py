@@ -466,8 +466,8 @@ def _ed25519_key(parameters: bytes, octets: bytes) -> None:
         raise MalformedError("malformed Ed25519 key")
 
 
-def _unjudged(what: str, *_: bytes) -> NoReturn:
-    raise UnjudgedError(what)
+def _unjudged(part: str, *_: bytes) -> NoReturn:
+    raise UnjudgedError(part)
 
 
 _KEY_READERS: dict[str, Callable[[bytes, bytes], None]] = {

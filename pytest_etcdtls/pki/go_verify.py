@@ -394,8 +394,8 @@ def constraint_faults(path: Path) -> Iterator[Flaw]:
     5280 section 4.2.1.10).
     """
     for certificate in path:
-        if what := unjudged(certificate.public_bytes(Encoding.DER)):
-            yield Flaw(rule=Rule.UNJUDGED, certificate=certificate, text=f"has {what}")
+        if part := unjudged(certificate.public_bytes(Encoding.DER)):
+            yield Flaw(rule=Rule.UNJUDGED, certificate=certificate, text=f"has {part}")
     fields = [details(certificate) for certificate in path]
     for place, below in enumerate(fields):
         above = [ca for ca in fields[place + 1 :] if NAME_CONSTRAINTS in ca.extensions]
@@ -729,10 +729,10 @@ def issuers_among(leaf: x509.Certificate, pool: Sequence[x509.Certificate], when
     Certificates that are valid at this time are preferred. A self-signed leaf has no other issuer.
     """
     path: Path = (leaf,)
-    current_first = sorted(pool, key=lambda found: not is_current(found, when))
+    current_first = sorted(pool, key=lambda certificate: not is_current(certificate, when))
     while not is_self_signed(path[-1]):
-        above = (found for found in current_first if found not in path)
-        issuer = next((found for found in above if signed_by(path[-1], found)), None)
+        above = (certificate for certificate in current_first if certificate not in path)
+        issuer = next((certificate for certificate in above if signed_by(path[-1], certificate)), None)
         if issuer is None:
             break
         path = (*path, issuer)

@@ -84,8 +84,8 @@ def typed(value: object, type_: type[T], where: str, advice: str = "") -> T:
         # A date is a date of TOML, and not a text.
         return msgspec.convert(value, type_, builtin_types=(dt.date, dt.datetime))
     except msgspec.ValidationError as error:
-        what, at = _PLACE.fullmatch(str(error)).groups("")  # type: ignore[union-attr] # matches every text
-        text = _in_words(what)
+        message, at = _PLACE.fullmatch(str(error)).groups("")  # type: ignore[union-attr] # matches every text
+        text = _in_words(message)
         if text.startswith("unknown"):
             text += f" (known: {', '.join(_known(_type_at(type_, at)))})"
         place, text = printable(f"{at}: " if at else ""), printable(text, 1024)

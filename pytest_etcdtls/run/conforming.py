@@ -337,11 +337,11 @@ def prove_check(
             f"{where}: the counterexample returns {sorted(changed)}; it must return some of the parameters "
             f"of the check, which are {sorted(observations)}"
         )
-    found = [it for it in check.function(**(observations | changed)) if isinstance(it, Finding)]
-    if not found:
+    findings = [it for it in check.function(**(observations | changed)) if isinstance(it, Finding)]
+    if not findings:
         raise AssertionError(f"{where} finds nothing in its own counterexample, which returned {changed}")
-    if not all(it.message and it.expected and it.observed for it in found):
-        raise AssertionError(f"{where}: a finding lacks message, expected or observed: {found}")
+    if not all(it.message and it.expected and it.observed for it in findings):
+        raise AssertionError(f"{where}: a finding lacks message, expected or observed: {findings}")
 
 
 def conforming(check: Check, role: Role | None = None, observer: Observer | None = None) -> dict[str, Any]:
@@ -368,7 +368,7 @@ def conforming(check: Check, role: Role | None = None, observer: Observer | None
                 break
     if not partial:
         raise AssertionError(f"{_where(check)}: the target has no {role} listener")
-    given, missing = min(partial, key=lambda one: len(one[1]))
+    given, missing = min(partial, key=lambda attempt: len(attempt[1]))
     needed = [text for need, text in missing if need.reading is not Reading.OPTIONAL]
     if needed and not check.conforming:
         advice = ""

@@ -105,8 +105,8 @@ def plan_lines(run: Run) -> Iterator[str]:
             place, each = _subject(target, label)
             yield f"{name}{place}: at most {min(number, cap)} connections{each}"
             if number > cap:
-                more = f"--etcd-max-connections={number}"
-                yield f"  {number} at worst, with {more}; a check that the cap of {cap} stops is inconclusive"
+                flag = f"--etcd-max-connections={number}"
+                yield f"  {number} at worst, with {flag}; a check that the cap of {cap} stops is inconclusive"
         if target.outline.rehearses:
             yield (
                 f"{name}, its next restart, rehearsed: its program is started once more, with every mount "

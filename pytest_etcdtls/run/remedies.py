@@ -215,8 +215,8 @@ def _admits_more(before: Effective, after: Effective, side: Side) -> bool:
     )
 
 
-def _equal(one: str, other: str) -> bool:
-    return one == other or (one in TRUE and other in TRUE)
+def _equal(first: str, second: str) -> bool:
+    return first == second or (first in TRUE and second in TRUE)
 
 
 def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting]:

@@ -72,11 +72,11 @@ ENVIRONMENT = {
 
 
 def add_credentials(
-    target: Target, source: Source, secret: CredentialSource, found: CredentialSource
+    target: Target, source: Source, secret: CredentialSource, of_files: CredentialSource
 ) -> Target:
     """Return a target with the credentials that we hold for it.
 
-    Those that options name come first, then those of a Secret, of etcdctl's variables, and those found.
+    Those that options name come first, then those of a Secret, of etcdctl's variables, and those of files.
 
     Raises:
         UsageError: if a file is not valid for its option, or a certificate or a key is given without the
@@ -94,28 +94,28 @@ def add_credentials(
     # The client port's CA does not show which CA peers trust. It is used as their bundle only if an option
     # for peers is given.
     of_peers = (peer_cacert or cacert) if peer_cacert or peer else None
-    ca_origin = source.origin("etcd_cacert") if named_ca else secret.origin if cacert else found.origin
+    ca_origin = source.origin("etcd_cacert") if named_ca else secret.origin if cacert else of_files.origin
     return replace(
         target,
         client=_port(
-            *(source, "", passphrases, secret.client, found.client),
+            *(source, "", passphrases, secret.client, of_files.client),
             named=client,
-            server_ca=cacert or found.client.server_ca,
+            server_ca=cacert or of_files.client.server_ca,
             candidate=cacert,
-            good=_good(client, found.client.identities),
+            good=_good(client, of_files.client.identities),
         ),
         peer=_port(
-            *(source, "peer_", passphrases, secret.peer, found.peer),
+            *(source, "peer_", passphrases, secret.peer, of_files.peer),
             named=peer,
-            server_ca=peer_cacert or found.peer.server_ca or cacert,
+            server_ca=peer_cacert or of_files.peer.server_ca or cacert,
             candidate=of_peers,
-            good=_good(peer, found.peer.identities, client),
+            good=_good(peer, of_files.peer.identities, client),
         ),
         kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
         or secret.kubernetes_ca
-        or found.kubernetes_ca,
+        or of_files.kubernetes_ca,
         password_withheld=_why_withheld(source, ca_origin),
-        remarks=found.remarks,
+        remarks=of_files.remarks,
     )
 
 
@@ -294,7 +294,7 @@ def _port(
     prefix: str,
     passphrases: Passphrases,
     secret: PortCredentials,
-    found: PortCredentials,
+    of_files: PortCredentials,
     *,
     named: Identity | None,
     server_ca: TrustBundle | None,
@@ -302,19 +302,19 @@ def _port(
     good: tuple[Identity, ...],
 ) -> PortCredentials:
     signing = secret.signing_key
-    trusted = _read_trusted(source, f"etcd_{prefix}trusted_ca") or found.client_trust
+    trusted = _read_trusted(source, f"etcd_{prefix}trusted_ca") or of_files.client_trust
     if trusted is None and signing is not None:
         trusted = TrustBundle((signing.certificate,), signing.origin, inferred=True)
     if trusted is None and candidate and good and chains_to(good[0].chain, candidate.certificates):
         trusted = replace(candidate, inferred=True)
     return replace(
-        found,
+        of_files,
         server_ca=server_ca,
         identities=good,
         named=named,
         client_trust=trusted,
         signing_key=_signing_key(source, prefix, trusted, passphrases) or _checked(signing, trusted),
-        served=(*found.served, *secret.served),
+        served=(*of_files.served, *secret.served),
     )
 
 

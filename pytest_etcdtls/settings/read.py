@@ -253,16 +253,16 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
     rules = read_connect_to(source)
     listeners = complete(usable, rules, via, may_grow=discover)
     every = {listener.member for listener in listeners} <= {member.label for member in members}
-    found = CredentialSource()
+    of_files = CredentialSource()
     if members:
-        found = declared_credentials(members)
+        of_files = declared_credentials(members)
     elif directory := pki_directory(source):
-        found = read_directory(directory, source.origin(PKI_DIR), listeners)
+        of_files = read_directory(directory, source.origin(PKI_DIR), listeners)
     target = Target(
         label=_label(source, running),
         origin="live",
         listeners=listeners,
-        expected=(*read_expected(source, listeners), *found.expected),
+        expected=(*read_expected(source, listeners), *of_files.expected),
         logs={**_logs_of(running), **read_logs(source, listeners, may_grow=discover)},
         user=read_user(source),
         expiry_days=integer(source, "etcd_expiry_days", 30, least=0),
@@ -275,7 +275,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
         via=via,
         discover=discover,
     )
-    return add_credentials(target, source, _secret(source), found)
+    return add_credentials(target, source, _secret(source), of_files)
 
 
 def read_replay(
@@ -477,8 +477,8 @@ def _metadata(source: Source) -> Mapping[str, str]:
 
 def _writable(flag: str, text: str, path: Path) -> Path:
     if path.is_dir() or not path.parent.is_dir():
-        what = "is not a directory" if is_there(path.parent) else "does not exist"
-        raise UsageError(f"{flag} {text!r}: {path.parent} {what}")
+        problem = "is not a directory" if is_there(path.parent) else "does not exist"
+        raise UsageError(f"{flag} {text!r}: {path.parent} {problem}")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{flag} {text!r}: {path.parent} cannot be written to")
     return path
@@ -500,9 +500,9 @@ def _newest(path: Path, text: str) -> Path:
     if is_there(path) and not path.is_dir():
         return path
     patterns = [str(path / pattern) for pattern in _IN_A_DIRECTORY] if path.is_dir() else [str(path)]
-    found = next(filter(None, ([*filter(os.path.isfile, glob.glob(pattern))] for pattern in patterns)), [])
-    if found:
-        return Path(max(found, key=lambda path: (os.path.getmtime(path), path)))
+    matches = next(filter(None, ([*filter(os.path.isfile, glob.glob(pattern))] for pattern in patterns)), [])
+    if matches:
+        return Path(max(matches, key=lambda path: (os.path.getmtime(path), path)))
     if path.is_dir():
         raise UsageError(f"{option(_NAME)} {text!r} is a directory without a file *.log: name etcd's log")
     if glob.has_magic(str(path)):

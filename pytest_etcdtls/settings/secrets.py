@@ -185,17 +185,17 @@ def secrets_in(text: str, where: str) -> list[Secret]:
         mark = getattr(error.__cause__, "problem_mark", None)
         line = f", line {mark.line + 1}," if mark else ""
         raise UsageError(f"{where}{line} is neither YAML nor JSON: {_FORM}") from None
-    found = [_secret(node, where) for root in roots for node in objects_in(root)]
-    if not found:
+    secrets = [_secret(node, where) for root in roots for node in objects_in(root)]
+    if not secrets:
         raise UsageError(f"{where} contains no Secret: {_FORM}")
-    return found
+    return secrets
 
 
 def _secret(node: Node, where: str) -> Secret:
     kind = text_at(node, "kind")
     if not isinstance(node, MappingNode) or kind != "Secret":
-        what = f"has a {printable(kind, 60)}" if kind else "has something without a kind"
-        raise UsageError(f"{where} {what}, not a Secret: {_FORM}")
+        problem = f"has a {printable(kind, 60)}" if kind else "has something without a kind"
+        raise UsageError(f"{where} {problem}, not a Secret: {_FORM}")
     name, namespace = (text_at(node, "metadata", field) for field in ("name", "namespace"))
     whole = printable("/".join(filter(None, [namespace, name])), 300)
     at = f"{where}, Secret {whole}" if whole else where

@@ -367,8 +367,9 @@ def etcd_of_fixtures(config: pytest.Config, *, starts: bool, judges: bool) -> It
             urls = some([listener.url for listener in live[0].listeners], _NAMED)
             yield f"etcd TLS: fixtures use the live cluster {urls}, which the {invocation.live} names"
         if starts and not (invocation.suite and not live):
-            for one in owned_sources(run.settings.owned, None, pulls=False):
-                yield f"etcd TLS: fixtures start etcd {one.version}: {one.kind} of {one.location}, {one.why}"
+            for etcd in owned_sources(run.settings.owned, None, pulls=False):
+                where = f"{etcd.kind} of {etcd.location}, {etcd.why}"
+                yield f"etcd TLS: fixtures start etcd {etcd.version}: {where}"
 
 
 def send_etcd(config: pytest.Config, lines: Sequence[str]) -> None:

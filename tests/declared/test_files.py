@@ -138,4 +138,4 @@ def test_a_crl_that_may_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "crl.der"
     path.touch(mode=0)
     crl = read_crl(flags(f"--client-crl-file={path}").settings["client-crl-file"], DeclaredPaths())
-    assert (crl.found, crl.known, bool(crl.unread)) == (str(path), False, True)
+    assert (crl.path, crl.known, bool(crl.unread)) == (str(path), False, True)

@@ -38,7 +38,7 @@ def _list(name: str) -> dict[str, CRLFile]:
 
 DER, PEM, JUNK = map(_list, ("DER", "PEM", "junk"))
 GONE = {"/pki/crl": CRLFile(declared="/pki/crl")}
-NOT_READABLE = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", unread="may not be read")}
+NOT_READABLE = {"/pki/crl": CRLFile(declared="/pki/crl", path="/pki/crl", unread="may not be read")}
 CRL = "--client-crl-file=/pki/crl"
 
 

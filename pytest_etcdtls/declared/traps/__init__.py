@@ -24,5 +24,5 @@ def traps_of(member: DeclaredMember, version: str | None = None) -> tuple[FoundT
     Those that prevent etcd from starting come first.
     """
     context = TrapContext.of(member, version)
-    found = [found for trap in TRAPS for found in trap.find(context)]
-    return tuple(sorted(found, key=lambda trap: trap.starts))
+    present = [match for trap in TRAPS for match in trap.find(context)]
+    return tuple(sorted(present, key=lambda trap: trap.starts))

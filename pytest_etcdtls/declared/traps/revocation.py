@@ -59,7 +59,7 @@ def the_revocation_list_exists(context: TrapContext, side: TLSSide) -> Iterator[
     """
     for crl in _in_use(context, side):
         if not crl.known:
-            where = f"{crl.found} {crl.unread}" if crl.found else f"{side.crl_file} is not here"
+            where = f"{crl.path} {crl.unread}" if crl.path else f"{side.crl_file} is not here"
             yield FoundTrap(
                 summary=f"{where}; where etcd does not find it or cannot read it, every client with a "
                 "certificate is refused",

@@ -123,8 +123,8 @@ class Trap(Struct, frozen=True, kw_only=True):
     def find(self, context: TrapContext) -> Iterator[FoundTrap]:
         """Yield this trap as often as the declaration has it."""
         for side in context.sides() if self.of_side else (None,):
-            for found in self.rule(context, side) if side else self.rule(context):
-                yield replace(found, id=self.id)
+            for match in self.rule(context, side) if side else self.rule(context):
+                yield replace(match, id=self.id)
 
 
 def trap(id_: str, *, cure: Cure | None = None, on_the_wire: bool = False) -> Callable[[Rule], Trap]:

@@ -360,7 +360,7 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
     Remediation: move the other file to another directory.
     """
     source = escaped(context.declaration.source)
-    for other in sorted(context.declaration.beside, key=lambda one: not one.runs):
+    for other in sorted(context.declaration.beside, key=lambda pod: not pod.runs):
         pod, file = escaped(other.pod), escaped(other.file)
         if not other.has_same_name:
             summary = (

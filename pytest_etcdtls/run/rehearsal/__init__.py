@@ -174,12 +174,12 @@ class RehearsedEtcd:
         self._stage.settimeout(seconds)
         while b"\n" not in self._unread:
             try:
-                more = self._stage.recv(65536)
+                received = self._stage.recv(65536)
             except (BlockingIOError, TimeoutError):
                 return {}
-            if not more:
+            if not received:
                 raise NotVerifiedError("the process that starts it ended")
-            self._unread += more
+            self._unread += received
         line, _, self._unread = self._unread.partition(b"\n")
         told: Mapping[str, object] = json.loads(line)
         if "failed" in told:
@@ -384,9 +384,9 @@ def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str
 
 def _by_place(declaration: Declaration) -> dict[str, set[DeclaredURL]]:
     urls: dict[str, set[DeclaredURL]] = {}
-    for one in declared_listeners(declaration):
-        place = f"socket {one.url.host}" if one.url.is_socket else f"port {one.url.port}"
-        urls.setdefault(place, set()).add(one.url)
+    for listener in declared_listeners(declaration):
+        place = f"socket {listener.url.host}" if listener.url.is_socket else f"port {listener.url.port}"
+        urls.setdefault(place, set()).add(listener.url)
     return urls
 
 

@@ -94,17 +94,17 @@ class Plan:
     memory: int = 320 * 1024 * 1024
 
 
-def _call(what: str, result: int) -> int:
+def _call(action: str, result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{action}: {os.strerror(number)}")
     return result
 
 
 def _mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str = "") -> None:
     words = [os.fsencode(word) if word is not None else None for word in (source, target, kind)]
-    what = f"{kind or 'mount'} on {target}"
-    _call(what, _LIBC.mount(*words, ctypes.c_ulong(flags), os.fsencode(data) if data else None))
+    action = f"{kind or 'mount'} on {target}"
+    _call(action, _LIBC.mount(*words, ctypes.c_ulong(flags), os.fsencode(data) if data else None))
 
 
 def _enter(namespace: int) -> None:
@@ -170,13 +170,13 @@ def _write(path: str, text: str, directory: int) -> None:
 def _addresses(netlink: socket.socket) -> set[tuple[int, bytes]]:
     """Return family and address of each address of a network namespace (rtnetlink(7), RTM_GETADDR)."""
     netlink.send(struct.pack("=IHHIIB", 17, 22, 0x301, 1, 0, 0))
-    found: set[tuple[int, bytes]] = set()
+    addresses: set[tuple[int, bytes]] = set()
     while True:
         answer = netlink.recv(1 << 16)
         while answer:
             length, kind = struct.unpack_from("=IH", answer)
             if kind == 3:  # NLMSG_DONE
-                return found
+                return addresses
             values, place = {}, 24
             while place + 4 <= length:
                 size, name = struct.unpack_from("=HH", answer, place)
@@ -184,7 +184,7 @@ def _addresses(netlink: socket.socket) -> set[tuple[int, bytes]]:
                 place += (size + 3) & ~3
             address = values.get(2) or values.get(1)  # IFA_LOCAL, IFA_ADDRESS
             if address and address[:2] != b"\xfe\x80":
-                found.add((answer[16], address))
+                addresses.add((answer[16], address))
             answer = answer[(length + 3) & ~3 :]
 
 
