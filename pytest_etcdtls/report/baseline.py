@@ -1,4 +1,4 @@
-"""Snapshots of targets, which are compared between runs: outcomes and behaviour, from an earlier run's file.
+"""Snapshots of targets, which are compared: outcomes and behaviour, of this run or of an earlier one's file.
 
 They depend on neither machine nor time: no port, serial number, date, path or order. A JSON report has them
 among much else. A *baseline file* has nothing else, with each check and each behaviour in a line of its own:
@@ -14,19 +14,25 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
-from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.profiles.toml_files import typed
-from pytest_etcdtls.report.document import MAXIMUM_SIZE, Behaviour, CheckId, Name, as_document
-from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.report.document import (
+    MAXIMUM_SIZE,
+    Behaviour,
+    CheckId,
+    Name,
+    ResultEntry,
+    TargetEntry,
+    as_document,
+)
+from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.untrusted.json_text import read_json
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 T = TypeVar("T")
-
-
-BUILD: Final = "build"
-"""The topic of etcd's build, which explains differences and does not count as one."""
 
 
 class CheckOutcome(Struct, frozen=True):
@@ -93,34 +99,57 @@ def read_baseline(path: Path) -> Baseline:
     except UnreadableJSONError as error:
         raise UsageError(f"{where}: {error}. {advice}") from error
     if isinstance(value, dict) and _KIND in value:
-        snapshots, partial = _of_file(value, where, advice)
+        file = typed(value, _File, where, advice)
+        compared, partial = tuple(map(_snapshot, file.targets)), file.partial
     else:
-        snapshots, partial = _of_report(value, where, advice)
-    labels = [snapshot.label for snapshot in snapshots]
+        document = as_document(value, where, advice)
+        compared, partial = snapshots(document.targets, document.results), document.partial
+    labels = [snapshot.label for snapshot in compared]
     if not labels:
         raise UsageError(f"{where}: it has no target. {advice}")
     if len(set(labels)) < len(labels):
         raise UsageError(f"{where}: two of its targets have one label. {advice}")
-    return Baseline(str(path), snapshots, partial)
+    return Baseline(str(path), compared, partial)
 
 
-def _of_report(value: object, where: str, advice: str) -> tuple[tuple[Snapshot, ...], bool]:
-    document = as_document(value, where, advice)
+def snapshots(
+    targets: Iterable[TargetEntry], results: Iterable[CheckResult | ResultEntry]
+) -> tuple[Snapshot, ...]:
+    """Return what is compared of the targets of a document, with the results of the run or of the document.
+
+    Only the results of the run say what is wrong and what to do.
+    """
     outcomes: dict[str, dict[tuple[str, str], CheckOutcome]] = {}
-    for result in document.results:
-        judged = CheckOutcome(result.outcome, follows=result.cause is not None)
+    for result in results:
+        judged = CheckOutcome(result.outcome, result.cause is not None, *_words(result))
         outcomes.setdefault(result.target, {})[result.listener, result.check] = judged
-    snapshots = tuple(
+    return tuple(
         Snapshot(
             label=target.label,
             etcd_version=target.etcd_version,
             listeners=tuple((listener.label, listener.role) for listener in target.listeners),
+            live=target.origin == "live",
             outcomes=outcomes.get(target.label, {}),
             behaviour=target.behaviour,
         )
-        for target in document.targets
+        for target in targets
     )
-    return snapshots, document.partial
+
+
+def _words(result: CheckResult | ResultEntry) -> tuple[str, tuple[str, ...]]:
+    """Return what is wrong and what to do, finding by finding where the result joins nothing else."""
+    if not isinstance(result, CheckResult) or not result.findings:
+        return "", ()
+    check = catalogue().get(result.check)
+    role = None if result.listener == CLUSTER else Role(result.role)
+    texts = tuple(
+        dict.fromkeys(check.remedy(role, finding.remediation) for finding in result.findings) if check else ()
+    )
+    joined = "; ".join(texts)
+    if not result.remediation.startswith(joined):
+        texts, joined = (), ""
+    rest = result.remediation.removeprefix(joined).removeprefix("; ")
+    return result.message, (*texts, rest) if rest else texts
 
 
 _KIND: Final = "baseline"
@@ -155,11 +184,6 @@ class _File(Struct, frozen=True, kw_only=True):
     targets: tuple[_Target, ...]
 
 
-def _of_file(value: object, where: str, advice: str) -> tuple[tuple[Snapshot, ...], bool]:
-    file = typed(value, _File, where, advice)
-    return tuple(map(_snapshot, file.targets)), file.partial
-
-
 def _snapshot(target: _Target) -> Snapshot:
     return Snapshot(
         label=target.label,
@@ -180,9 +204,17 @@ def _snapshot(target: _Target) -> Snapshot:
     )
 
 
-def written(snapshots: Iterable[Snapshot], *, partial: bool) -> str:
+def render(report: Report, lost: list[str]) -> str:
+    """Return the text of a baseline file, and append to ``lost`` the parts that are not in it."""
+    from pytest_etcdtls.report.json import document  # a run that reads a baseline needs no document
+
+    made = document(report, lost, evidence=False)
+    return written(snapshots(made.targets, made.results), partial=made.partial)
+
+
+def written(compared: Iterable[Snapshot], *, partial: bool) -> str:
     """Return the text of a baseline file. Equal snapshots have equal texts."""
-    targets = ",\n".join("".join(_lines(snapshot)) for snapshot in snapshots)
+    targets = ",\n".join("".join(_lines(snapshot)) for snapshot in compared)
     return f'{{"{_KIND}": 1, "partial": {json.dumps(partial)}, "targets": [\n{targets}\n]}}\n'
 
 

@@ -17,7 +17,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.declared.declaration import FLAGS, Setting, SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access
@@ -46,10 +45,9 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.facts.sessions import Renegotiation, Resumption, SessionTickets
 from pytest_etcdtls.pki.certificate import describe_key, name_texts, public_key, purposes, signature_hash
-from pytest_etcdtls.report.baseline import BUILD, CheckOutcome, Snapshot, written
-from pytest_etcdtls.report.document import SEPARATOR, Behaviour
-from pytest_etcdtls.report.model import Report, version_of
-from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.report.document import BUILD, SEPARATOR, Behaviour
+from pytest_etcdtls.report.model import version_of
+from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
@@ -136,46 +134,6 @@ _ENDINGS: Final = {
 _NO_ALERT = "close_notify, no alert"
 _CLOSED_WITHIN: Final = (3, 7, 15)
 """Seconds. The time until a silent connection is closed is reported as the next of these."""
-
-
-def snapshot(seen: Recording, results: Iterable[CheckResult]) -> Snapshot:
-    """Return what is compared of a target."""
-    return Snapshot(
-        label=seen.target.label,
-        etcd_version=version_of(seen),
-        live=seen.target.live,
-        listeners=tuple((listener.label, str(listener.role)) for listener in seen.target.listeners),
-        outcomes={
-            (result.listener, result.check): CheckOutcome(
-                result.outcome,
-                result.cause is not None,
-                result.message if result.findings else "",
-                _remedies(result),
-            )
-            for result in results
-            if result.target == seen.target.label
-        },
-        behaviour=behaviour(seen),
-    )
-
-
-def render(report: Report, _lost: list[str]) -> str:
-    """Return the text of a baseline file, which is committed: what later runs are compared with."""
-    return written((snapshot(seen, report.results) for seen in report.seen), partial=report.partial)
-
-
-def _remedies(result: CheckResult) -> tuple[str, ...]:
-    """Return what to do, finding by finding where the result joins nothing else."""
-    check = catalogue().get(result.check)
-    role = None if result.listener == CLUSTER else Role(result.role)
-    texts = tuple(
-        dict.fromkeys(check.remedy(role, finding.remediation) for finding in result.findings) if check else ()
-    )
-    joined = "; ".join(texts)
-    if not result.remediation.startswith(joined):
-        texts, joined = (), ""
-    rest = result.remediation.removeprefix(joined).removeprefix("; ")
-    return (*texts, rest) if rest else texts
 
 
 def behaviour(seen: Recording) -> tuple[Behaviour, ...]:

@@ -23,8 +23,8 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import Outcome, Severity
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
-from pytest_etcdtls.report.baseline import BUILD, Baseline, Snapshot, paired_labels, pairs
-from pytest_etcdtls.report.document import SEPARATOR
+from pytest_etcdtls.report.baseline import Baseline, Snapshot, paired_labels, pairs
+from pytest_etcdtls.report.document import BUILD, SEPARATOR
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted.printable import some
 

@@ -178,6 +178,8 @@ class Behaviour(Struct, frozen=True, order=True):
 
 SEPARATOR: Final = "; "
 """Separates the values of a :class:`Behaviour` that has several."""
+BUILD: Final = "build"
+"""The topic of etcd's build, which explains differences and does not count as one."""
 
 
 SettingLines = Annotated[

@@ -7,6 +7,7 @@ bounded.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -221,7 +222,8 @@ class _Page:
     def _card(self, seen: Recording, listener: Listener) -> Mapping[str, object]:
         chain = seen.known(ServedChain, label=listener.label)
         client = seen.known(AcceptedClient, label=listener.label)
-        counted = self.report.counted.get((seen.target.label, listener.label), {})
+        results = self._by_listener.get((seen.target.label, listener.label), ())
+        counted = Counter(result.outcome for result in results)
         return {
             "listener": listener,
             "chain": chain.certificates if chain else (),
@@ -247,13 +249,17 @@ class _Page:
         """Return results of these outcomes by their reason."""
         return list(undecided(result for result in self.report.results if result.outcome in outcomes))
 
-    @property
-    def groups(self) -> Iterator[tuple[str, str, list[CheckResult]]]:
-        """Target and listener with their results, the worst first."""
+    @cached_property
+    def _by_listener(self) -> Mapping[tuple[str, str], list[CheckResult]]:
         by_listener: dict[tuple[str, str], list[CheckResult]] = {}
         for result in self.report.results:
             by_listener.setdefault((result.target, result.listener), []).append(result)
-        for (target, listener), results in by_listener.items():
+        return by_listener
+
+    @property
+    def groups(self) -> Iterator[tuple[str, str, list[CheckResult]]]:
+        """Target and listener with their results, the worst first."""
+        for (target, listener), results in self._by_listener.items():
             results.sort(key=lambda result: (WORST_FIRST.index(result.outcome), result.check))
             yield target, listener, results
 

@@ -63,14 +63,21 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
     def parts(name: str, made: Iterable[Part], encode: Callable[[Part], Encoded]) -> tuple[Encoded, ...]:
         return tuple(kept(name, made, encode, lost))
 
-    targets = parts("target", report.seen, lambda seen: _target(report, seen))
+    targets = parts("target", report.seen, lambda seen: target_entry(report, seen))
     results = parts("result", report.results, ResultEntry.of)
     faults = parts("fault", [*report.faults, *report.warnings], _fault)
-    attempts = _Attempts()
+    attempts: list[Attempt] = []
+    numbers: dict[int, int] = {}
+
+    def refer(attempt: Attempt) -> JSON:
+        if (number := numbers.setdefault(id(attempt), len(attempts))) == len(attempts):
+            attempts.append(attempt)
+        return {"attempt": number}
+
     observations = parts(
         "observation",
         [(seen, *entry) for seen in report.seen if evidence for entry in seen.observations()],
-        lambda entry: _observation(*entry, attempts.number),
+        lambda entry: _observation(*entry, refer),
     )
     connections = parts(
         "connection",
@@ -97,7 +104,7 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
         differences=differences,
         profiles=profiles,
         observations=observations,
-        attempts=parts("attempt", enumerate(attempts.seen), lambda entry: _attempt(*entry)),
+        attempts=parts("attempt", enumerate(attempts), lambda entry: _attempt(*entry)),
         connections=connections,
         summary=Summary(
             faults=len(report.faults),
@@ -199,9 +206,12 @@ def _profile(report: Report, profile: Guideline) -> ProfileEntry:
     )
 
 
-def _target(report: Report, seen: Recording) -> TargetEntry:
+def target_entry(report: Report, seen: Recording) -> TargetEntry:
+    """Return the entry of a target, which is made once for what is compared and for every format."""
+    if (made := report.entries.get(seen)) is not None:
+        return made
     target = seen.target
-    return TargetEntry(
+    report.entries[seen] = made = TargetEntry(
         label=target.label,
         origin=target.origin,
         etcd_version=version_of(seen),
@@ -214,6 +224,7 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
         benchmark=compare(report, seen),
         behaviour=behaviour(seen),
     )
+    return made
 
 
 def _member(
@@ -240,21 +251,6 @@ def _member(
         traps=tuple(TrapEntry(id=trap.id, summary=trap.summary) for trap in member.traps),
         notes=tuple(declaration.notes),
     )
-
-
-class _Attempts:
-    """The attempts on which observations are based, which have their numbers."""
-
-    def __init__(self) -> None:
-        self.seen: list[Attempt] = []
-        self._numbers: dict[int, int] = {}
-
-    def number(self, attempt: Attempt) -> JSON:
-        """Return the reference to an attempt."""
-        if id(attempt) not in self._numbers:
-            self._numbers[id(attempt)] = len(self.seen)
-            self.seen.append(attempt)
-        return {"attempt": self._numbers[id(attempt)]}
 
 
 def _attempt(number: int, attempt: Attempt) -> dict[str, JSON]:

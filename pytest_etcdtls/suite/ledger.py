@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
@@ -26,8 +27,9 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review, review
-from pytest_etcdtls.report.behaviour import snapshot
+from pytest_etcdtls.report.baseline import Baseline, snapshots
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
+from pytest_etcdtls.report.json import target_entry
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
 from pytest_etcdtls.role import CLUSTER
@@ -153,10 +155,7 @@ class Ledger:
         """Return the report; what could not be added to it at the end is appended to the problems."""
         run = self.run
         seen = tuple(_seen(target, problems) for target in run.targets)
-        compared = _compared(seen, self, problems)
-        not_as_before = list(_not_as_before(run, compared)) if status in ENDED_WELL else []
-        problems += not_as_before
-        return Report(
+        report = Report(
             started_at=run.settings.started_at,
             seconds=(datetime.now(UTC) - run.settings.started_at).total_seconds(),
             partial=not self.complete or status not in ENDED_WELL,
@@ -166,12 +165,18 @@ class Ledger:
             left_out=_left_out(run),
             deselected=self._deselected(),
             strict=run.settings.strict,
+            metadata=run.settings.metadata,
+            not_read=run.settings.not_read,
+        )
+        compared = _compared(report, run.settings.baseline, problems)
+        not_as_before = tuple(_not_as_before(run, compared)) if status in ENDED_WELL else ()
+        problems += not_as_before
+        return replace(
+            report,
             problems=tuple(problems),
             status=self.exit_status(status, problems),
             comparisons=compared,
-            not_as_before=tuple(not_as_before),
-            metadata=run.settings.metadata,
-            not_read=run.settings.not_read,
+            not_as_before=not_as_before,
         )
 
     def _deselected(self) -> frozenset[str]:
@@ -268,13 +273,12 @@ def shortcomings(ledger: Ledger) -> list[str]:
     return [*_undiscovered(ledger), *unverified]
 
 
-def _compared(seen: Sequence[Recording], ledger: Ledger, problems: list[str]) -> tuple[ComparedTargets, ...]:
-    baseline = ledger.run.settings.baseline
-    if baseline is None and len(seen) < 2:
+def _compared(report: Report, baseline: Baseline | None, problems: list[str]) -> tuple[ComparedTargets, ...]:
+    if baseline is None and len(report.seen) < 2:
         return ()
     try:
-        results = ledger.results
-        return comparisons([snapshot(recording, results) for recording in seen], baseline)
+        targets = [target_entry(report, seen) for seen in report.seen]
+        return comparisons(snapshots(targets, report.results), baseline)
     except Exception as error:  # costs the comparison, and no report
         problems.append(f"The targets could not be compared: {error_text(error)}.")
         return ()

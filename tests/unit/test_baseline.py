@@ -59,6 +59,7 @@ def test_a_report_is_read(tmp_path: Path) -> None:
             label="live",
             etcd_version="3.5.33",
             listeners=((LABEL, "client"),),
+            live=True,
             outcomes={(LABEL, "mtls.no-certificate"): CheckOutcome(Outcome.CONFORMS)},
             behaviour=(Behaviour(LABEL, "access", "none", "TLS 1.3", "refused"),),
         ),
