@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from pytest_etcdtls.facts.fact import Reading
-from pytest_etcdtls.run.workers import Pool, Task, Worker, is_abandoned
+from pytest_etcdtls.run.workers import Pool, Task
 
 if TYPE_CHECKING:
     from pytest_etcdtls.checks.registry import Check
@@ -70,7 +69,7 @@ class Collector(Pool):
         return ()
 
 
-class Experiments:
+class Experiments(Pool):
     """Makes the experiments of a target in threads, each on a cluster of its own.
 
     Args:
@@ -79,22 +78,17 @@ class Experiments:
     """
 
     def __init__(self, observer: Observer, settings: Sequence[str]) -> None:
+        self._observer = observer
+        super().__init__("experiments", [partial(self._make, name) for name in settings], AT_ONCE)
+
+    def _make(self, setting: str) -> Sequence[Task]:
         # Imported here, since most runs start no cluster.
         from pytest_etcdtls.lifecycle.changes import ExperimentResults
 
-        self._observer, self._results = observer, ExperimentResults
-        self._settings: SimpleQueue[str] = SimpleQueue()
-        for name in settings:
-            self._settings.put(name)
-        number = min(AT_ONCE, len(settings))
-        self._threads = [Worker(self._work, f"experiments_{thread}") for thread in range(number)]
-        for thread in self._threads:
-            thread.start()
-
-    def abandon(self) -> None:
-        """Start no further cluster; experiments that run go on to their end."""
-        for thread in self._threads:
-            thread.abandoned = True
+        # An error occurs again when the check is judged, and is its result then.
+        with suppress(Exception), self._observer.work_lock.shared():
+            self._observer.get(ExperimentResults, setting)
+        return ()
 
     def end(self) -> None:
         """Abandon the experiments, and wait until every cluster is removed."""
@@ -102,11 +96,3 @@ class Experiments:
         deadline = time.monotonic() + _END_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _work(self) -> None:
-        with suppress(Empty):
-            while not is_abandoned():
-                name = self._settings.get_nowait()
-                # An error occurs again when the check is judged, and is its result then.
-                with suppress(Exception), self._observer.work_lock.shared():
-                    self._observer.get(self._results, name)

@@ -327,7 +327,7 @@ def _wait_for_watchdogs() -> None:
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if len(arguments) > 2 and arguments[-3].endswith(b"watchdog.py"):
+            if len(arguments) > 2 and arguments[-3].endswith(b"/watchdog.py"):
                 assert alive(int(arguments[-2])) or gone(int(entry.name))
 
 
