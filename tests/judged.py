@@ -1,13 +1,18 @@
-"""Judging one listener, or the whole target, by one check."""
+"""Judging a target, or one of its listeners by one check."""
 
 from __future__ import annotations
 
-from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.checks.results import CheckResult
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener, Target
+
+
+def judged(target: Target, *patterns: str) -> list[CheckResult]:
+    """Judge with the checks that the patterns of ``--etcd-check`` name."""
+    return run_checks(Observer(target), select(patterns))
 
 
 def listener_of(target: Target, role: Role) -> Listener:

@@ -10,10 +10,10 @@ from checks_page import checks_by_family, families_table
 from facts_page import facts_tables
 from hostile.requests_sent import requests_table
 from options_page import options_tables
-from presets.page import presets_table
 from profiles_page import profiles_tables, thresholds_table
 
 from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.presets import PRESETS
 from pytest_etcdtls.report.document import SCHEMA_VERSION, schema
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +40,12 @@ def generated(*, new_checks: bool = True) -> dict[str, str]:
         ),
         f"pytest_etcdtls/report/schema-v{SCHEMA_VERSION}.json": json.dumps(schema(), indent=2) + "\n",
     }
+
+
+def presets_table() -> str:
+    """Return the table of presets, for ``docs/fixtures.md``."""
+    rows = [f"| `{preset.name}` | {preset.what} |" for preset in PRESETS.values()]
+    return "\n".join(["| preset | configuration |", "|---|---|", *rows])
 
 
 def _filled(page: str, **tables: str) -> str:

@@ -198,23 +198,20 @@ def make_request(stream: httpcore.NetworkStream, listener: Listener, request: Re
         raise httpcore.LocalProtocolError(str(error)) from error
 
 
-def over_http2(
-    stream: httpcore.NetworkStream, listener: Listener, request: Request, *, limit: int = BODY_LIMIT
-) -> Response:
+def over_http2(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
     """Send a request over HTTP/2, or make a unary gRPC call; return headers with trailers, and the body.
 
     Args:
         stream: connected, TLS included.
         listener: that is connected to.
         request: the request.
-        limit: of the body, in octets.
 
     Raises:
         httpcore.NetworkError, httpcore.TimeoutException: from the stream.
         httpcore.RemoteProtocolError: if the server does not use HTTP/2, or ends the stream without a
             response.
     """
-    answer, http = _Answer(limit), H2Connection(H2Configuration(client_side=True, header_encoding=None))
+    answer, http = _Answer(), H2Connection(H2Configuration(client_side=True, header_encoding=None))
     try:
         http.initiate_connection()
         identifier, head = http.get_next_available_stream_id(), b""
@@ -268,8 +265,7 @@ def _secret(headers: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
 class _Answer:
     """Collects the events of the one stream."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self.complete = False
@@ -280,7 +276,7 @@ class _Answer:
                 self._headers |= {_text(name): _text(value) for name, value in headers or ()}
             case DataReceived(data=data, flow_controlled_length=length, stream_id=identifier):
                 self._body += data or b""
-                self.complete = len(self._body) >= self._limit
+                self.complete = len(self._body) >= BODY_LIMIT
                 http.acknowledge_received_data(length or 0, identifier or 0)
             case StreamEnded():
                 self.complete = True
@@ -303,7 +299,7 @@ class _Answer:
         if not re.fullmatch("[0-9]{3}", status):
             raise httpcore.RemoteProtocolError("the HTTP/2 answer has no status")
         headers = _bounded(self._headers.items())
-        return Response(status=int(status), headers=headers, body=bytes(self._body[: self._limit]))
+        return Response(status=int(status), headers=headers, body=bytes(self._body[:BODY_LIMIT]))
 
 
 def _text(value: bytes | str) -> str:

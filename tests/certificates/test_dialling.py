@@ -7,14 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from judged import judged
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Level, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, PKIPlan
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 
 _FOR_SERVERS = ("serverAuth",)
@@ -31,7 +29,7 @@ SEPARATE = ClusterConfig(
 
 
 def outcomes(target: Target) -> dict[str, Outcome]:
-    results = run_checks(Observer(target), select(["cert.client-usage"]))
+    results = judged(target, "cert.client-usage")
     return {result.listener: result.outcome for result in results}
 
 
@@ -55,11 +53,7 @@ def test_a_client_without_a_certificate_reaches_the_gateway_too(etcd_binary: Pat
     with start_process(config, etcd_binary) as cluster:
         target = replace(cluster.target(), origin="live", dials_with_another=None)
         target = replace(target, client=replace(target.client, identities=(), signing_key=None))
-        (result,) = (
-            found
-            for found in run_checks(Observer(target), select(["cert.client-usage"]))
-            if found.role == "client"
-        )
+        (result,) = (found for found in judged(target, "cert.client-usage") if found.role == "client")
     assert (result.outcome, result.level) == (Outcome.CONFORMS, Level.SHOULD)
     assert "the gateway works nevertheless" in result.reason
 
@@ -98,7 +92,7 @@ def test_the_finding_has_the_reason_of_the_gateway(
     """From what is served and trusted, since many versions answer "connection closed" and no more."""
     with start_process(config, etcd_binary) as cluster:
         target = cluster.target()
-        [result] = run_checks(Observer(target), select(["api.gateway-works"]))
+        [result] = judged(target, "api.gateway-works")
     assert (result.outcome, result.level) == (Outcome.WARNS, Level.SHOULD)
     assert [word for word in words if word not in result.findings[0].message] == []
     assert remedy in result.remediation

@@ -12,16 +12,15 @@ from datetime import timedelta
 import pytest
 from certificates.choosing_server import choosing
 from cryptography import x509
+from judged import judged
 from servers import Handler, Server
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, Identity, Profile
-from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Bounds, PortCredentials, Target, TrustBundle
+from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
 
 Serve = Callable[[Handler], Server]
 
@@ -53,7 +52,7 @@ def judge(
         server_ca=TrustBundle(tuple(anchors), "ca.crt"), identities=(client,) if client else ()
     )
     target = Target(label="ours", origin="live", listeners=(listener,), client=credentials)
-    results = run_checks(Observer(target, Bounds(timeout=10)), select(JUDGED))
+    results = judged(target, *JUDGED)
     return {result.check: result for result in results if result.outcome is not Outcome.CONFORMS}
 
 
@@ -120,6 +119,6 @@ def test_no_password_goes_to_a_server_that_clients_refuse(serve: Serve, profile:
         listener = serve(choosing(lambda hello, number, shown=presented: shown)).listener()  # type: ignore[misc]
         credentials = PortCredentials(server_ca=TrustBundle((ROOT.certificate,), "ca.crt"))
         target = Target(label="ours", origin="live", listeners=(listener,), client=credentials)
-        path = Observer(target, Bounds(timeout=10)).get(PathToTrust, None, listener)
+        path = Observer(target).get(PathToTrust, None, listener)
         assert path.path != ()
         assert path.verified is not refused

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judged import judged
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import CALayout, PKIPlan
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target, TrustBundle
 
 
@@ -28,7 +26,7 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
 
 
 def judge(target: Target) -> dict[str, CheckResult]:
-    results = run_checks(Observer(target), select(["cert.ca-not-shared-with-kubernetes"]))
+    results = judged(target, "cert.ca-not-shared-with-kubernetes")
     return {result.role: result for result in results}
 
 
@@ -51,7 +49,7 @@ def test_the_key_decides_and_not_the_name(cluster: Cluster) -> None:
     namesake, other = (
         TrustBundle((CertificateAuthority.create(name).certificate,), "ca.crt") for name in (subject, "k8s")
     )
-    for judged, outcome, words in (
+    for changed, outcome, words in (
         (replace(target, kubernetes_ca=other), Outcome.CONFORMS, ""),
         (replace(target, kubernetes_ca=namesake), Outcome.CONFORMS, ""),
         (
@@ -62,7 +60,7 @@ def test_the_key_decides_and_not_the_name(cluster: Cluster) -> None:
         (target, Outcome.NOT_APPLICABLE, ""),
         (live, Outcome.NOT_VERIFIED, "--etcd-kubernetes-ca"),
     ):
-        result = judge(judged)["client"]
+        result = judge(changed)["client"]
         assert result.outcome is outcome, result
         assert words in result.reason
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 from impostors.proxies import haproxy, nginx
+from judged import judged
 from starting import start_process, start_where_possible
 from zoo.model import explain
 
-from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target
 
@@ -54,8 +55,8 @@ def etcd(newest_etcd: Path) -> Iterator[Cluster]:
 
 
 def _judged(target: Target) -> dict[str, CheckResult]:
-    checks = select(["listener", "mtls", "api", "!*.plaintext-*"])
-    return {result.check: result for result in run_checks(Observer(target), checks)}
+    results = judged(target, "listener", "mtls", "api", "!*.plaintext-*")
+    return {result.check: result for result in results}
 
 
 def _of(results: dict[str, CheckResult], outcome: Outcome) -> set[str]:

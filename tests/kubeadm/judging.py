@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from given import Given as Given
+from judged import judged as judged
 from zoo.model import explain as explain
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import read_live_target
 from pytest_etcdtls.target import Target
 
@@ -23,11 +21,6 @@ Found = Mapping[str, Mapping[str, set[str]]]
 def target(**values: str | Path | Sequence[str | Path] | bool) -> Target:
     """Return the live target of these options."""
     return read_live_target(Given(**values))
-
-
-def judged(target: Target, *patterns: str) -> list[CheckResult]:
-    """Judge with the checks that the patterns of ``--etcd-check`` name."""
-    return run_checks(Observer(target), select(patterns))
 
 
 def found(results: Iterable[CheckResult]) -> Found:

@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from judged import judged
 
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Target
 
 NO_VERSION_RANGE = {"lifecycle.version-floor", "lifecycle.version-ceiling"}
 LACKING = {
@@ -20,10 +18,6 @@ LACKING = {
     "3.5.1": NO_VERSION_RANGE,
 }
 """Checks whose flags these versions do not have."""
-
-
-def _judged(target: Target) -> list[CheckResult]:
-    return run_checks(Observer(target), select(["lifecycle"]))
 
 
 def _by_outcome(results: Iterable[CheckResult]) -> dict[Outcome, set[str]]:
@@ -44,7 +38,7 @@ def _assert_clean(results: list[CheckResult], version: str) -> None:
 def test_processes(etcd_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     target = of_binary(etcd_binary)
-    results = _judged(target)
+    results = judged(target, "lifecycle")
     _assert_clean(results, str(target.etcd_version))
     assert list(tmp_path.glob("pytest-etcdtls-*/pki")) == []
 
@@ -53,7 +47,7 @@ def test_processes(etcd_binary: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.oldest_and_newest
 def test_containers(etcd_image: str) -> None:
     version = etcd_image.rpartition(":")[2]
-    results = _judged(of_etcd(etcd_image, version, "container"))
+    results = judged(of_etcd(etcd_image, version, "container"), "lifecycle")
     _assert_clean(results, version)
     (load,) = [r for r in results if r.check == "lifecycle.rotation-loses-no-request"]
     assert "not atomic in a container" in load.reason

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judged import judged
 from unruly.programs import changed_flags, recorded
 
 from lifecycle.targets import of_binary, of_etcd
@@ -57,7 +57,7 @@ def test_nothing_is_started_for_a_live_target(newest_etcd: Path, tmp_path: Path)
     record = tmp_path / "record"
     program = recorded(record)(newest_etcd, tmp_path)
     target = of_etcd(str(program), "3.7.3", "live")
-    assert run_checks(Observer(target), select(["lifecycle"])) == []
+    assert judged(target, "lifecycle") == []
     judge = Judge(Observer(target))
     results = [judge.result(check, None) for check in select(["lifecycle"])]
     assert {result.outcome for result in results} == {Outcome.NOT_APPLICABLE}
@@ -87,8 +87,7 @@ def test_an_etcd_that_does_not_start_is_inconclusive(
     program = tmp_path / "absent" / "etcd"
     if is_there:
         program = changed_flags(listen_client_urls="nonsense")(newest_etcd, tmp_path)
-    checks = select(["lifecycle.allowed-hostname", "lifecycle.peer-san"])
-    results = run_checks(Observer(of_etcd(str(program), "3.7.3")), checks)
+    results = judged(of_etcd(str(program), "3.7.3"), "lifecycle.allowed-hostname", "lifecycle.peer-san")
     assert [result.outcome for result in results] == [Outcome.INCONCLUSIVE] * 2
     assert all("did not start" in result.reason and str(program) in result.reason for result in results)
 
@@ -120,13 +119,22 @@ def test_no_secret_is_among_the_facts(newest_etcd: Path, monkeypatch: pytest.Mon
     assert "PRIVATE KEY" not in shown
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
-def test_no_process_outlives_the_run(newest_etcd: Path, tmp_path: Path, number: signal.Signals) -> None:
+EXPERIMENTS = """
+import sys
+from pathlib import Path
+from judged import judged
+from lifecycle.targets import of_binary
+while True:
+    judged(of_binary(Path(sys.argv[1])), "lifecycle")
+"""
+
+
+def test_no_process_outlives_a_killed_run(newest_etcd: Path, tmp_path: Path) -> None:
     record, clusters = tmp_path / "record", tmp_path / "clusters"
     clusters.mkdir()
     program = recorded(record)(newest_etcd, tmp_path)
     owner = subprocess.Popen(
-        [sys.executable, "-m", "lifecycle.owner", str(program)],
+        [sys.executable, "-c", EXPERIMENTS, str(program)],
         cwd=Path(__file__).parents[1],
         env={**os.environ, "TMPDIR": str(clusters)},
         stderr=subprocess.DEVNULL,
@@ -134,7 +142,7 @@ def test_no_process_outlives_the_run(newest_etcd: Path, tmp_path: Path, number: 
     try:
         assert _await(lambda: len(_started(record)) >= 4)
     finally:
-        owner.send_signal(number)
+        owner.kill()
         owner.wait(DEADLINE)
     assert _await(lambda: not any(map(_alive, _started(record))))
     assert _await(lambda: list(clusters.glob("pytest-etcdtls-*/pki")) == [])

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from judged import judged
 
 from lifecycle.targets import of_etcd
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 
 
 def _result(binary: Path, version: str) -> CheckResult:
-    (result,) = run_checks(Observer(of_etcd(str(binary), version)), select(["lifecycle.crl-encoding"]))
+    (result,) = judged(of_etcd(str(binary), version), "lifecycle.crl-encoding")
     return result
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from accounting import AccountingObserver, beyond_the_plan
 from connections import counted_connections
+from judged import judged
 from starting import start_process, start_where_possible
 from zoo.model import Misconfigured, explain, found
 
@@ -17,7 +18,6 @@ from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
 from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Target
 
@@ -147,8 +147,7 @@ def _over_https(target: Target) -> set[str]:
 
 def test_authentication_without_a_user_is_not_verified(etcd_binary: Path) -> None:
     with start_process(PRESETS["authentication"].config, etcd_binary) as cluster:
-        target = replace(cluster.target(), user=None)
-        results = run_checks(Observer(target), select(["!lifecycle"]))
+        results = judged(replace(cluster.target(), user=None), "!lifecycle")
     known = expected(PRESETS["authentication"], cluster.version)
     known[Outcome.NOT_VERIFIED]["client"] |= {"api.grpc-range"}
     assert found(results) == known, explain(results)

@@ -8,16 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from judged import judged
 from zoo.judging import start_or_skip
 from zoo.members import ZOO
 from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 
 pytestmark = pytest.mark.program("bash", "curl", "diff", "etcdctl", "grep", "openssl")
 
@@ -43,7 +41,7 @@ def test_every_command_shows_its_finding(member: Misconfigured, newest_etcd: Pat
         for name in ("CERT", "KEY"):
             patch.setenv(f"ETCDCTL_{name}", str(cluster.directory / "pki" / f"client.{name.lower()[:3]}"))
         tried, unsupported = 0, False
-        for result in run_checks(Observer(cluster.target()), select(member.checks)):
+        for result in judged(cluster.target(), *member.checks):
             place = tmp_path / f"{result.check}-{result.listener}"
             place.mkdir()
             _write_authority(cluster, result.role, place)

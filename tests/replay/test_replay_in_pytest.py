@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from plugin.runs import Ran, Runner
+from plugin.runs import Runner
 from plugin.unvisited import nobody_came, url_of
 
 from replay.nodes import node
@@ -19,12 +19,6 @@ def options(kubernetes: Path, *etcds: Path) -> list[str]:
     """Return the options of a replay on these etcds."""
     config = [f"--etcd-config={kubernetes / 'etcd.yaml'}", f"--etcd-pki-dir={kubernetes / 'pki'}"]
     return [*config, *(f"--etcd-binary={etcd}" for etcd in etcds)]
-
-
-def refused(ran: Ran) -> str:
-    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR, ran.out + ran.err
-    assert "Traceback" not in ran.out + ran.err
-    return ran.err
 
 
 @pytest.mark.two_etcds
@@ -98,7 +92,8 @@ def test_two_declarations_are_refused(run: Runner, newest_etcd: Path, tmp_path: 
     other = (second / "etcd.yaml").read_text(encoding="utf-8").replace("10.0.0.11", "10.0.0.12")
     (second / "etcd.yaml").write_text(other, encoding="utf-8")
     ran = run(*options(first, newest_etcd), f"--etcd-config={second / 'etcd.yaml'}", report=False)
-    assert "--etcd-config names 2 members" in refused(ran)
+    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR, ran.out + ran.err
+    assert "--etcd-config names 2 members" in ran.err
 
 
 def test_an_etcd_in_the_ini_file_replays_nothing(
@@ -108,5 +103,5 @@ def test_an_etcd_in_the_ini_file_replays_nothing(
     run.ini(f"etcd_binary = {newest_etcd}")
     ran = run(*options(node(tmp_path, GATES)), "--collect-only", report=False)
     assert ran.exit_code == 0, ran.out + ran.err
-    assert "<TargetNode live>" in ran.out or "live" in ran.out
+    assert "live" in ran.out
     assert nobody_came(listening)

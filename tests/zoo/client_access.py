@@ -44,6 +44,11 @@ BAD_IDENTITIES = (
 NOT_AS_CLIENT = {"client": ["mtls.server-certificate-as-client"]}
 """What is refused to the gateway is refused to whoever stole the served pair, too."""
 
+GATEWAY_FAILS: Mapping[str, Any] = {
+    "warned": {"client": ["api.gateway-works"]},
+    "not_warned": NOT_AS_CLIENT,
+}
+
 UNAUTHENTICATED_ANSWERED = (
     "api.health-needs-certificate",
     "api.metrics-needs-certificate",

@@ -6,7 +6,7 @@ ignore their flags: what runs was then started with other settings than declared
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -123,6 +123,24 @@ def _forget_a_namesake(name: str, authority: CertificateAuthority, cluster: Clus
     cluster.restart()
     for bundle in bundles:
         bundle.write_bytes(encode_certificates([authority.certificate]))
+
+
+def _bundle_in_memory(side: str, check: str) -> Iterator[Misconfigured]:
+    """Yield clusters that trust what the bundle had when they started."""
+    bundle = f"{side}-ca.crt"
+    same: dict[str, Any] = {"config": BROKEN, "checks": _DECLARED, "violated": {side: [check]}}
+    yield Misconfigured(
+        name=f"{side}-bundle-not-read-again",
+        what=f"a CA was added to the bundle of {side}s, and etcd was not restarted",
+        after_start=lambda cluster: _append(bundle, other_ca(), cluster),
+        **same,
+    )
+    yield Misconfigured(
+        name=f"old-{side}-ca-in-memory",
+        what=f"the old CA of {side}s, with the name of the new one, is still in the memory of etcd",
+        after_start=lambda cluster: _forget_a_namesake(bundle, getattr(cluster.pki, f"{side}_ca"), cluster),
+        **same,
+    )
 
 
 def _rewrite_list(cluster: Cluster, change: Callable[[bytes], bytes]) -> None:
@@ -353,38 +371,8 @@ ZOO = [
         violated={"client": ["config.client-auth-in-force"]},
         not_verified={"client": ["config.gateway-as-declared", "config.pprof-as-declared"]},
     ),
-    Misconfigured(
-        name="client-bundle-not-read-again",
-        what="a CA was added to the bundle of clients, and etcd was not restarted",
-        config=BROKEN,
-        after_start=lambda cluster: _append("client-ca.crt", other_ca(), cluster),
-        checks=_DECLARED,
-        violated={"client": ["config.trusted-ca-in-force"]},
-    ),
-    Misconfigured(
-        name="old-client-ca-in-memory",
-        what="the old CA of clients, with the name of the new one, is still in the memory of etcd",
-        config=BROKEN,
-        after_start=lambda cluster: _forget_a_namesake("client-ca.crt", cluster.pki.client_ca, cluster),
-        checks=_DECLARED,
-        violated={"client": ["config.trusted-ca-in-force"]},
-    ),
-    Misconfigured(
-        name="peer-bundle-not-read-again",
-        what="a CA was added to the bundle of peers, and etcd was not restarted",
-        config=BROKEN,
-        after_start=lambda cluster: _append("peer-ca.crt", other_ca(), cluster),
-        checks=_DECLARED,
-        violated={"peer": ["config.peer-trusted-ca-in-force"]},
-    ),
-    Misconfigured(
-        name="old-peer-ca-in-memory",
-        what="the old CA of peers, with the name of the new one, is still in the memory of etcd",
-        config=BROKEN,
-        after_start=lambda cluster: _forget_a_namesake("peer-ca.crt", cluster.pki.peer_ca, cluster),
-        checks=_DECLARED,
-        violated={"peer": ["config.peer-trusted-ca-in-force"]},
-    ),
+    *_bundle_in_memory("client", "config.trusted-ca-in-force"),
+    *_bundle_in_memory("peer", "config.peer-trusted-ca-in-force"),
     Misconfigured(
         name="client-bundle-gone",
         what="the bundle of clients was deleted, and etcd will not start again",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from zoo.client_access import BAD_IDENTITIES, BROKEN, NOT_AS_CLIENT, issued
+from zoo.client_access import BAD_IDENTITIES, BROKEN, GATEWAY_FAILS, NOT_AS_CLIENT, issued
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -185,8 +185,7 @@ ZOO = [
         faults=("cert.ca-valid-now",),
         config=issued(layout=CALayout.PER_ROLE, server_authority=_EXPIRED),
         violated={"client": ["cert.ca-valid-now"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     # clients and their CA
     Misconfigured(
@@ -245,8 +244,7 @@ ZOO = [
         faults=("cert.critical-extensions",),
         config=issued(server={"unknown_critical_extension": "1.2.3.4"}),
         violated={"client": ["cert.critical-extensions"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="client-no-key-identifier",
@@ -266,8 +264,7 @@ ZOO = [
         faults=("cert.signature-hash",),
         config=issued(server={"signature_hash": "sha1"}),
         violated={"client": ["cert.signature-hash"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
         # Go 1.16 still accepts it, from the gateway too.
         by_version={"3.5.1": {"warns": NOT_AS_CLIENT}},
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from zoo.client_access import BROKEN, NOT_AS_CLIENT, behind_the_first_gate, issued
+from zoo.client_access import BROKEN, GATEWAY_FAILS, behind_the_first_gate, issued
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -61,8 +61,7 @@ ZOO = [
         faults=("cert.valid-now",),
         config=issued(server={"valid_from": timedelta(days=-2), "valid_for": timedelta(days=1)}),
         violated={"client": ["cert.valid-now"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="peer-expired",
@@ -90,8 +89,7 @@ ZOO = [
         faults=("cert.trusted",),
         config=issued(server={"self_signed": True}),
         violated={"client": ["cert.trusted"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="swapped",
@@ -109,8 +107,7 @@ ZOO = [
             "peer": ["cert.trusted", "cert.matches-expected-file"],
             "cluster": ["cert.ports-not-swapped", "config.chain-closes"],
         },
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="same-pair-on-both-ports",
@@ -165,15 +162,13 @@ ZOO = [
         faults=("cert.issuer-is-ca",),
         config=issued(layout=CALayout.PER_ROLE, server_authority={"ca": False}),
         violated={"client": ["cert.issuer-is-ca"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="ca-per-role-without-client-pair",
         what="the gateway dials with the client port's certificate, whose CA the client port does not trust",
         config=issued(layout=CALayout.PER_ROLE),
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="server-ca-for-other-names",
@@ -181,8 +176,7 @@ ZOO = [
         faults=("cert.ca-constraints",),
         config=issued(layout=CALayout.PER_ROLE, server_authority={"other_extensions": (_BELOW_EXAMPLE,)}),
         violated={"client": ["cert.ca-constraints"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="root-with-unknown-extension",
@@ -190,8 +184,7 @@ ZOO = [
         faults=("cert.critical-extensions",),
         config=issued(layout=CALayout.PER_ROLE, server_authority={"unknown_critical_extension": "1.2.3.4"}),
         violated={"client": ["cert.critical-extensions"]},
-        warned={"client": ["api.gateway-works"]},
-        not_warned=NOT_AS_CLIENT,
+        **GATEWAY_FAILS,
     ),
     Misconfigured(
         name="one-pair-for-all-members",

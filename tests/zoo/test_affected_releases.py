@@ -7,13 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from judged import judged
 from starting import start_process
 from zoo.client_access import GOOD
 from zoo.model import Misconfigured, explain, found
-
-from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 
 _CHECKS = ("listener", "mtls", "api", "cluster", "advisory", "config")
 _KNOWN = [
@@ -74,5 +71,5 @@ def affected_etcd() -> Path:
 @pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in AFFECTED])
 def test_an_affected_release(member: Misconfigured, affected_etcd: Path) -> None:
     with start_process(member.config, affected_etcd) as cluster:
-        results = run_checks(Observer(cluster.target()), select(member.checks))
+        results = judged(cluster.target(), *member.checks)
     assert found(results) == member.expected(cluster.version), explain(results)

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judged import judged
 from starting import start_process
 from zoo.client_access import BROKEN, issued
 from zoo.model import explain
 
-from pytest_etcdtls.checks.registry import Fault, faults, select
+from pytest_etcdtls.checks.registry import Fault, faults
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 
 SINGLE: dict[tuple[str, str], dict[str, Any]] = {
     ("mtls.no-certificate", "client"): {"client_cert_auth": False, "trusted_ca_file": None},
@@ -54,7 +53,7 @@ def _judged(config: ClusterConfig, binary: Path, *hosts: str) -> list[Fault]:
         more = tuple(replace(client, label=f"client-{host}", host=host) for host in hosts)
         listeners = (*target.listeners, *more)
         live = replace(target, origin="live", declared={}, listeners=listeners)
-        return list(faults(run_checks(Observer(live), select(["mtls", "cert", "cluster"]))))
+        return list(faults(judged(live, "mtls", "cert", "cluster")))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +89,6 @@ def test_two_causes_are_reported_as_two_faults(
     chosen: tuple[tuple[str, str], ...], newest_etcd: Path
 ) -> None:
     with start_process(_config(*chosen), newest_etcd) as cluster:
-        results = run_checks(Observer(cluster.target()), select(["!lifecycle", "!advisory"]))
+        results = judged(cluster.target(), "!lifecycle", "!advisory")
     made = [(fault.first.check, fault.first.role) for fault in faults(results)]
     assert sorted(made) == sorted(chosen), explain(results)

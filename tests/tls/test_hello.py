@@ -1,4 +1,4 @@
-"""The ClientHello, read by two others: a strict reader of the tests, and OpenSSL."""
+"""ClientHellos, read by a strict reader and by OpenSSL; ServerHellos, whole, in pieces and cut off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
-from tls.hello_server import GREASE, parse_client_hello
+from tls.hello_server import GREASE, Policy, alert, parse_client_hello, server_hello
+from tls.hello_server import ClientHello as SeenHello
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.tls.hello import (
@@ -16,6 +17,7 @@ from pytest_etcdtls.tls.hello import (
     TLS1_2,
     TLS1_3,
     ClientHello,
+    NotTLSError,
     ServerHello,
     client_hello,
     read_answer,
@@ -34,7 +36,7 @@ def test_up_to_tls12(version: int) -> None:
     assert set(seen.extensions) == {SSL3: set(), TLS1_2: {10, 11, 13, 23}}.get(version, {10, 11, 23})
 
 
-def test_tls13() -> None:
+def test_in_tls13() -> None:
     hello = ClientHello(
         purpose="t", version=TLS1_3, suites=TLS13_SUITES, groups=(29, 23), alpn=("h2", "http/1.1")
     )
@@ -114,3 +116,70 @@ def test_openssl_names_its_group_in_a_hello_retry_request(pki: tuple[ClusterPKI,
 def test_openssl_refuses_unsupported_suites(pki: tuple[ClusterPKI, Path]) -> None:
     assert _openssl_answers(pki[0], ClientHello(purpose="t", version=TLS1_2, suites=(0x0005,))) == 40
     assert _openssl_answers(pki[0], ClientHello(purpose="t", version=SSL3, suites=ALL)) == 70
+
+
+# -- what servers answer ---------------------------------------------------------------------------------
+
+OFFER = SeenHello(
+    version=TLS1_2,
+    suites=(0xC02B, 0x009C),
+    compression=(0, 1),
+    extensions={10: b"\0\x04\0\x1d\0\x17", 16: b"\0\x03\x02h2"},
+)
+OFFER_13 = SeenHello(
+    version=TLS1_2,
+    suites=(0x1301,),
+    compression=(0,),
+    extensions={10: b"\0\x04\0\x1d\0\x17", 43: b"\x02\x03\x04", 51: b"\0\0"},
+)
+
+
+def test_a_hello_of_tls12() -> None:
+    data = Policy(compression=1).answer(OFFER)
+    hello = read_answer(data)
+    assert isinstance(hello, ServerHello)
+    assert (hello.version, hello.suite, hello.compression, hello.alpn) == (TLS1_2, 0xC02B, 1, "h2")
+    assert hello.extensions == {16, 0xFF01}
+    assert hello.group is None
+    whole = read_answer(data, to_key_exchange=True)
+    assert isinstance(whole, ServerHello)
+    assert whole.group == 29
+
+
+def test_a_retry_names_the_group() -> None:
+    answer = read_answer(Policy(groups=(23,)).answer(OFFER_13))
+    assert isinstance(answer, ServerHello)
+    assert (answer.version, answer.group, answer.retry) == (TLS1_3, 23, True)
+
+
+def test_reading_ends_with_the_key_exchange_or_the_hello_done() -> None:
+    hello = server_hello(TLS1_2, 0xC02B, b"")
+    assert read_answer(hello, to_key_exchange=True) is None
+    assert read_answer(hello + alert(80), to_key_exchange=True) == 80
+    done = bytes.fromhex("16 03 03 00 04 0e 00 00 00")
+    answer = read_answer(hello + done, to_key_exchange=True)
+    assert isinstance(answer, ServerHello)
+    assert answer.group is None
+
+
+def test_the_hello_may_come_in_several_records() -> None:
+    record = server_hello(TLS1_2, 0xC02B, b"")
+    body = record[5:]
+    pieces = [body[:1], body[1:40], body[40:]]
+    data = b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+    assert read_answer(data) == read_answer(record)
+
+
+@pytest.mark.parametrize("to_key_exchange", [False, True])
+def test_an_incomplete_answer_needs_more_data(to_key_exchange: bool) -> None:
+    data = Policy().answer(OFFER)
+    seen = [read_answer(data[:size], to_key_exchange=to_key_exchange) for size in range(len(data) + 1)]
+    first = next(at for at, answer in enumerate(seen) if answer is not None)
+    assert set(seen[:first]) == {None}
+    assert set(seen[first:]) == {seen[-1]}
+    assert isinstance(seen[-1], ServerHello)
+
+
+def test_a_server_hello_that_ends_too_early() -> None:
+    with pytest.raises(NotTLSError, match="ends too early"):
+        read_answer(b"\x16\x03\x03\x00\x0a\x02\0\0\x06" + b"\x03\x03" + b"\0" * 4)
