@@ -641,8 +641,9 @@ def invocation_of(config: pytest.Config) -> Invocation:
 def _read(config: pytest.Config) -> Invocation:
     words = list(_words(config.invocation_params.args, config.invocation_params.dir))
     package, ids = _take_arguments(config)
+    named = package or bool(ids)
     conformance = config.getoption("etcd_conformance")
-    if conformance is False and (package or ids):
+    if conformance is False and named:
         raise pytest.UsageError(
             f"{PACKAGE} or one of its node ids is named and --no-etcd-conformance rules the suite out: "
             "omit one of them, or add --etcd-conformance after it"
@@ -651,7 +652,7 @@ def _read(config: pytest.Config) -> Invocation:
     fleet = _fleet(config, words, here, conformance)
     live = _live(config, words, here, conformance) if fleet is None else None
     replays = conformance is not False and _replays(config, live)
-    requested = here or package or bool(ids) or live == "command line" or fleet is not None
+    requested = here or named or live == "command line" or fleet is not None
     if replays:
         live = None
     if live is None and not replays and fleet is None and _count(_PKI_DIR, words):
@@ -664,12 +665,8 @@ def _read(config: pytest.Config) -> Invocation:
             f"{_DISCOVER} asks a live cluster for its members, and no endpoint of one is given: pass "
             f"--etcd-endpoint, or omit {_DISCOVER}: every member of an owned cluster is judged without it"
         )
-    suite = (
-        conformance is True
-        or fleet is not None
-        or (conformance is None and (package or bool(ids) or live is not None or replays))
-    )
-    alone = (package or bool(ids)) and not config.args
+    suite = requested if conformance is None else conformance
+    alone = named and not config.args
     parts = frozenset(_parts(suite=suite, live=live is not None, replays=replays, fleet=fleet, alone=alone))
     _refuse_without_effect(config, words, parts)
     return Invocation(

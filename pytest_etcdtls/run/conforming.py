@@ -277,7 +277,7 @@ class Replay(Network):
             if "date" in headers:
                 headers = headers | {"date": format_datetime(self._cluster.now, usegmt=True)}
             return Response(value["status"], headers, value.get("body", "").encode("latin-1"))
-        return _READERS.get(name, lambda it: it)(value)
+        return _READERS.get(name, lambda text: text)(value)
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {

@@ -194,20 +194,6 @@ def read_settings(
         if replay
         else [member for target in targets for member in target.declared.values()],
     )
-    days = max(integer(source, "etcd_expiry_days", 30, least=0), profiles.expiry_days)
-    suites_matter = baseline is not None or any(
-        threshold.cipher_suites is not None or threshold.groups is not None or threshold.groups_one_of
-        for threshold in profiles.thresholds.values()
-    )
-    targets = [
-        replace(
-            target,
-            expiry_days=days,
-            thresholds=profiles.thresholds,
-            sparing=source.flag("etcd_gentle") and not (target.declared or suites_matter),
-        )
-        for target in targets
-    ]
     compares = baseline is not None or (not targets and owned.names_several)
     if source.flag("etcd_fail_on_difference") and not compares:
         raise UsageError(
@@ -215,11 +201,10 @@ def read_settings(
             "--etcd-binary or --etcd-image"
         )
     reports, directories = _reports(source, fleet=fleet)
-    return Settings(
-        live=tuple(targets),
+    settings = Settings(
         replay=replay,
         profiles=profiles,
-        expiry_days=days,
+        expiry_days=max(integer(source, "etcd_expiry_days", 30, least=0), profiles.expiry_days),
         owned=owned,
         patterns=source.texts("etcd_check", commas=True),
         strict=source.flag("etcd_strict"),
@@ -235,6 +220,13 @@ def read_settings(
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
+    suites_matter = baseline is not None or any(
+        threshold.cipher_suites is not None or threshold.groups is not None or threshold.groups_one_of
+        for threshold in profiles.thresholds.values()
+    )
+    sparing = source.flag("etcd_gentle") and not suites_matter
+    judged = (replace(settings.on(target), sparing=sparing and not target.declared) for target in targets)
+    return replace_fields(settings, live=tuple(judged))
 
 
 def read_live_target(source: Source, running: LabelledDeclaration | None = None) -> Target:

@@ -436,9 +436,9 @@ def _snapshot(seen: Recording, listeners: Collection[Listener]) -> Snapshot:
 def _causes(running: RunningMember, declaration: Declaration, *, failed: bool) -> Iterator[str]:
     """Yield what was changed since the running etcd was started, that it reads when it starts."""
     own = running.declared.declaration
-    for one in differences(declaration, own) if declaration is not own else ():
-        removed = one.running.written if one.running else one.name
-        yield str(one.declared) if one.declared else f"{removed} is not in {declaration.source}"
+    for setting in differences(declaration, own) if declaration is not own else ():
+        removed = setting.running.written if setting.running else setting.name
+        yield str(setting.declared) if setting.declared else f"{removed} is not in {declaration.source}"
     names = [name for name in FILES if failed or not name.endswith(_AT_EACH_HANDSHAKE)]
     paths = [declaration.text(name) or "" for name in names] + [own.config_file or ""]
     paths.append(running.process.argv[0] if running.process.argv[0].startswith("/") else "")
