@@ -533,7 +533,7 @@ class Cluster:
 
 def keep_message(cluster: Cluster) -> str:
     """Return the commands to use a kept cluster and to stop it, as lines to paste."""
-    lines = [f"{cluster._etcd} is left standing in {cluster.directory}:"]
+    lines = [f"{cluster._etcd} keeps running in {cluster.directory}:"]
     for member in cluster.members:
         urls = (member.client_url, member.plain_client_url, member.client_http_url, member.metrics_url)
         served = ", ".join(url for url in urls if url is not None)

@@ -321,7 +321,7 @@ class ContainerBackend:
         """Return a member's URLs as etcd gets them.
 
         The advertised client URLs are the published ones, which are valid on this host, unless those on the
-        network shall be. The other members use its name on the network.
+        network are requested. The other members use its name on the network.
         """
         inside = {published: port for port, published in self.published(addresses).items()}
 

@@ -91,7 +91,7 @@ class Home(GuardedDirectory):
 
         Raises:
             ClusterStartError: if it cannot be made.
-            UsageError: if processes shall be on a network of containers.
+            UsageError: if a network of containers is given for processes.
         """
         if etcd.kind == "process" and attachment != _OWN_NETWORK:
             raise UsageError(
@@ -130,7 +130,7 @@ class Home(GuardedDirectory):
             if isinstance(error, OSError):
                 why += open_files_advice(error)
             if why:
-                raise ClusterStartError(f"{name} did not come up: {why}") from error
+                raise ClusterStartError(f"{name} did not start: {why}") from error
             raise
         if self.keep:
             self.watchdog.dismiss()
@@ -337,7 +337,7 @@ class Start:
         end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
         reason, lines = why_not_started(happened, log)
         return EtcdFailedError(
-            f"{self._name}, {server.launch.label} did not come up: {happened}; {end}",
+            f"{self._name}, {server.launch.label} did not start: {happened}; {end}",
             member=server.launch.name,
             reason=reason,
             log=lines,

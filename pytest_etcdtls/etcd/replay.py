@@ -305,7 +305,7 @@ class ReplayedEtcd:
         ports = ", ".join(f"{address} at {LOOPBACK}:{port}" for address, port in self._ports.items())
         return "\n".join(
             [
-                f"{self._name} is left standing in {self.directory}:",
+                f"{self._name} keeps running in {self.directory}:",
                 *(f"  {ports}", "  stop it:", f"    {self._home.stop_command()}"),
             ]
         )

@@ -269,7 +269,7 @@ def _image(image: str, why: str, announce: Announce | None = None, *, pulls: boo
 
     Raises:
         UsageError: if no engine answers, the image contains no etcd, or it is missing and cannot be pulled.
-            The tag of one that shall not be pulled must be a version.
+            The tag of one that is not to be pulled must be a version.
     """
     if problem := engine_problem():
         raise UsageError(problem)

@@ -371,7 +371,7 @@ class TargetRun:
 
     def not_run(self, check: Check, label: str) -> CheckResult:
         """Return the result of a check before which the run ended."""
-        return self.unjudged(check, label, Outcome.NOT_RUN, "the run ended before it")
+        return self.unjudged(check, label, Outcome.NOT_RUN, "the run ended before this check")
 
     def unjudged(self, check: Check, label: str, outcome: Outcome, reason: str) -> CheckResult:
         """Return a result without running the check."""

@@ -112,7 +112,7 @@ def read_via(source: Source) -> Carrier | None:
 
     Raises:
         UsageError: if it is not a command, names no host and port, or its program is not there; if what
-            it shall inherit is not the name of a variable.
+            it is to inherit is not the name of a variable.
     """
     command, variables = source.text("etcd_via"), source.texts("etcd_via_env", commas=True)
     for name in variables:

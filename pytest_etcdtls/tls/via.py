@@ -68,7 +68,7 @@ class CarriedSocket(socket.socket):
 
     Args:
         carrier: the command, and what it inherits.
-        host: host to connect to, as the process shall resolve it.
+        host: host to connect to, as the process resolves it.
         port: port to connect to.
 
     Raises:

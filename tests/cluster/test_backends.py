@@ -71,7 +71,7 @@ def test_the_start_error_ends_with_the_log_of_etcd(start: Start, etcd: EtcdSourc
         start(replace(GOOD, cert_file="missing.crt"), etcd)
     first, *log = str(caught.value).splitlines()
     assert first.startswith(f"etcd {etcd.version} ({etcd.location}), member m0 at https://127.0.0.1:")
-    assert first.endswith("did not come up: it ended with status 1; its log ends:")
+    assert first.endswith("did not start: it ended with status 1; its log ends:")
     assert 0 < len(log) <= 40
     assert "/pki/missing.crt" in "\n".join(log)
     assert list(tmp_path.iterdir()) == []

@@ -121,7 +121,7 @@ def test_a_host_without_free_ports(newest_etcd: Path) -> None:
         pytest.skip(f"needs the right to make a network namespace: {done.stderr.strip()}")
     one, three, started, none = done.stdout.splitlines() or [done.stderr]
     for line in (one, three):
-        assert "did not come up: every local port for connections is in use" in line, done.stderr
+        assert "did not start: every local port for connections is in use" in line, done.stderr
         assert "(net.ipv4.ip_local_port_range: 32768-32800): end what holds them, which ss -tan shows" in line
     assert started == "started"
     assert none == (
