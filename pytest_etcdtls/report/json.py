@@ -104,7 +104,9 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
         differences=differences,
         profiles=profiles,
         observations=observations,
-        attempts=parts("attempt", enumerate(attempts), lambda entry: _attempt(*entry)),
+        attempts=parts(
+            "attempt", enumerate(attempts), lambda entry: {"attempt": entry[0], **attempt_fields(entry[1])}
+        ),
         connections=connections,
         summary=Summary(
             faults=len(report.faults),
@@ -207,11 +209,9 @@ def _profile(report: Report, profile: Guideline) -> ProfileEntry:
 
 
 def target_entry(report: Report, seen: Recording) -> TargetEntry:
-    """Return the entry of a target, which is made once for what is compared and for every format."""
-    if (made := report.entries.get(seen)) is not None:
-        return made
+    """Return the entry of a target."""
     target = seen.target
-    report.entries[seen] = made = TargetEntry(
+    return TargetEntry(
         label=target.label,
         origin=target.origin,
         etcd_version=version_of(seen),
@@ -224,7 +224,6 @@ def target_entry(report: Report, seen: Recording) -> TargetEntry:
         benchmark=compare(report, seen),
         behaviour=behaviour(seen),
     )
-    return made
 
 
 def _member(
@@ -251,10 +250,6 @@ def _member(
         traps=tuple(TrapEntry(id=trap.id, summary=trap.summary) for trap in member.traps),
         notes=tuple(declaration.notes),
     )
-
-
-def _attempt(number: int, attempt: Attempt) -> dict[str, JSON]:
-    return {"attempt": number, **attempt_fields(attempt)}
 
 
 def _observation(

@@ -25,7 +25,7 @@ from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import name_text, read_name
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.report.document import TargetEntry, Tool
+from pytest_etcdtls.report.document import Tool
 from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
@@ -146,7 +146,6 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         started_at: start of the run; aware, UTC.
         seconds: duration of the run.
         partial: whether it ended before every selected check was judged.
-        entries: those of the document that are made, by the recording of their target.
         results: one result per selected check and listener.
         profiles: they move levels and thresholds.
         left_out: how many further results the options leave out, by reason.
@@ -175,7 +174,6 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     not_as_before: tuple[str, ...] = ()
     metadata: Mapping[str, str] = {}
     not_read: str = ""
-    entries: dict[Recording, TargetEntry] = {}
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:

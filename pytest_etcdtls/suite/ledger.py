@@ -27,9 +27,8 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review, review
-from pytest_etcdtls.report.baseline import Baseline, snapshots
+from pytest_etcdtls.report.baseline import Baseline, snapshots_of
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
-from pytest_etcdtls.report.json import target_entry
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
 from pytest_etcdtls.role import CLUSTER
@@ -277,8 +276,7 @@ def _compared(report: Report, baseline: Baseline | None, problems: list[str]) ->
     if baseline is None and len(report.seen) < 2:
         return ()
     try:
-        targets = [target_entry(report, seen) for seen in report.seen]
-        return comparisons(snapshots(targets, report.results), baseline)
+        return comparisons(snapshots_of(report), baseline)
     except Exception as error:  # costs the comparison, and no report
         problems.append(f"The targets could not be compared: {error_text(error)}.")
         return ()
