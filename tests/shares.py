@@ -6,9 +6,9 @@ Two variables decide; the Makefile and ``.ci/run`` set them:
 - ``TURN`` is the number of commits. It chooses the part, so after some commits each test has run, on each
   etcd. The same commit has the same part.
 
-A test for every etcd runs on one of them, and with ``all`` on each. Of the files in ``SHARES`` one test in so
-many runs; of the tests of another file that need an etcd, one in eight in ``make test`` and one in two in CI.
-The other tests are deselected.
+A test for every etcd runs on one of them, and with ``all`` on each. Of the files and folders in ``SHARES``
+one test in so many runs; of the tests of another file that need an etcd, one in eight in ``make test`` and
+one in two in CI. The other tests are deselected.
 """
 
 from __future__ import annotations
@@ -52,26 +52,12 @@ SHARES: Final = {
     "discovery/test_discovery_in_pytest.py": Share(24, 2),
     "etcd_log/test_log_check.py": Share(16, 2),
     "etcd_log/test_log_option.py": Share(16, 2),
-    "fuzz/test_readers.py": Share(24, 6),
-    "fuzz/test_secrets.py": Share(12, 3),
-    "hostile/test_bodies.py": Share(36, 6),
-    "hostile/test_bounds.py": Share(48, 8),
-    "hostile/test_children.py": Share(12, 3),
-    "hostile/test_files.py": Share(60, 12),
-    "hostile/test_hostile_discovery.py": Share(24, 4),
-    "hostile/test_no_evidence.py": Share(60, 12),
-    "hostile/test_other_users.py": Share(16, 2),
-    "hostile/test_passphrases.py": Share(48, 8),
+    "fuzz": Share(20, 5),
+    "hostile": Share(40, 7),
     "hostile/test_pasted_commands.py": Share(4),
-    "hostile/test_read_only.py": Share(20, 3),
-    "hostile/test_report_writing.py": Share(24, 4),
-    "hostile/test_servers.py": Share(60, 12),
-    "hostile/test_signals.py": Share(36, 6),
     "hostile/test_text.py": Share(6, 2),
     "impostors/test_impostors.py": Share(8, 2),
-    "kubeadm/test_conforms.py": Share(32, 4),
-    "kubeadm/test_drift.py": Share(32, 4),
-    "kubeadm/test_kubeadm_profile.py": Share(8),
+    "kubeadm": Share(24, 3),
     "lifecycle/test_clean.py": Share(12, 3),
     "lifecycle/test_versions.py": Share(16, 3),
     "live/test_plan.py": Share(24, 3),
@@ -85,29 +71,12 @@ SHARES: Final = {
     "pki/test_bundle.py": Share(3),
     "pki/test_identities.py": Share(4),
     "pki/test_loading.py": Share(3),
+    "plugin": Share(20, 3),
     "plugin/test_command_line.py": Share(12, 2),
-    "plugin/test_compared_runs.py": Share(10, 2),
     "plugin/test_consumer.py": Share(3),
-    "plugin/test_distributed.py": Share(48, 4),
-    "plugin/test_fixtures.py": Share(20, 2),
-    "plugin/test_fleet.py": Share(32, 2),
-    "plugin/test_in_pytest.py": Share(24, 2),
-    "plugin/test_neighbouring_secrets.py": Share(8, 2),
-    "plugin/test_not_started.py": Share(24, 3),
-    "plugin/test_options_without_effect.py": Share(24, 3),
-    "plugin/test_order.py": Share(32, 4),
-    "plugin/test_outcomes.py": Share(16, 2),
-    "plugin/test_overrides.py": Share(16, 2),
-    "plugin/test_owned.py": Share(32, 4),
     "plugin/test_program.py": Share(3),
-    "plugin/test_terminal.py": Share(12, 3),
-    "plugin/test_verdict_in_pytest.py": Share(12, 3),
-    "plugin/test_via.py": Share(12, 3),
     "presets/test_presets.py": Share(40, 2),
-    "process/test_finding.py": Share(6, 2),
-    "process/test_hostile_root.py": Share(8, 2),
-    "process/test_rehearsal.py": Share(12, 2),
-    "process/test_rehearsal_is_safe.py": Share(12, 2),
+    "process": Share(12, 2),
     "profiles/test_guidelines_on_etcd.py": Share(72, 12),
     "profiles/test_profiles_in_pytest.py": Share(4),
     "remedies/test_cured_settings.py": Share(40, 4),
@@ -125,7 +94,7 @@ SHARES: Final = {
     "truth/test_truth.py": Share(16, 3),
     "zoo/test_independent_faults.py": Share(60, 10),
 }
-"""The files whose tests are alike and take long."""
+"""The files whose tests are alike and take long, and folders of such files."""
 
 WHOLE: Final = Share(0, 4)
 """Of the tests marked ``whole``, in each file."""
@@ -159,7 +128,8 @@ def left_out(
         if item.get_closest_marker("whole") is not None:
             share = WHOLE
         else:
-            share = SHARES.get(name, ON_ETCD if uses_etcd(item) else Share(1))
+            usual = ON_ETCD if uses_etcd(item) else Share(1)
+            share = SHARES.get(name, SHARES.get(item.path.parent.name, usual))
         parts[name, share][place.test if place else item.nodeid].append(item)
     left: set[pytest.Item] = set()
     for (name, share), tests in parts.items():
