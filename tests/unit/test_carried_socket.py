@@ -7,6 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,8 @@ from pytest_etcdtls.target import Carrier
 from pytest_etcdtls.tls.via import CarriedSocket, words_of
 
 
-def _carried(script: str, *words: str) -> CarriedSocket:
-    carried = CarriedSocket(Carrier(shlex.join(["sh", "-c", script, *words])), "cp1", 2379)
+def _carried(script: str, *words: str, program: Sequence[str] = ("sh", "-c")) -> CarriedSocket:
+    carried = CarriedSocket(Carrier(shlex.join([*program, script, *words])), "cp1", 2379)
     carried.settimeout(30)
     return carried
 
@@ -49,24 +51,17 @@ def test_words(host: str, command: str, words: list[str]) -> None:
     ],
 )
 def test_what_is_said(script: str, text: str) -> None:
-    carried = _carried(script)
-    try:
+    with closing(_carried(script)) as carried:
         _all_of(carried)
         assert carried.why_ended() == f"the command of --etcd-via {text}"
-    finally:
-        carried.close()
 
 
 def test_the_end_of_many_words_is_quoted() -> None:
     """A process that writes much to standard error goes on, and its last words are kept."""
     program = 'import os; os.write(2, b"error\\n" * 200_000 + b"no pod\\n"); print("done"); os._exit(1)'
-    carried = CarriedSocket(Carrier(shlex.join([sys.executable, "-uc", program])), "cp1", 2379)
-    carried.settimeout(30)
-    try:
+    with closing(_carried(program, program=(sys.executable, "-uc"))) as carried:
         assert _all_of(carried) == b"done\n"
         said = carried.why_ended()
-    finally:
-        carried.close()
     assert said.startswith("the command of --etcd-via ended with status 1: …")
     assert said.endswith(" no pod")
     assert len(said) < 400
@@ -91,13 +86,10 @@ def test_closing_kills_its_children(tmp_path: Path) -> None:
 
 
 def test_its_group_is_killed_before_the_id_can_be_reused() -> None:
-    carried = _carried("echo $$; sleep 1000 >&- & exit 1")
-    process = int(_all_of(carried))
-    assert carried.why_ended().endswith("ended with status 1")
-    try:
+    with closing(_carried("echo $$; sleep 1000 >&- & exit 1")) as carried:
+        process = int(_all_of(carried))
+        assert carried.why_ended().endswith("ended with status 1")
         assert _state(process) == "Z"
-    finally:
-        carried.close()
     with pytest.raises(FileNotFoundError):
         _state(process)
 

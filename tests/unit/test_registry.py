@@ -116,37 +116,36 @@ def test_a_check_of_a_request_that_is_not_recorded_is_proved_on_a_real_etcd(newe
         prove_check("cert.sample", observer=Observer(cluster.target()))
 
 
-@pytest.mark.parametrize("id_", ["cert", "Cert.sample", "cert.a b", "cert.sample.x"])
-def test_an_id_of_another_form_is_refused(id_: str) -> None:
-    with pytest.raises(RegistrationError, match=r"family\.fact"):
-        _register(id_)
-
-
-@pytest.mark.parametrize("second", ["cert.sample", "cert.sample-more", "cert.samp"])
-def test_an_id_that_is_taken_or_a_prefix_is_refused(second: str) -> None:
-    _register("cert.sample")
-    with pytest.raises(RegistrationError, match="prefix"):
-        _register(second)
+LEVEL = "Level: MUST"
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("sample", "said"),
     [
-        (("Severity: high\n", ""), "lacks the field Severity"),
-        (("Level: MUST", "Level: MAY"), "MAY"),
-        (("Level: MUST", "Level: MUST\nLevel: SHOULD"), "Level: twice"),
-        (("    and --{side}-crl-file.", "\nand more prose"), "prose after the fields"),
-        ((GOOD, ""), "no docstring"),
+        *(({"id_": id_}, r"family\.fact") for id_ in ("cert", "Cert.sample", "cert.a b", "cert.sample.x")),
+        *(({"id_": id_}, "prefix") for id_ in ("mtls.taken", "mtls.taken-more", "mtls.tak")),
+        ({"id_": "config.next-version"}, r"config\.next-version was removed: .* not used again"),
+        *(
+            ({"docstring": GOOD.replace(*change)}, said)
+            for change, said in (
+                (("Severity: high\n", ""), "lacks the field Severity"),
+                ((LEVEL, "Level: MAY"), "MAY"),
+                ((LEVEL, f"{LEVEL}\nLevel: SHOULD"), "Level: twice"),
+                (("    and --{side}-crl-file.", "\nand more prose"), "prose after the fields"),
+                ((GOOD, ""), "no docstring"),
+                # The sample judges the client port alone, so that there is nothing else.
+                ((LEVEL, f"{LEVEL} on peer, else SHOULD"), "Level: "),
+                ((LEVEL, f"{LEVEL} on client, else SHOULD"), "Level: "),
+                ((LEVEL, f"{LEVEL} sometimes"), "Level: "),
+                ((LEVEL, "Level: SHOULD, MUST if"), "Level: "),
+            )
+        ),
     ],
 )
-def test_a_docstring_that_lacks_something_is_refused(change: tuple[str, str], words: str) -> None:
-    with pytest.raises(RegistrationError, match=words):
-        _register(docstring=GOOD.replace(*change))
-
-
-def test_a_removed_id_is_not_used_again() -> None:
-    with pytest.raises(RegistrationError, match=r"config\.next-version was removed: .* not used again"):
-        _register("config.next-version")
+def test_an_id_or_a_docstring_is_refused(sample: dict[str, str], said: str) -> None:
+    _register("mtls.taken")
+    with pytest.raises(RegistrationError, match=said):
+        _register(**sample)  # type: ignore[arg-type]
 
 
 def _not_a_generator(chain: ServedChain) -> Iterator[Statement]:
@@ -184,12 +183,3 @@ def test_a_level_may_depend_on_the_role_or_the_finding() -> None:
     assert not made.lowers
     made = _register("cert.other", docstring=GOOD.replace("MUST", "MUST, SHOULD where no client is refused"))
     assert (made.level, made.lowers, made.level_on(Role.CLIENT)) == (Level.MUST, True, Level.MUST)
-
-
-@pytest.mark.parametrize(
-    "level", ["MUST on peer, else SHOULD", "MUST on client, else SHOULD", "MUST sometimes", "SHOULD, MUST if"]
-)
-def test_an_unknown_level_is_refused(level: str) -> None:
-    """The sample judges the client port alone, so that there is nothing else."""
-    with pytest.raises(RegistrationError, match="Level: "):
-        _register(docstring=GOOD.replace("Level: MUST", f"Level: {level}"))
