@@ -1,16 +1,34 @@
-"""An observer that compares the connections of each fact with the number that the fact says."""
+"""Counting connections: those of this process, and those of each fact beside the number that it says."""
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from pytest_etcdtls.facts.fact import Context, Planned
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.observer import Observer, find_fact
 from pytest_etcdtls.run.plan import ADVERTISED, DISCOVERED, FURTHER_HOST
 from pytest_etcdtls.target import Listener, Target
+
+
+@contextmanager
+def counted_connections() -> Iterator[Counter[tuple[str, int]]]:
+    """Count the TCP connections that this process opens meanwhile, by address and port."""
+    made: Counter[tuple[str, int]] = Counter()
+    connect = socket.socket.connect
+
+    def counting(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            made[address[0], address[1]] += 1
+        connect(self, address)
+
+    with patch.object(socket.socket, "connect", counting):
+        yield made
 
 
 class AccountingObserver(Observer):

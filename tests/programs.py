@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +30,36 @@ ALWAYS = (
     *("tr", "true", "truncate", "tty", "uname", "uniq", "wc", "whoami"),
 )
 """A shell of POSIX and what tests use of coreutils: on every machine."""
+
+
+def run_program(
+    command: Sequence[str | Path],
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    merged: bool = False,
+    text: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end.
+
+    Args:
+        command: the program and its arguments.
+        directory: where it runs.
+        environment: variables besides those of the tests.
+        merged: whether what it writes to standard error is in its output.
+        text: its standard input.
+    """
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, **(environment or {})},
+        input=text or "",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
 
 
 class Programs:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from programs import run_program
 from shown_commands import ELSEWHERE, ROOT, Command, commands, commands_of, fenced, unfenced
 from starting import start_process, write_manifest, write_unit
 
@@ -23,19 +24,11 @@ from pytest_etcdtls.pki.bundle import encode_key
 COMMANDS = [*{command.code: command for command in reversed([*commands()])}.values()][::-1]
 """Each once, though several pages show it."""
 
-FILES = {
-    "ca.crt": "server-ca.crt",
-    "server-ca.crt": "server-ca.crt",
-    "client.crt": "client.crt",
-    "client.key": "client.key",
-    "server.crt": "server.crt",
-    "peer-ca.crt": "peer-ca.crt",
-    "peer.crt": "peer.crt",
-    "peer.key": "peer.key",
-    "peer-client.crt": "peer-client.crt",
-    "peer-client.key": "peer-client.key",
-}
-"""What pages call the files of a cluster, and what they are called there."""
+FILES = (
+    *("server-ca.crt", "client.crt", "client.key", "server.crt"),
+    *("peer-ca.crt", "peer.crt", "peer.key", "peer-client.crt", "peer-client.key"),
+)
+"""Of a cluster, which pages call the same; and ``server-ca.crt`` also ``ca.crt``."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +49,9 @@ class Scene:
         code = command.code
         for shown, real in self.places.items():
             code = code.replace(shown, real)
-        bin_directory = Path(sys.executable).parent
-        return subprocess.run(
-            ["sh", *(["-e"] if command.exit_code == 0 else [])],
-            input=code,
-            cwd=directory,
-            env={**os.environ, "PATH": f"{bin_directory}:{os.environ['PATH']}", "COLUMNS": "80"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=280,
-            check=False,
-        )
+        shell = ["sh", *(["-e"] if command.exit_code == 0 else [])]
+        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
+        return run_program(shell, directory, environment, merged=True, text=code)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +105,9 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 def _write_files(cluster: Cluster, directory: Path) -> None:
     member = cluster.members[0]
-    for shown, name in FILES.items():
-        shutil.copy(member.file(name), directory / shown)
+    for name in FILES:
+        shutil.copy(member.file(name), directory / name)
+    shutil.copy(member.file("server-ca.crt"), directory / "ca.crt")
     for name, authority in (("ca.key", cluster.pki.client_ca), ("peer-ca.key", cluster.pki.peer_ca)):
         (directory / name).write_bytes(encode_key(authority.key))
     (directory / "passphrases").write_text("of no key\n", encoding="utf-8")
@@ -168,12 +153,7 @@ def test_pages_without_tests_here_have_them_elsewhere() -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/first-test.md", "docs/fixtures.md"])
 def test_examples_in_python_pass(page: str, pytester: pytest.Pytester, newest_etcd: Path) -> None:
     with start_process(ClusterConfig(), newest_etcd) as live:
-        for name, file in (
-            ("ca.crt", "server-ca.crt"),
-            ("client.crt", "client.crt"),
-            ("client.key", "client.key"),
-        ):
-            shutil.copy(live.members[0].file(file), pytester.path / name)
+        _write_files(live, pytester.path)
         for number, code in enumerate(fenced(page, "python")):
             for address in ("10.0.0.11:2379", "10.0.0.12:2379"):
                 code = code.replace(f"https://{address}", live.endpoints[0])
@@ -200,15 +180,7 @@ def test_the_examples_of_own_checks(tmp_path: Path) -> None:
     (tmp_path / "tests/zoo/another_san.py").write_text(misconfigured, encoding="utf-8")
     [commands] = [one.code for one in commands_of("docs/own-checks.md") if "-k no-proxy" in one.code]
     for command in [*commands.splitlines(), ".venv/bin/python -c 'import pytest_etcdtls.facts.no_alpn'"]:
-        ended = subprocess.run(
-            ["sh", "-c", command.replace(".venv/bin/python", sys.executable)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{tmp_path / 'tests'}"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=240,
-            check=False,
-        )
+        shell = ["sh", "-c", command.replace(".venv/bin/python", sys.executable)]
+        environment = {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'tests'}"}
+        ended = run_program(shell, tmp_path, environment, merged=True)
         assert ended.returncode == 0, ended.stdout

@@ -23,17 +23,17 @@ GENERATED = generated(new_checks=False)
 FAMILIES = {check.family for check in catalogue().values()}
 
 
-def _ids(page: Path) -> set[str]:
-    quoted = re.findall(r"`([a-z]+\.[a-z0-9-]+)`", page.read_text(encoding="utf-8"))
-    return {
-        text for text in quoted if text.partition(".")[0] in FAMILIES and not text.endswith((".py", ".md"))
-    }
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_check_ids_exist(page: Path) -> None:
+def test_the_checks_headings_and_files_of_a_page_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     gone = REMOVED if page.name == "CHANGELOG.md" else ()
-    assert _ids(page) - {*catalogue(), *gone} == set()
+    quoted = re.findall(r"`([a-z]+\.[a-z0-9-]+)`", text)
+    ids = {id_ for id_ in quoted if id_.partition(".")[0] in FAMILIES and not id_.endswith((".py", ".md"))}
+    assert ids - {*catalogue(), *gone} == set()
+    headings = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) - headings == set()
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -46,19 +46,6 @@ def test_the_kill_matrix_has_no_name_that_is_gone() -> None:
         rows = [*csv.DictReader(file)]
     assert {row["misconfiguration"] for row in rows} - {member.name for member in ZOO} == set(), MATRIX
     assert {row["check"] for row in rows} - {*catalogue()} == set(), MATRIX
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_within_a_page_lead_to_a_heading(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    headings = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) - headings == set()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_have_a_target(page: Path) -> None:
-    links = re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import run_program
 
 CONTAINERS = {"testcontainers", "docker", "requests", "urllib3", "dotenv", "wrapt"}
 PAGE = {"jinja2", "markupsafe"}
@@ -23,8 +24,7 @@ def pytest_sessionfinish():
 
 def _python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a new interpreter, in which it must not fail."""
-    command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=directory, check=False)
+    ran = run_program([sys.executable, "-c", code], directory)
     assert ran.returncode == 0, ran.stderr
     return ran
 
@@ -33,9 +33,7 @@ def imported(directory: Path, *arguments: str) -> tuple[str, str]:
     (directory / "conftest.py").write_text(CHECK, encoding="utf-8")
     (directory / "test_user.py").write_text("def test_user(): pass\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *arguments]
-    ran = subprocess.run(
-        command, capture_output=True, encoding="utf-8", cwd=directory, timeout=120, check=False
-    )
+    ran = run_program(command, directory)
     lines = dict(
         line.split(" ", 1) for line in ran.stdout.splitlines() if line.startswith(("HEAVY ", "OURS "))
     )

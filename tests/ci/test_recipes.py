@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from programs import run_program
 from starting import start_process
 
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -59,25 +60,16 @@ def job(tmp_path: Path, wheel: Path) -> Path:
 
 def _bash(script: str, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script as GitHub's runner does, with the files that it gives to steps, and without an index."""
-    files = {"GITHUB_STEP_SUMMARY": directory / "summary.md", "GITHUB_OUTPUT": directory / "output"}
-    bin_directory = directory.parent / ".venv" / "bin"
-    return subprocess.run(
-        ["bash", "-eo", "pipefail", "-c", script],
-        cwd=directory,
-        env={
-            **os.environ,
-            "PATH": f"{bin_directory}:{os.environ['PATH']}",
-            "PYTHONPATH": str(directory.parent / "packages"),
-            "PIP_NO_INDEX": "1",
-            "PIP_NO_BUILD_ISOLATION": "0",
-            **{name: str(path) for name, path in files.items()},
-            **variables,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        check=False,
-    )
+    environment = {
+        "PATH": f"{directory.parent / '.venv' / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(directory.parent / "packages"),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "GITHUB_STEP_SUMMARY": str(directory / "summary.md"),
+        "GITHUB_OUTPUT": str(directory / "output"),
+    }
+    command = ["bash", "-eo", "pipefail", "-c", script]
+    return run_program(command, directory, environment | variables, merged=True)
 
 
 def _act(job: Path, options: str, reports: str = "reports") -> subprocess.CompletedProcess[str]:

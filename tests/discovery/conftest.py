@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from impostors.staging import fake
-from plugin.runs import run
-from plugin.unvisited import listening
+from plugin.runs import listening, run
 from servers import pki, serve
 from starting import start_process
 

@@ -6,8 +6,7 @@ import re
 import socket
 
 import pytest
-from plugin.runs import Ran, Runner
-from plugin.unvisited import nobody_came, url_of
+from plugin.runs import Ran, Runner, nobody_came, url_of
 
 from pytest_etcdtls.etcd.cluster import Cluster
 

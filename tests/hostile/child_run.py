@@ -79,6 +79,7 @@ class ChildRun:
         limit: bool = True,
         shell: str = "",
     ) -> None:
+        self.directory = directory
         self._log = directory / "output.txt"
         self._peak = directory / "peak.txt"
         self._begin = time.monotonic()

@@ -17,7 +17,7 @@ from plugin.runs import Runner, run
 from servers import Server
 from starting import start_process, stop
 
-from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster, keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -44,10 +44,6 @@ def etcd(newest_etcd: Path) -> Iterator[Cluster]:
     """A conforming etcd of one member."""
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         yield cluster
-
-
-def _whole_catalogue(observer: Observer) -> list[CheckResult]:
-    return run_checks(observer, [one for one in catalogue().values() if not one.opt_in])
 
 
 def _lost(observer: Observer, *urls: str) -> float:
@@ -80,7 +76,7 @@ def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
     )
     bounds = Bounds(timeout=TIMEOUT, concurrency=concurrency)
     observer = Observer(Target(label="t", origin="live", listeners=listeners), bounds)
-    results = _whole_catalogue(observer)
+    results = run_checks(observer)
     for server, listener in zip(servers, listeners, strict=True):
         outcomes = {one.check: one.outcome for one in _at(results, listener)}
         assert outcomes.pop("listener.answers") is Outcome.INCONCLUSIVE
@@ -96,7 +92,7 @@ def test_an_unreachable_address_costs_one_timeout(full: str, scheme: str, concur
     listener = named(full.replace("https", scheme))
     bounds = Bounds(timeout=TIMEOUT, concurrency=concurrency)
     observer = Observer(Target(label="t", origin="live", listeners=(listener,)), bounds)
-    results = _whole_catalogue(observer)
+    results = run_checks(observer)
     outcomes = {one.check: one.outcome for one in _at(results, listener)}
     assert outcomes.pop("listener.answers") is Outcome.INCONCLUSIVE
     assert set(outcomes.values()) <= {Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}
@@ -194,7 +190,7 @@ def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, ki
     with start_process(ClusterConfig(extra_flags=flags), newest_etcd) as cluster:
         member = cluster.members[0]
         observer = observer_of(live(cluster, named(member.client_url)), Bounds(timeout=TIMEOUT))
-        results = _whole_catalogue(observer)
+        results = run_checks(observer)
         peer = next(one for one in observer.target.listeners if one.url == member.peer_url)
     tarpit.close()
     assert set(urls) <= {one.url for one in observer.target.listeners}

@@ -13,7 +13,7 @@ from hostile.handshake_refusers import drain, refusers
 from impostors.staging import FakeCluster
 from servers import Handler, Server
 
-from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.role import CLUSTER, Role
@@ -44,7 +44,7 @@ def judged(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> 
         server = serve(refusers(tuple(found.public_bytes(Encoding.DER) for found in chain))[name])
         fake = FakeCluster(*pki, serve, [server.listener(scheme, role) for role in roles])
         observer = Observer(replace(fake.target(), user=("root", "password")), Bounds(timeout=0.5))
-        return run_checks(observer, [check for check in catalogue().values() if not check.opt_in])
+        return run_checks(observer)
 
     return judge
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from accounting import AccountingObserver, beyond_the_plan
-from connections import counted_connections
+from accounting import AccountingObserver, beyond_the_plan, counted_connections
 from discovery.discovering import live as discovering
 from discovery.discovering import named
 from live.target_kinds import live

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hostile.child_run import ChildRun
 from plugin.live_etcd import Live
+from plugin.runs import Ran, ran_in_a_child
 from shown_commands import section
 from starting import start_process
 
@@ -52,44 +53,27 @@ class Etcd:
     Attributes:
         certificates: files of the server's and of a peer's.
         violates: whether it is the one that asks no client for a certificate.
-        plain: listener, check and outcome of each result.
+        plain: the outcome of each result.
     """
 
     live: Live
     certificates: tuple[Path, Path]
     violates: bool
-    plain: frozenset[tuple[str, str, str]]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a run of pytest left in its directory, and what it printed."""
-
-    directory: Path
-    exit_code: int
-    output: str
-
-    @property
-    def outcomes(self) -> frozenset[tuple[str, str, str]]:
-        results = json.loads((self.directory / "report.json").read_text(encoding="utf-8"))["results"]
-        found = [(result["listener"], result["check"], result["outcome"]) for result in results]
-        assert len(found) == len(set(found)), "a result is there twice"
-        return frozenset(found)
+    plain: Mapping[str, str]
 
 
 def pytest_in(directory: Path, live: Live, *options: str, user: str = BLOCKING) -> Ran:
     """Run pytest with our plugin and what the options load, beside one test of the user's."""
     directory.mkdir(exist_ok=True)
     (directory / "test_user.py").write_text(user, encoding="utf-8")
-    ended = ChildRun(
-        directory,
-        [
-            *("-p", "etcdtls", *options, CHECKS, *live.options),
-            *("--etcd-report=report.json", f"--rootdir={directory}"),
-        ],
-        environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "80"},
-    ).end()
-    return Ran(directory, ended.exit_code, ended.output)
+    words = ["-p", "etcdtls", *options, CHECKS, *live.options, f"--rootdir={directory}"]
+    return ran_in_a_child(
+        ChildRun(
+            directory,
+            [*words, "--etcd-report=report.json"],
+            environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "80"},
+        )
+    )
 
 
 @pytest.fixture(scope="session")
@@ -105,10 +89,8 @@ def etcds(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             live, member = Live.of(cluster), cluster.members[0]
             ran = pytest_in(tmp_path_factory.mktemp(name), live)
             violates = name == "wrong"
-            assert ran.exit_code == violates, ran.output
-            assert {check for _, check, outcome in ran.outcomes if outcome == "violates"} == (
-                {WRONG} if violates else set()
-            )
+            assert ran.exit_code == violates, ran.out
+            assert ran.found("violates") == ({WRONG} if violates else set())
             found[name] = Etcd(
                 live, (member.file("server.crt"), member.file("peer.crt")), violates, ran.outcomes
             )
@@ -120,13 +102,13 @@ def nothing_more(ran: Ran, violates: bool) -> None:
 
 
 def html(ran: Ran, violates: bool) -> None:
-    page = (ran.directory / "page.html").read_text(encoding="utf-8")
+    page = (ran.path.parent / "page.html").read_text(encoding="utf-8")
     assert WRONG in page
     assert ("a client without a certificate is accepted" in page) == violates
 
 
 def json_report(ran: Ran, violates: bool) -> None:
-    tests = json.loads((ran.directory / "tests.json").read_text(encoding="utf-8"))["tests"]
+    tests = json.loads((ran.path.parent / "tests.json").read_text(encoding="utf-8"))["tests"]
     failed = [test["nodeid"] for test in tests if test["outcome"] == "failed"]
     assert len(failed) == violates
     assert all(node_id.endswith(WRONG) for node_id in failed)
@@ -135,7 +117,7 @@ def json_report(ran: Ran, violates: bool) -> None:
 def allure(ran: Ran, violates: bool) -> None:
     results = [
         json.loads(path.read_text(encoding="utf-8"))
-        for path in (ran.directory / "allure").glob("*-result.json")
+        for path in (ran.path.parent / "allure").glob("*-result.json")
     ]
     statuses = [result["status"] for result in results]
     assert statuses.count("failed") == violates
@@ -144,15 +126,15 @@ def allure(ran: Ran, violates: bool) -> None:
 
 
 def cov(ran: Ran, violates: bool) -> None:
-    assert re.search(r"^test_user\.py +2 +0 +100%", ran.output, re.MULTILINE), ran.output
+    assert re.search(r"^test_user\.py +2 +0 +100%", ran.out, re.MULTILINE), ran.out
 
 
 def two_workers(ran: Ran, violates: bool) -> None:
-    assert "2 workers" in ran.output
+    assert "2 workers" in ran.out
 
 
 def retried(ran: Ran, violates: bool) -> None:
-    assert ("failed after 3 attempts" in ran.output) == violates
+    assert ("failed after 3 attempts" in ran.out) == violates
 
 
 @dataclass(frozen=True)
@@ -220,10 +202,10 @@ def test_with_a_plugin_the_verdict_is_the_same(name: str, etcds: dict[str, Etcd]
         path, other = map(str, etcd.certificates)
         user = HOST.format(path=path, other=other) if way.user is HOST else way.user
         ran = pytest_in(tmp_path / place, etcd.live, *way.options, user=user)
-        assert "INTERNALERROR" not in ran.output, ran.output
-        assert ran.exit_code == etcd.violates, ran.output
+        assert "INTERNALERROR" not in ran.out, ran.out
+        assert ran.exit_code == etcd.violates, ran.out
         assert ran.outcomes == etcd.plain
-        assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else IN_PART}" in ran.output, ran.output
+        assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else IN_PART}" in ran.out, ran.out
         way.left(ran, etcd.violates)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import run_program
 from shown_commands import section
 
 from pytest_etcdtls.etcd.cluster import start_cluster
@@ -32,10 +32,7 @@ QUICK = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "PYTEST_ADDOPTS": "--etcd
 
 def run(*arguments: str, program: str = "run.py") -> subprocess.CompletedProcess[str]:
     """Run a benchmark."""
-    command = [sys.executable, str(ROOT / "benchmarks" / program), *arguments]
-    return subprocess.run(
-        command, capture_output=True, encoding="utf-8", check=False, env={**os.environ, **QUICK}
-    )
+    return run_program([sys.executable, ROOT / "benchmarks" / program, *arguments], environment=QUICK)
 
 
 @pytest.mark.whole

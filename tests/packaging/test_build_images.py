@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import run_program
 
 SCRIPT = Path(__file__).parents[2] / "docker" / "build-images.sh"
 
 
 def build_images(**environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(SCRIPT)],
-        env={**os.environ, "PYTHON": sys.executable, **environment},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    return run_program([SCRIPT], environment={"PYTHON": sys.executable, **environment})
 
 
 @pytest.mark.program("bash")
@@ -52,8 +46,7 @@ def test_a_second_run_builds_nothing() -> None:
 @pytest.mark.program("docker")
 def test_an_image_holds_etcd_and_etcdctl_and_no_shell(etcd_image: str) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = ["docker", "run", "--rm", "--network=none", *arguments]
-        return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+        return run_program(["docker", "run", "--rm", "--network=none", *arguments])
 
     version = etcd_image.rpartition(":")[2]
     assert f"etcd Version: {version}\n" in run(etcd_image, "--version").stdout

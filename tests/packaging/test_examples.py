@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from programs import run_program
 from shown_commands import section
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -23,16 +22,9 @@ def copied(name: str, tmp_path: Path) -> Path:
 
 def run(directory: Path, *options: str) -> tuple[int, str]:
     """Run pytest there; besides the package only that directory is imported from."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *options],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": f"{EXAMPLES.parent}:{directory}", "COLUMNS": "80"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        timeout=250,
-        check=False,
-    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *options]
+    environment = {"PYTHONPATH": f"{EXAMPLES.parent}:{directory}", "COLUMNS": "80"}
+    ended = run_program(command, directory, environment, merged=True)
     return ended.returncode, ended.stdout
 
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from programs import run_program
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,8 +15,7 @@ pytestmark = pytest.mark.program("awk", "bash", "make")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    return run_program(["make", "--no-print-directory", *arguments], ROOT)
 
 
 def targets() -> set[str]:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live, start_live
-from plugin.runs import run
-from plugin.unvisited import listening
+from plugin.runs import listening, run
 from starting import start_process
 
 from pytest_etcdtls.etcd.config import ClusterConfig

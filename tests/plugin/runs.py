@@ -6,16 +6,18 @@ import codecs
 import importlib
 import json
 import pkgutil
+import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from hostile.child_run import ChildRun
 
 import pytest_etcdtls
 from pytest_etcdtls.checks import registry
@@ -132,6 +134,13 @@ def run_apart(
     return Ran(result, report, report.read_text(encoding="utf-8"))
 
 
+def ran_in_a_child(child: ChildRun) -> Ran:
+    """Wait for a run whose report is ``report.json`` in its directory, and return what it came to."""
+    ended, report = child.end(), child.directory / "report.json"
+    result = pytest.RunResult(ended.exit_code, ended.output.splitlines(), [], ended.seconds)
+    return Ran(result, report, report.read_text(encoding="utf-8") if report.exists() else None)
+
+
 class Runner:
     """Runs pytest from a user's directory.
 
@@ -207,3 +216,25 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     return Runner(pytester, monkeypatch)
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A port that records connections, for runs that must make none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def nobody_came(server: socket.socket) -> bool:
+    """Return whether there was no connection."""
+    try:
+        server.accept()
+    except BlockingIOError:
+        return True
+    return False
+
+
+def url_of(server: socket.socket) -> str:
+    """Return the URL of the socket."""
+    return f"https://127.0.0.1:{server.getsockname()[1]}"

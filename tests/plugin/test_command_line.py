@@ -7,12 +7,12 @@ import socket
 
 import pytest
 from plugin.live_etcd import Live
-from plugin.runs import Ran, Runner
-from plugin.unvisited import nobody_came, url_of
+from plugin.runs import Ran, Runner, nobody_came, url_of
 
 from pytest_etcdtls.options import OPTIONS
 
 URL = "--etcd-endpoint=https://127.0.0.1:2"
+LIST = "--etcd-clusters=clusters.toml"
 ALONE = ("--pyargs", "pytest_etcdtls")
 
 
@@ -82,12 +82,21 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
         ([*ALONE, URL, "--etcd-size=3"], "this run starts no cluster: omit"),
         (["--etcd-conformance", "--etcd-metadata=ticket=1"], "for reports, and none is written"),
         (["--etcd-conformance", "--etcd-gentle", "--etcd-concurrency=4"], "makes one connection at a time"),
+        (["--etcd-clusters=none.toml"], "none.toml does not exist"),
+        ([LIST, "--etcd-baseline=b.json"], "--etcd-baseline is about one cluster"),
+        ([LIST, "--etcd-report=x.sarif"], "one cluster alone, with --etcd-endpoint"),
+        ([LIST, "--etcd-report=none/x/"], "none does not exist"),
+        (["--etcd-conformance", "--etcd-report=x/"], "a report of each cluster of --etcd-clusters"),
+        ([LIST, "etcdtls::b"], "has that label"),
+        (["--etcd-shard=1/4"], "--etcd-shard names a part of --etcd-clusters"),
     ],
 )
 def test_an_unusable_setting_is_one_message_and_exit_code_4(
     run: Runner, arguments: list[str], says: str
 ) -> None:
     run.ini("etcd_endpoint = https://10.0.0.11:2379" if "ini file" in says else "")
+    listed = '[[cluster]]\nlabel = "a"\nendpoints = "https://10.0.0.1:2379"\n'
+    (run.directory / "clusters.toml").write_text(listed, encoding="utf-8")
     assert says in refused(run(*arguments, report=False))
     assert not list(run.directory.glob("*.json"))
 

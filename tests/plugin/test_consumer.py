@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from plugin.runs import Runner
+from programs import run_program
 from shown_commands import fenced
 
 from pytest_etcdtls import facts
@@ -144,7 +144,7 @@ def test_a_type_checker_sees_the_names_and_a_typo(checker: str, tmp_path: Path) 
         "    EtcdTLSContainer('etcd').with_config(metrics='ftp')\n",
         encoding="utf-8",
     )
-    run = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+    run = run_program([*command, "."], tmp_path)
     errors = [line for line in run.stdout.splitlines() if "error:" in line or " - error" in line]
     assert run.returncode == 1, run.stdout
     assert [line for line in errors if "typos.py" not in line] == []

@@ -456,42 +456,41 @@ def test_with_several_etcds_all_fixtures_of_a_test_refer_to_one(
     ran.result.assert_outcomes(passed=17)
 
 
-def test_without_an_etcd_only_the_tests_that_need_one_fail(run: Runner) -> None:
-    run.write(
-        test_user="""
-        def test_endpoint(etcd_endpoint): pass
-        def test_check(etcd_check, etcd_endpoint): pass
-        def test_client(etcd_client): pass
-        def test_without(): pass
-        """
-    )
-    ran = run("--etcd-binary=/nonexistent/etcd", "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(passed=1, errors=3)
-    assert "/nonexistent/etcd" in ran.out
-    assert "discovery.py" not in ran.out
-
-
+@pytest.mark.parametrize(
+    ("option", "said", "errors"),
+    [
+        ("--etcd-backend=process", "the end of the run says what was tried and how to get one", 7),
+        ("--etcd-binary=/nonexistent/etcd", "/nonexistent/etcd: there is no such file, here or on PATH", 5),
+    ],
+)
 @pytest.mark.usefixtures("without_etcd")
-def test_the_lack_of_an_etcd_is_explained_once(run: Runner) -> None:
+def test_the_lack_of_an_etcd_is_explained_once_and_fails_only_the_tests_that_need_one(
+    run: Runner, option: str, said: str, errors: int
+) -> None:
     run.write(
         test_it="""
         import pytest
 
         def test_one(etcd_cluster): pass
         def test_two(etcd_client): pass
-        def test_three(etcd_endpoint): pass
+        def test_three(etcd_endpoint): pass  # is collected for each listener
         def test_four(etcd_cluster_factory): etcd_cluster_factory()
 
         @pytest.mark.etcd_cluster_scope("module")
         def test_five(etcd_target): pass
+
+        @pytest.mark.etcd_checks("mtls.no-certificate")
+        def test_check(etcd_check, etcd_endpoint): pass
+        def test_without(): pass
         """
     )
-    ran = run("--etcd-backend=process", "-p", "no:randomly", report=False)
-    ran.result.assert_outcomes(errors=5, failed=1)  # test_three is collected for each listener
-    assert ran.out.count("tried: no etcd on PATH") == 1
-    assert ran.out.count("the end of the run says what was tried and how to get one") == 6
-    assert ran.out.index("= no etcd =") > ran.out.index("ERROR at setup of test_five")
+    ran = run(option, "--no-etcd-conformance", "-p", "no:randomly", report=False)
+    ran.result.assert_outcomes(passed=1, failed=1, errors=errors)
+    assert ran.out.count(said) > errors
     assert "Traceback" not in ran.out
+    if errors == 7:
+        assert ran.out.count("tried: no etcd on PATH") == 1
+        assert ran.out.index("= no etcd =") > ran.out.index("ERROR at setup of test_check")
 
 
 @pytest.mark.parametrize("arguments", [["-p", "no:terminal", "-n1"], ["--no-summary"]], ids=" ".join)

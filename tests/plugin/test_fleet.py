@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from connections import counted_connections
+from accounting import counted_connections
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
@@ -218,32 +218,3 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
     assert {label for label in WORDS if f"{label} client-127.0.0.1-" in planned} == {*WORDS}
     ids = {line for line in ran.out.splitlines() if "::" in line}
     assert ids == {f"etcdtls::{label}" for label in WORDS}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--etcd-clusters=none.toml"], "none.toml does not exist"),
-        (["--etcd-clusters=y.toml", "--etcd-baseline=b.json"], "--etcd-baseline is about one cluster"),
-        (
-            ["--etcd-clusters=y.toml", "--etcd-report=x.sarif"],
-            "one cluster alone, with --etcd-endpoint",
-        ),
-        (["--etcd-clusters=y.toml", "--etcd-report=none/x/"], "none does not exist"),
-        (
-            ["--etcd-conformance", "--etcd-report=x/"],
-            "a report of each cluster of --etcd-clusters",
-        ),
-        (["--etcd-clusters=y.toml", "etcdtls::b"], "has that label"),
-        (["--etcd-shard=1/4"], "--etcd-shard names a part of --etcd-clusters"),
-    ],
-)
-def test_an_unusable_list_is_refused_before_any_connection(
-    run: Runner, arguments: list[str], said: str
-) -> None:
-    text = '[[cluster]]\nlabel = "a"\nendpoints = "https://10.0.0.1:2379"\n'
-    (run.directory / "y.toml").write_text(text, encoding="utf-8")
-    ran = run(*arguments, report=False)
-    assert ran.exit_code == 4
-    assert said in " ".join(ran.err.split())
-    assert "Traceback" not in ran.err

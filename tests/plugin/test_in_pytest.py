@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
-from plugin.runs import Ran, Runner
-from plugin.unvisited import nobody_came, url_of
+from plugin.runs import Ran, Runner, nobody_came, url_of
 
 SOME = "--etcd-check=listener,cert,mtls.no-certificate,cluster.same-ca"
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 from hostile.child_run import ChildRun
 from plugin.live_etcd import Live
-from plugin.runs import Ran, Runner
+from plugin.runs import Runner, ran_in_a_child
 
 SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 
@@ -91,37 +91,29 @@ def test_a_run_that_ends_at_the_first_failure_ends_at_the_fault(
     assert f"NOT CLEAN: 1 fault (1 check), stopped early, {left} checks not run (" in ran.verdict
 
 
-def interrupted(run: Runner, *arguments: str) -> tuple[int, str]:
-    """Interrupt a run in the middle of a check."""
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["serial", "xdist"])
+def test_ctrl_c_ends_with_2_and_a_partial_report(run: Runner, live: Live, workers: list[str]) -> None:
+    """The run is interrupted in the middle of a check."""
     run.with_house()
     begun, forever = run.directory / "begun", run.directory / "forever"
     os.mkfifo(forever)
     child = ChildRun(
         run.directory,
-        ["-p", "house", f"--etcd-report={run.report}", *arguments],
+        ["-p", "house", "--etcd-report=report.json", *live.options, "--etcd-check=house.[vw]*", *workers],
         environment={"HOUSE_STARTED": str(begun), "HOUSE_FOREVER": str(forever)},
     )
     child.wait_until(begun.exists)
     child.send(signal.SIGINT)
-    ended = child.end()
-    return ended.exit_code, ended.output
-
-
-@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["serial", "xdist"])
-def test_ctrl_c_ends_with_2_and_a_partial_report(run: Runner, live: Live, workers: list[str]) -> None:
-    checks = "--etcd-check=house.[vw]*"
-    code, output = interrupted(run, *live.options, checks, "-p", "no:randomly", *workers)
-    assert code == 2
-    ran = Ran(pytest.RunResult(0, [], [], 0.0), run.report, run.report.read_text(encoding="utf-8"))
+    ran = ran_in_a_child(child)
+    assert ran.exit_code == 2
     assert ran.report["partial"] is True
     assert {place.partition("::")[2]: outcome for place, outcome in ran.outcomes.items()} == {
         "house.violates": "violates",
         "house.waits": "not-run",
         "house.warns": "not-run",
     }
-    assert "house is on fire" in output
-    said = " ".join(output[output.rindex("etcd TLS: ") :].split())
-    assert said.startswith("etcd TLS: NOT CLEAN: 1 fault (1 check), interrupted, 2 checks not run (")
+    assert "house is on fire" in ran.out
+    assert ran.verdict.startswith("etcd TLS: NOT CLEAN: 1 fault (1 check), interrupted, 2 checks not run (")
 
 
 def test_a_time_out_by_signal_is_inconclusive_and_not_repeated(

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
+from programs import run_program
 
 from pytest_etcdtls.__main__ import main
 from pytest_etcdtls.options import OPTIONS, Kind
 
 PROGRAM = Path(sys.executable).with_name("pytest-etcdtls")
-NOTHING: Mapping[str, str] = {}
 
 
 def words(live: Live) -> list[str]:
     """Return the options that judge both ports."""
     return [option.replace("--etcd-", "--", 1) for option in live.options]
-
-
-def run(
-    directory: Path, *arguments: str, program: Path = PROGRAM, environment: Mapping[str, str] = NOTHING
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program, *arguments],
-        cwd=directory,
-        env={**os.environ, **environment},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
 
 
 def test_it_runs_the_suite_alone(live: Live, tmp_path: Path) -> None:
@@ -53,7 +38,7 @@ def test_it_runs_the_suite_alone(live: Live, tmp_path: Path) -> None:
         "PYTEST_PLUGINS": "spoils",
         "PYTHONPATH": str(tmp_path),
     }
-    done = run(tmp_path, client.partition("=")[2], *others, environment=environment)
+    done = run_program([PROGRAM, client.partition("=")[2], *others], tmp_path, environment)
     assert (done.returncode, done.stderr) == (0, "")
     shown = done.stdout.strip().splitlines()
     first, *_, last = shown
@@ -65,7 +50,8 @@ def test_it_runs_the_suite_alone(live: Live, tmp_path: Path) -> None:
 
 def test_a_fault_fails_the_run_and_options_after_two_dashes_are_pytests(live: Live, tmp_path: Path) -> None:
     wrong = f"--cacert={live.files / 'peer-ca.crt'}"
-    done = run(tmp_path, *words(live), wrong, "-v", "--", "-k", "listener.answers or cert.trusted")
+    options = ["-v", "--", "-k", "listener.answers or cert.trusted"]
+    done = run_program([PROGRAM, *words(live), wrong, *options], tmp_path)
     assert done.returncode == 1
     assert done.stdout.count("cert.trusted (") == 1
     assert "1 violates, " in done.stdout

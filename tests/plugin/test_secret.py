@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import run_program
 from starting import start_process
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -116,9 +116,7 @@ def _is_executed(
     )
     kubectl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}")
-    ran = subprocess.run(
-        ["bash", "-ec", commands[0]], cwd=pytester.path, capture_output=True, encoding="utf-8", check=False
-    )
+    ran = run_program(["bash", "-ec", commands[0]], pytester.path)
     assert "200 OK" in ran.stdout, ran.stderr + commands[0]
     assert (pytester.path / "client.key").stat().st_mode & 0o777 == 0o600
 

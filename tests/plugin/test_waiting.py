@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
-from plugin.unvisited import url_of
+from plugin.runs import url_of
+from programs import run_program
 
 SILENT = 2.0
 """Longest time without output, in seconds."""
@@ -64,9 +65,7 @@ def test_it_says_what_is_awaited(listening: socket.socket, live: Live, tmp_path:
 
 def test_nothing_of_it_is_written_to_a_file(listening: socket.socket, tmp_path: Path) -> None:
     options = [f"--etcd-endpoint={url_of(listening)}", "--etcd-timeout=2", "--etcd-check=listener"]
-    ran = subprocess.run(
-        [*COMMAND, *options], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
-    )
+    ran = run_program([*COMMAND, *options], tmp_path)
     assert "does not answer" in ran.stdout
     assert "waiting for" not in ran.stdout + ran.stderr
     assert "\x1b" not in ran.stdout

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accounting import AccountingObserver, beyond_the_plan
-from connections import counted_connections
+from accounting import AccountingObserver, beyond_the_plan, counted_connections
 from judged import judged
 from starting import start_process, start_where_possible
 from zoo.model import Misconfigured, explain, found

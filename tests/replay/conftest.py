@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from plugin.runs import run
-from plugin.unvisited import listening
+from plugin.runs import listening, run
 
 __all__ = ["listening", "run"]

@@ -7,8 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from plugin.runs import Runner
-from plugin.unvisited import nobody_came, url_of
+from plugin.runs import Runner, nobody_came, url_of
 
 from replay.nodes import node
 

@@ -1,4 +1,4 @@
-"""Each observation once, every connection counted and capped."""
+"""What the annotations of a fact mean; each observation once, every connection counted and capped."""
 
 from __future__ import annotations
 
@@ -10,18 +10,36 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from servers import Handler, Server
 
-from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, RunEndedError, UnobservedError
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotVerifiedError,
+    RegistrationError,
+    RunEndedError,
+    UnobservedError,
+)
 from pytest_etcdtls.facts import fact as registry
-from pytest_etcdtls.facts.fact import _FACTS as FACTS
-from pytest_etcdtls.facts.fact import Wire, fact
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.fact import (
+    Each,
+    Elsewhere,
+    Need,
+    Planned,
+    Reading,
+    Wire,
+    fact,
+    facts,
+    need_of,
+    same_key,
+)
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.observer import Observer, find_fact
 from pytest_etcdtls.run.workers import Worker
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Request
@@ -150,6 +168,50 @@ def test_the_cap_includes_retries(serve: Callable[[Handler], Server]) -> None:
     assert server.accepted == 5
 
 
+@pytest.mark.parametrize(
+    ("annotation", "need"),
+    [
+        (FirstContact, Need(FirstContact)),
+        (FirstContact | None, Need(FirstContact, None, Reading.OPTIONAL)),
+        (
+            Annotated[ClientExchange, "/health"] | None,
+            Need(ClientExchange, "/health", Reading.OPTIONAL),
+        ),
+        (Annotated[ClientExchange, same_key], Need(ClientExchange, same_key)),
+        (Each[Annotated[ClientExchange, "/health"]], Need(ClientExchange, "/health", Reading.EACH)),
+        (Elsewhere[FirstContact], Need(FirstContact, None, Reading.ELSEWHERE)),
+    ],
+)
+def test_an_annotation_says_what_is_read_and_how(annotation: object, need: Need) -> None:
+    assert need_of(annotation) == need
+
+
+@pytest.mark.parametrize("annotation", [FirstContact | ClientExchange | None, list[FirstContact], "x", None])
+def test_another_annotation_is_refused(annotation: object) -> None:
+    with pytest.raises(RegistrationError, match="is no type of fact"):
+        need_of(annotation)
+
+
+@pytest.mark.parametrize("annotations", [{}, {"return": None}, {"return": "Nowhere"}])
+def test_a_fact_without_its_type_is_refused(annotations: dict[str, object]) -> None:
+    def make() -> object:
+        return None
+
+    make.__annotations__ = annotations
+    with pytest.raises(
+        RegistrationError, match=r"test_observer\..*make: a function that makes a fact is annotated"
+    ):
+        fact(make)
+
+
+def test_the_parameters_of_every_fact_are_known_facts() -> None:
+    """A fact that nobody makes, or a Wire without connections=, would show only where the fact is used."""
+    for each in facts().values():
+        for key in (None, "none", "revoked", "/version"):
+            for need, _ in each.reads(Planned(TARGET, LISTENER, key)):
+                assert find_fact(need.type).type is need.type, f"{each.module} reads it"
+
+
 _SECRET = re.compile(r"\b(Identity|PrivateKey|SigningKey|SessionSlot|KeptSessions|PortCredentials)\b")
 
 
@@ -168,7 +230,7 @@ def _annotations(type_: type[Any], seen: set[type[Any]]) -> Iterator[str]:
         yield from _annotations(base, seen)
 
 
-@pytest.mark.parametrize("type_", [type_ for type_, found in FACTS.items() if found.reported])
+@pytest.mark.parametrize("type_", [type_ for type_, found in facts().items() if found.reported])
 def test_reported_observations_hold_no_keys(type_: type[Any]) -> None:
     assert [text for text in _annotations(type_, set()) if _SECRET.search(text.partition(": ")[2])] == []
 
@@ -176,7 +238,7 @@ def test_reported_observations_hold_no_keys(type_: type[Any]) -> None:
 MANY = 5000
 
 
-def test_facts_are_added_while_others_are_read() -> None:
+def test_observer_are_added_while_others_are_read() -> None:
     """The collection of garbage runs code in the middle of a loop in C, as other threads then do."""
     recording = Recording(Target(label="live", origin="live", listeners=()))
     for number in range(MANY):

@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from connections import counted_connections
+from accounting import counted_connections
 from msgspec import to_builtins
 from zoo.judging import start_member
 from zoo.members import ZOO
