@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from checks_page import anchor
-from pages import generated
+from pages import anchor, generated
 from shown_commands import DOCUMENTS as PAGES
 from shown_commands import commands
 from zoo.members import ZOO
