@@ -71,18 +71,6 @@ def hold(connection: socket.socket) -> None:
         pass
 
 
-def trickle(part: bytes, pause: float = 0.05) -> Handler:
-    """Send one byte after the other without end, with pauses."""
-
-    def handle(connection: socket.socket) -> None:
-        for byte in itertools.cycle(part):
-            connection.sendall(bytes([byte]))
-            # The pause is the fault, no waiting for anything.
-            time.sleep(pause)
-
-    return handle
-
-
 def every_second(first: Handler, second: Handler) -> Handler:
     """Serve connections by turns."""
     turn = itertools.count()
@@ -269,6 +257,7 @@ def by_byte(pause: float) -> Callable[[socket.socket, bytes], None]:
         for byte in data:
             connection.sendall(bytes([byte]))
             if pause:
+                # It is the fault, no waiting for anything.
                 time.sleep(pause)
 
     return send

@@ -134,44 +134,34 @@ def test_unreadable_mark_stops_no_cleaning(
     assert all(bystander.poll() is None for bystander in bystanders)
 
 
-def _forged(temporary: Path, name: str) -> bytes:
-    """Return the mark that somebody has written who knows what every user of this host can read."""
-    path = temporary / f"{PREFIX}{name}"
-    match name:
-        case "of-earlier-versions":
-            return f"{MARK}=x\0{MARK}_PROCESS={DEAD}".encode()
-        case "without-record":
-            return f"{MARK}={SECRET} {path / RECORD}".encode()
-        case "other-secret":
-            return f"{MARK}=fedcba9876543210 {_record(path)}".encode()
-        case "empty-secret":
-            return f"{MARK}= {_record(path, text=DEAD + chr(10))}".encode()
-        case "readable-record":
-            _record(path).chmod(0o644)
-            return f"{MARK}={SECRET} {path / RECORD}".encode()
-        case "linked-record":
-            record = _record(path)
-            record.rename(path / "elsewhere")
-            record.symlink_to(path / "elsewhere")
-            return f"{MARK}={SECRET} {record}".encode()
-        case _:
-            return f"{MARK}={SECRET} {_record(path, OTHER)}".encode()
+def _readable(path: Path) -> str:
+    _record(path).chmod(0o644)
+    return f"{SECRET} {path / RECORD}"
 
 
-FORGED = (
-    "of-earlier-versions",
-    "without-record",
-    "other-secret",
-    "empty-secret",
-    "readable-record",
-    "linked-record",
-)
+def _linked(path: Path) -> str:
+    record = _record(path)
+    record.rename(path / "elsewhere")
+    record.symlink_to(path / "elsewhere")
+    return f"{SECRET} {record}"
 
 
-@pytest.mark.parametrize("name", [*FORGED, pytest.param("of-another-user", marks=second_user)])
+FORGED: Mapping[str, Callable[[Path], str]] = {
+    "of-earlier-versions": lambda _: f"x\0{MARK}_PROCESS={DEAD}",
+    "without-record": lambda path: f"{SECRET} {path / RECORD}",
+    "other-secret": lambda path: f"fedcba9876543210 {_record(path)}",
+    "empty-secret": lambda path: " " + str(_record(path, text=f"{DEAD}\n")),
+    "readable-record": _readable,
+    "linked-record": _linked,
+    "of-another-user": lambda path: f"{SECRET} {_record(path, OTHER)}",
+}
+"""Marks that somebody has written who knows what every user of this host can read, in a directory."""
+
+
+@pytest.mark.parametrize("name", [*[*FORGED][:-1], pytest.param("of-another-user", marks=second_user)])
 @pytest.mark.parametrize("user", [None, pytest.param(OTHER, marks=second_user)], ids=["ours", "other"])
 def test_forged_mark_kills_nobody(spawn: Spawn, tmp_path: Path, name: str, user: int | None) -> None:
-    mark = _forged(tmp_path, name)
+    mark = f"{MARK}={FORGED[name](tmp_path / f'{PREFIX}{name}')}".encode()
     master = spawn(b"A=b")
     worker = spawn(*mark.split(b"\0"), ids=(user or os.geteuid(),) * 3, group=master.pid)
     said = _clean(tmp_path)

@@ -25,7 +25,6 @@ from hostile.broken_servers import (
     hold,
     literal,
     once,
-    trickle,
 )
 from hostile.hostile_servers import Hostile, Judging
 from hyperframe.frame import (
@@ -89,9 +88,6 @@ BEFORE_TRUST: Mapping[str, Make] = {
         HELLO12 + certificate_message(b"\xa5" * 500), then=hold
     ),
     "CertificateRequest without end": lambda _: forever(handshake_message(13, b"\1\1\0\0\0\0"), HELLO12),
-    "a Certificate message, an octet every 50 ms": lambda _: once(
-        HELLO12, then=trickle(b"\x16\x03\x03\0\1\x0b")
-    ),
     "a handshake, an octet every 10 ms": lambda s: s.relayed(by_byte(0.01)),
     "closes in the middle of its first flight": lambda s: s.relayed(half_then(lambda c: c.close())),
     "resets in the middle of its first flight": lambda s: s.relayed(half_then(reset)),

@@ -27,6 +27,7 @@ from pytest_etcdtls.profiles.profiles import (
 from pytest_etcdtls.role import Role
 
 SECTION = '[[section]]\nsection = "1"\ntitle = "t"\n'
+TLS, CERT = 'checks = ["tls.*"]', 'checks = ["cert.*"]'
 
 
 def read(*names: str) -> Profiles:
@@ -129,6 +130,30 @@ def test_lists_of_one_profile_add_up(tmp_path: Path) -> None:
     assert profiles.thresholds["tls.groups"].source("groups") == " (house 1, house 2)"
 
 
+SECTIONS = [
+    ("", r"section\[0\] \(1\): name checks that judge it, or say with not_judged"),
+    ('checks = "tls"', r"section\[0\]\.checks: a list is expected"),
+    ('checks = ["tls.nothing"]', r"'tls\.nothing' matches no check"),
+    (f'{TLS}\nlevel = "must"', r"section\[0\]\.level: unknown value 'must' \(known: MUST, SHOULD, NOTE\)"),
+    ('checks = ["mtls.no-certificate"]\nlevel = "NOTE"', r"is a MUST, .*--etcd-waivers"),
+    (f"{TLS}\nthresholds = {{ rsa_bits = 3072 }}", r"must name a check"),
+    (
+        f"{CERT}\nthresholds = {{ rsa_bits = 1024 }}",
+        r"thresholds\.rsa_bits: a whole number from 2048 to 8192",
+    ),
+    (
+        f"{CERT}\nthresholds = {{ lifetime_days = true }}",
+        r"lifetime_days: a whole number from 1 to 825 .*only shortens",
+    ),
+    (
+        f'{TLS}\nthresholds = {{ tls_versions = ["TLS1.3"] }}',
+        r"'TLS1\.3' is not known here; there are TLSv1\.2, TLSv1\.3",
+    ),
+    (f"{TLS}\nthresholds = {{ groups = [] }}", r"the list is empty"),
+    (f"{TLS}\n{SECTION}{TLS}", r"section '1' is there twice"),
+]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -136,41 +161,7 @@ def test_lists_of_one_profile_add_up(tmp_path: Path) -> None:
         ('title = "t"\nsection = []\n', r"section: a list that is not empty is expected"),
         ("\x00", r"is not TOML"),
         (f'titel = "t"\n{SECTION}', r"unknown key 'titel' \(known: title, note, section\)"),
-        (f'title = "t"\n{SECTION}', r"section\[0\] \(1\): name checks that judge it, or say with not_judged"),
-        (f'title = "t"\n{SECTION}checks = "tls"', r"section\[0\]\.checks: a list is expected"),
-        (f'title = "t"\n{SECTION}checks = ["tls.nothing"]', r"'tls\.nothing' matches no check"),
-        (
-            f'title = "t"\n{SECTION}checks = ["tls.*"]\nlevel = "must"',
-            r"section\[0\]\.level: unknown value 'must' \(known: MUST, SHOULD, NOTE\)",
-        ),
-        (
-            f'title = "t"\n{SECTION}checks = ["mtls.no-certificate"]\nlevel = "NOTE"',
-            r"is a MUST, .*--etcd-waivers",
-        ),
-        (
-            f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ rsa_bits = 3072 }}',
-            r"must name a check",
-        ),
-        (
-            f'title = "t"\n{SECTION}checks = ["cert.*"]\nthresholds = {{ rsa_bits = 1024 }}',
-            r"key thresholds\.rsa_bits: a whole number from 2048 to 8192",
-        ),
-        (
-            f'title = "t"\n{SECTION}checks = ["cert.*"]\nthresholds = {{ lifetime_days = true }}',
-            r"lifetime_days: a whole number from 1 to 825 .*only shortens",
-        ),
-        (
-            f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ tls_versions = ["TLS1.3"] }}',
-            r"'TLS1\.3' is not known here; there are TLSv1\.2, TLSv1\.3",
-        ),
-        (
-            f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ groups = [] }}',
-            r"the list is empty",
-        ),
-        (
-            f'title = "t"\n{SECTION}checks = ["tls.*"]\n{SECTION}checks = ["tls.*"]',
-            r"section '1' is there twice",
-        ),
+        *((f'title = "t"\n{SECTION}{section}', message) for section, message in SECTIONS),
         ("a." * 20 + "a = 1", r"a key of more than 16 parts"),
         ("a = " + "[" * 20000, r"nested too deeply"),
     ],
@@ -183,18 +174,18 @@ def test_errors_in_a_file_are_reported(tmp_path: Path, text: str, message: str) 
 
 
 def test_missing_names_and_files_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--etcd-profile nist: there is no such profile .*nist-800-52r2"):
-        read("nist")
-    with pytest.raises(UsageError, match=r"gone\.toml does not exist"):
-        read(str(tmp_path / "gone.toml"))
-    with pytest.raises(UsageError, match=r"is a directory"):
-        read(str(tmp_path))
-    with pytest.raises(UsageError, match=r"none goes with no other profile"):
-        read("none", "kubeadm")
     (tmp_path / "sub").mkdir()
-    section = f'title = "t"\n{SECTION}checks = ["tls.*"]\n'
-    with pytest.raises(UsageError, match=r"two profiles have the same name"):
-        read(written(tmp_path, section), written(tmp_path / "sub", section))
+    section = f'title = "t"\n{SECTION}{TLS}\n'
+    alike = (written(tmp_path, section), written(tmp_path / "sub", section))
+    for names, message in (
+        (("nist",), r"--etcd-profile nist: there is no such profile .*nist-800-52r2"),
+        ((str(tmp_path / "gone.toml"),), r"gone\.toml does not exist"),
+        ((str(tmp_path),), r"is a directory"),
+        (("none", "kubeadm"), r"none goes with no other profile"),
+        (alike, r"two profiles have the same name"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read(*names)
 
 
 def test_texts_of_a_file_are_printed_safely(tmp_path: Path) -> None:
