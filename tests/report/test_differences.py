@@ -185,12 +185,13 @@ def test_a_difference_of_several_values_names_the_removed_and_added_ones() -> No
 def test_listeners_with_other_labels_and_experiments_are_compared_by_role() -> None:
     before = Snapshot(
         label="live",
-        listeners=(("client-10.0.0.11-2379", "client"), ("peer-10.0.0.11-2380", "peer")),
+        listeners=(("metrics-a-1", "metrics"), ("client-a-2", "client"), ("peer-a-3", "peer")),
         outcomes={},
-        behaviour=(refused("42 bad_certificate", on="peer-10.0.0.11-2380"),),
+        behaviour=(refused("42 bad_certificate", on="peer-a-3"),),
     )
-    (one,) = compare(before, snapshot(refused("48 unknown_ca", on=PEER))).differences
-    assert one.listeners == (PEER,)
+    compared = compare(before, snapshot(refused("48 unknown_ca", on=PEER)))
+    assert [one.listeners for one in compared.differences] == [(PEER,)]
+    assert compared.remarks == ("without a counterpart: metrics-a-1",)
     read, not_read = (
         snapshot(Behaviour("client", "lifecycle", "crl-encoding, pem", "good client", value))
         for value in ("accepted", "refused")

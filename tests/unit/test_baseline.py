@@ -19,7 +19,6 @@ from pytest_etcdtls.report import baseline, render
 from pytest_etcdtls.report.baseline import (
     CheckOutcome,
     Snapshot,
-    paired_labels,
     pairs,
     read_baseline,
     written,
@@ -178,11 +177,3 @@ def test_matching_of_results() -> None:
     assert pairs(["a", "b"], ["b", "c"], str) == [("b", "b")]
     assert pairs(["a", "b"], ["c", "d", "e"], str) == [("a", "c"), ("b", "d")]
     assert pairs([], ["c"], str) == []
-
-
-def test_listeners_are_matched_by_their_role() -> None:
-    before = Snapshot(label="live", listeners=(("client-a-1", "client"), ("peer-a-2", "peer")), outcomes={})
-    after = Snapshot(
-        label="etcd", listeners=(("client-m0", "client"), ("metrics-m0", "metrics")), outcomes={}
-    )
-    assert paired_labels(before, after) == {"cluster": "cluster", "client-a-1": "client-m0"}
