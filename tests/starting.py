@@ -53,11 +53,16 @@ def stop(process: int) -> None:
         pass
 
 
+def manifest(command: Sequence[str]) -> str:
+    """Return the manifest of a static pod with that command."""
+    container = {"name": "etcd", "command": [*command]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "etcd"}}
+    return yaml.safe_dump({**pod, "spec": {"containers": [container]}})
+
+
 def write_manifest(member: Member, path: Path) -> None:
     """Write the manifest of a static pod that starts the member as it was started."""
-    container = {"name": "etcd", "command": list(member.argv)}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "etcd"}}
-    path.write_text(yaml.safe_dump({**pod, "spec": {"containers": [container]}}), encoding="utf-8")
+    path.write_text(manifest(member.argv), encoding="utf-8")
 
 
 def write_unit(member: Member, path: Path) -> None:

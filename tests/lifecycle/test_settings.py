@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.conftest import DEADLINE, gone
 from judged import judged
 from unruly.programs import changed_flags, recorded
 
@@ -25,8 +26,6 @@ from pytest_etcdtls.run.collector import AT_ONCE, Experiments
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.workers import SharedLock
-
-DEADLINE = 60.0
 
 
 def _needs(checks: Iterable[Check]) -> list[tuple[type[Any], str | None]]:
@@ -42,15 +41,6 @@ def _await(reached: Callable[[], bool]) -> bool:
     while not reached() and time.monotonic() < deadline:
         time.sleep(0.02)
     return reached()
-
-
-def _alive(pid: int) -> bool:
-    # A zombie, whose parent was killed before it, is no process any more.
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def test_nothing_is_started_for_a_live_target(newest_etcd: Path, tmp_path: Path) -> None:
@@ -76,7 +66,7 @@ def test_a_cluster_is_started_once_for_its_checks_and_its_connections_are_not_th
         results = run_checks(observer, select(["lifecycle.allowed-hostname", "lifecycle.peer-san"]))
         assert [result.outcome for result in results] == [Outcome.CONFORMS] * 2
     assert len(_started(record)) == 1
-    assert not any(map(_alive, _started(record)))
+    assert all(map(gone, _started(record)))
     assert (observer.connections, dict(observer.used)) == ([], {})
 
 
@@ -123,6 +113,7 @@ EXPERIMENTS = """
 import sys
 from pathlib import Path
 from judged import judged
+from cluster.conftest import DEADLINE, gone
 from lifecycle.targets import of_binary
 while True:
     judged(of_binary(Path(sys.argv[1])), "lifecycle")
@@ -144,7 +135,7 @@ def test_no_process_outlives_a_killed_run(newest_etcd: Path, tmp_path: Path) -> 
     finally:
         owner.kill()
         owner.wait(DEADLINE)
-    assert _await(lambda: not any(map(_alive, _started(record))))
+    assert all(map(gone, _started(record)))
     assert _await(lambda: list(clusters.glob("pytest-etcdtls-*/pki")) == [])
 
 
@@ -157,7 +148,7 @@ def test_concurrent_experiments_give_the_same_results(newest_etcd: Path, tmp_pat
     experiments.end()
     assert {result.outcome for result in results} == {Outcome.CONFORMS}
     assert len(_started(record)) == 3
-    assert not any(map(_alive, _started(record)))
+    assert all(map(gone, _started(record)))
 
 
 def test_an_abandoned_experiment_removes_its_clusters_and_starts_no_other(

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pytest_etcdtls.pki.go_parser import SEQUENCE, encode, encode_integer
+from pytest_etcdtls.pki.go_parser import SEQUENCE, children, encode, encode_integer
 
 # -- DER --------------------------------------------------------------------------------------------
 
@@ -32,14 +33,7 @@ def sequence(*parts: bytes) -> bytes:
 
 
 def oid(dotted: str) -> bytes:
-    first, second, *rest = map(int, dotted.split("."))
-    octets = bytearray()
-    for number in (40 * first + second, *rest):
-        groups = [number & 0x7F]
-        while number := number >> 7:
-            groups.append(0x80 | number & 0x7F)
-        octets += bytes(reversed(groups))
-    return encode(0x06, bytes(octets))
+    return children(x509.ExtendedKeyUsage([x509.ObjectIdentifier(dotted)]).public_bytes())[0]
 
 
 def integer(value: int) -> bytes:

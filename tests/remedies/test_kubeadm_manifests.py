@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from kubeadm.judging import target
+from replay.nodes import SHAPES, node
 
 from pytest_etcdtls.declared.cures import (
     PLACEHOLDER,
@@ -18,26 +19,19 @@ from pytest_etcdtls.declared.cures import (
     restarted,
 )
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
-from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.run.remedies import Remedy, remedy
 
-MANIFEST = Path(__file__).parents[1] / "declared" / "shapes" / "kubeadm" / "v1.34.yaml"
+MANIFEST = SHAPES / "kubeadm" / "v1.34.yaml"
 ETCD = "/etc/kubernetes/pki/etcd"
 
 
-@pytest.fixture(scope="module")
-def nodes() -> ClusterPKI:
-    plan = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256)
-    return ClusterPKI.generate(plan, [MemberNames("cp1", ("10.0.0.11",))])
-
-
 @pytest.fixture
-def pki(nodes: ClusterPKI, tmp_path: Path) -> Path:
+def pki(tmp_path: Path) -> Path:
     """What is ``/etc/kubernetes/pki``."""
-    nodes.write(tmp_path / "pki")
-    return tmp_path / "pki" / "cp1"
+    return node(tmp_path) / "pki"
 
 
 def cured(cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = "") -> Remedy:

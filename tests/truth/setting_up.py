@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import yaml
 from cryptography import x509
+from starting import manifest
 
 from pytest_etcdtls.declared.effective import SIDES
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
@@ -382,10 +382,4 @@ def _declaration(scenario: Scenario, arguments: list[str]) -> bytes:
     words = ["etcd", *arguments]
     if scenario["told-declaration"] == "process":
         return "".join(f"{word}\0" for word in words).encode()
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "etcd"},
-        "spec": {"containers": [{"name": "etcd", "command": words}]},
-    }
-    return yaml.safe_dump(pod).encode()
+    return manifest(words).encode()
