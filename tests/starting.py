@@ -23,16 +23,20 @@ from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 
 
+def source_of(etcd: Path | str) -> EtcdSource:
+    """Return the etcd of a binary, or of a local image of ours, which is named by its version."""
+    if isinstance(etcd, Path):
+        return EtcdSource(kind="process", location=str(etcd), version=binary_version(etcd), why="a test")
+    return EtcdSource(kind="container", location=etcd, version=etcd.rpartition(":")[2], why="a test")
+
+
 def start_process(config: ClusterConfig, binary: Path) -> Cluster:
     """Start that binary.
 
     Raises:
         UsageError: if its version cannot express the configuration.
     """
-    source = EtcdSource(
-        kind="process", location=str(binary), version=binary_version(binary), why="a test asks for it"
-    )
-    return start_cluster(config, source)
+    return start_cluster(config, source_of(binary))
 
 
 def start_where_possible(config: ClusterConfig, binary: Path) -> Cluster:
@@ -72,10 +76,8 @@ def write_unit(member: Member, path: Path) -> None:
 
 
 def start_container(config: ClusterConfig, image: str) -> Cluster:
-    """Start that image, which is a local one of ours and named by its version."""
-    version = image.rpartition(":")[2]
-    source = EtcdSource(kind="container", location=image, version=version, why="a test asks for it")
-    return start_cluster(config, source)
+    """Start that image."""
+    return start_cluster(config, source_of(image))
 
 
 SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")

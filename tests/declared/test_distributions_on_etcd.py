@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from kubeadm.judging import explain, judged, target
-from replay.nodes import plan_of_file, source_of
+from replay.nodes import plan_of_file
+from starting import source_of
 
 from declared.declaring import read_declaration
 from pytest_etcdtls.checks.results import CheckResult, Outcome

@@ -12,6 +12,7 @@ import pytest
 from impostors.proxies import haproxy, nginx
 from judged import judged
 from starting import start_process, start_where_possible
+from zoo.client_access import BAD_IDENTITIES, UNAUTHENTICATED_ANSWERED
 from zoo.model import explain
 
 from pytest_etcdtls.checks.registry import catalogue
@@ -24,24 +25,7 @@ from pytest_etcdtls.target import PortCredentials, Target
 
 pytestmark = pytest.mark.program("nginx", "haproxy")
 
-BAD = (
-    "mtls.no-certificate",
-    "mtls.self-signed",
-    "mtls.foreign-ca",
-    "mtls.lookalike-ca",
-    "mtls.expired",
-    "mtls.not-yet-valid",
-    "mtls.server-auth-only",
-    "mtls.intermediate-missing",
-    "mtls.peer-certificate-on-client-port",
-)
-WITHOUT_CERTIFICATE = (
-    "api.debug-vars",
-    "api.gateway-needs-certificate",
-    "api.grpc-needs-certificate",
-    "api.health-needs-certificate",
-    "api.metrics-needs-certificate",
-)
+BAD = (*BAD_IDENTITIES, "mtls.peer-certificate-on-client-port")
 
 _UNVERIFIED = "if ($ssl_client_verify != SUCCESS)"
 Proxy = Callable[..., AbstractContextManager[Target]]
@@ -71,12 +55,12 @@ BEHIND: Mapping[str, tuple[Proxy, dict[str, Any], tuple[str, ...]]] = {
             "rules": "ssl_verify_client optional;",
             "each": f"{_UNVERIFIED} {{ return 302 https://login.example/; }}",
         },
-        (*BAD, *WITHOUT_CERTIFICATE),
+        (*BAD, *UNAUTHENTICATED_ANSWERED),
     ),
     "nginx 200": (
         nginx,
         {"rules": "ssl_verify_client optional;", "each": f'{_UNVERIFIED} {{ return 200 "log in"; }}'},
-        (*BAD, *WITHOUT_CERTIFICATE),
+        (*BAD, *UNAUTHENTICATED_ANSWERED),
     ),
     "haproxy 403": (
         haproxy,
@@ -110,7 +94,7 @@ def test_a_proxy_that_passes_everybody_on_to_etcd_violates(
 ) -> None:
     with proxy(etcd, tmp_path, rules="ssl_verify_client off;" if proxy is nginx else "") as target:
         results = _judged(target)
-    assert _of(results, Outcome.VIOLATES) >= {*BAD[:-1], *WITHOUT_CERTIFICATE}, explain(results.values())
+    assert _of(results, Outcome.VIOLATES) >= {*BAD[:-1], *UNAUTHENTICATED_ANSWERED}, explain(results.values())
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from typing import Literal
 
 from given import Given
 from kubeadm.nodes import changed
+from starting import source_of
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.replay import ReplayedEtcd, ReplayPlan
-from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.profile import CLIENT, CALayout, KeyType, MemberNames, PKIPlan
@@ -91,13 +91,6 @@ class Replayed:
     def faults(self) -> set[str]:
         """Those of them that follow from no other."""
         return {result.check for result in self.results if result.outcome in BAD and result.cause is None}
-
-
-def source_of(etcd: Path | str) -> EtcdSource:
-    """Return the etcd of a binary, or of an image."""
-    if isinstance(etcd, Path):
-        return EtcdSource(kind="process", location=str(etcd), version=binary_version(etcd), why="a test")
-    return EtcdSource(kind="container", location=etcd, version=etcd.rpartition(":")[2], why="a test")
 
 
 @contextmanager

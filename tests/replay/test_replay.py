@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from starting import source_of
 
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.replay import ReplayedEtcd
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.role import Role
-from replay.nodes import SHAPES, node, plan_of, plan_of_file, replayed, source_of
+from replay.nodes import SHAPES, node, plan_of, plan_of_file, replayed
 
 SUITES = "--cipher-suites"
 

@@ -42,6 +42,14 @@ def forgetful(context: SSL.Context) -> Handler:
     return handle
 
 
+def test_the_hellos_are_those_of_a_client(fake: FakeCluster) -> None:
+    fake.put_up()
+    results = fake.judge("tls", "!tls.stalled-handshake")
+    # What OpenSSL has by default, and Python's ssl, which goes on without a protocol where none fits.
+    usual = {"tls.cbc-suites", "tls.hybrid-group", "tls.alpn-unknown-refused"}
+    assert {result.check for result in results if result.outcome is not Outcome.CONFORMS} <= usual, results
+
+
 # -- sessions ----------------------------------------------------------------------------------------
 
 

@@ -42,7 +42,7 @@ NAMES = ("none", "right", "other", "wildcard")
 PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "members": ("one", "three-hosts", "one-host"),
     "layout": ("per-port", "shared", "per-role"),
-    "key": ("p256", "p384", "rsa-2048", "ed25519"),
+    "key": ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "ed25519"),
     "client-auth": AUTHENTICATION,
     "client-ca": BUNDLES,
     "client-auto-tls": ("no", "alone", "beside"),

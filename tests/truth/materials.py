@@ -40,18 +40,11 @@ ALLOWED_CN = {"right": "etcd-peer", "other": "somebody", "two": "somebody,etcd-p
 
 @cache
 def key_of(label: str) -> PrivateKey:
-    """Return the key of that label, made once: ``p384 server``, ``rsa-1024 client``."""
+    """Return the key of that label, made once: ``ecdsa-p384 server``, ``rsa-1024 client``."""
     kind = label.partition(" ")[0]
     if kind == "rsa-1024":
         return generate_key(KeyType.RSA_2048, rsa_bits=1024)
-    return generate_key(
-        {
-            "p256": KeyType.ECDSA_P256,
-            "p384": KeyType.ECDSA_P384,
-            "rsa-2048": KeyType.RSA_2048,
-            "ed25519": KeyType.ED25519,
-        }[kind]
-    )
+    return generate_key(KeyType(kind))
 
 
 @cache
@@ -110,7 +103,7 @@ def leaf(side: str, kind: str, scenario: Scenario) -> Identity:
     names = (_NAME_OF_GOOD[scenario[f"{side}-hostname"]],) if scenario[f"{side}-hostname"] != "none" else ()
     base = replace(PEER_CLIENT if side == "peer" else CLIENT, subject_alt_names=names)
     ca = trusted_side(side, scenario)
-    label = f"{kind} {side}" if kind in ("rsa-1024", "rsa-2048", "ed25519") else f"p256 {side}"
+    label = f"{kind} {side}" if kind in ("rsa-1024", "rsa-2048", "ed25519") else f"ecdsa-p256 {side}"
     key = key_of(label)
     if kind == "foreign":
         return authority("foreign").issue(base, name=side, key=key)
@@ -138,7 +131,7 @@ def asked_identities(ca: str, common_name: str) -> Mapping[str, Identity]:
         common_name: of the clients that are not bad for their name.
     """
     own = authority(ca)
-    key = key_of(f"p256 asked {ca}")
+    key = key_of(f"ecdsa-p256 asked {ca}")
     issued = identities.issue_identities(own, key=key, common_name=common_name)
     revoked_ = own.issue(
         replace(CLIENT, common_name=common_name, serial_number=REVOKED), name="revoked", key=key
@@ -217,7 +210,7 @@ def dials(scenario: Scenario) -> Identity:
         extended_key_usage=("serverAuth",) if kind == "server-usage" else ("serverAuth", "clientAuth"),
     )
     signer = authority("foreign" if kind == "foreign" else trusted_side("peer", scenario))
-    return signer.issue(profile, name="dials", key=key_of("p256 dials"))
+    return signer.issue(profile, name="dials", key=key_of("ecdsa-p256 dials"))
 
 
 def served(side: str, scenario: Scenario) -> Identity:

@@ -41,6 +41,9 @@ BAD_IDENTITIES = (
     "mtls.intermediate-missing",
 )
 
+OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
+"""The checks that a port violates if it requests no client certificate."""
+
 NOT_AS_CLIENT = {"client": ["mtls.server-certificate-as-client"]}
 """What is refused to the gateway is refused to whoever stole the served pair, too."""
 
@@ -149,7 +152,7 @@ ZOO = [
         what="the client port does not request a client certificate",
         faults=("mtls.no-certificate",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
-        violated={"client": [*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED, "mtls.announced-ca-present"]},
+        violated={"client": [*OPEN, *UNAUTHENTICATED_ANSWERED]},
         not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
@@ -157,7 +160,7 @@ ZOO = [
         what="the peer port does not request a client certificate",
         faults=("mtls.no-certificate",),
         config=replace(BROKEN, peer_client_cert_auth=False, peer_trusted_ca_file=None),
-        violated={"peer": [*BAD_IDENTITIES, "mtls.wrong-san", "mtls.announced-ca-present"]},
+        violated={"peer": [*OPEN, "mtls.wrong-san"]},
     ),
     Misconfigured(
         name="client-wrong-ca",

@@ -22,6 +22,7 @@ from zoo.client_access import (
     NO_ACCEPTED_CLIENT,
     NO_ACCEPTED_PEER,
     NOT_AS_CLIENT,
+    OPEN,
     UNAUTHENTICATED_ANSWERED,
     namesake_of,
     other_ca,
@@ -37,7 +38,6 @@ _DECLARED = ("config",)
 _HIDDEN = "config.config-file-hides-flags"
 _FROM_A_FILE = replace(BROKEN, config_file=True)
 _ECDSA_128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
-_OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
 
 _TOLD_APART = {
     *(*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED),
@@ -67,7 +67,7 @@ _NO_CA_TRUSTED = {
     "cluster": ["config.trusted-ca-usable"],
 }
 _NAMES_OF_NOBODY = {
-    "peer": [*_OPEN, "mtls.wrong-san", "mtls.wrong-cn", "config.allowed-names-in-force"],
+    "peer": [*OPEN, "mtls.wrong-san", "mtls.wrong-cn", "config.allowed-names-in-force"],
     "cluster": ["config.allowed-names-without-client-auth"],
 }
 _REFUSED_AGAIN = {
@@ -253,7 +253,7 @@ ZOO = [
         faults=("config.crl-without-client-auth",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None, client_crl_file="crl.der"),
         violated={
-            "client": [*_OPEN, *UNAUTHENTICATED_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
+            "client": [*OPEN, *UNAUTHENTICATED_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-without-client-auth"],
         },
         not_warned=NOT_AS_CLIENT,
@@ -356,7 +356,7 @@ ZOO = [
         etcd=changed_flags("client-cert-auth", "trusted-ca-file"),
         violated={
             "client": [
-                *(*_OPEN, *UNAUTHENTICATED_ANSWERED),
+                *(*OPEN, *UNAUTHENTICATED_ANSWERED),
                 *("config.client-auth-in-force", "config.trusted-ca-in-force"),
             ]
         },

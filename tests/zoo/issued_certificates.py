@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from zoo.client_access import BAD_IDENTITIES, BROKEN, GATEWAY_FAILS, NOT_AS_CLIENT, issued
+from zoo.client_access import BROKEN, GATEWAY_FAILS, NOT_AS_CLIENT, OPEN, UNAUTHENTICATED_ANSWERED, issued
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -20,9 +20,6 @@ _OF_CLIENTS = ("mtls", "cert", "config", "listener")
 """What judges a CA of clients alone: with a CA for each role the gateway of etcd is none of its clients."""
 
 _NOT_OURS = ("cert.generated", "cert.trusted", "cert.matches-expected-file")
-_OPEN = ("mtls.announced-ca-present", "mtls.intermediate-missing", *BAD_IDENTITIES)
-_SERVED = ("gateway", "grpc", "health", "metrics")
-_API_IS_OPEN = ("api.debug-vars", *(f"api.{what}-needs-certificate" for what in _SERVED))
 
 _CA_NOT_CRITICAL = OtherExtension("2.5.29.19", bytes.fromhex("30030101ff"))
 _LOOPBACK_NOT_CRITICAL = OtherExtension(
@@ -138,7 +135,7 @@ ZOO = [
         config=replace(BROKEN, auto_tls=True, cert_file=None, key_file=None),
         violated={
             "client": [
-                *(*_NOT_OURS, *_OPEN, *_API_IS_OPEN),
+                *(*_NOT_OURS, *OPEN, *UNAUTHENTICATED_ANSWERED),
                 *("config.client-auth-in-force", "config.trusted-ca-in-force"),
             ],
             "cluster": ["config.auto-tls-drops-client-auth"],
@@ -152,7 +149,7 @@ ZOO = [
         config=replace(BROKEN, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
         violated={
             "peer": [
-                *(*_NOT_OURS, *_OPEN, "mtls.wrong-san"),
+                *(*_NOT_OURS, *OPEN, "mtls.wrong-san"),
                 *("config.peer-auth-in-force", "config.peer-trusted-ca-in-force"),
             ],
             "cluster": ["config.auto-tls-drops-client-auth"],

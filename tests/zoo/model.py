@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,22 +131,12 @@ class Misconfigured:
 
 def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
     """Return the check ids by outcome and listener, members merged, without those that conform."""
-    by_outcome: dict[str, dict[str, set[str]]] = {
-        str(outcome): {}
-        for outcome in (
-            Outcome.VIOLATES,
-            Outcome.WARNS,
-            Outcome.NOT_VERIFIED,
-            Outcome.INCONCLUSIVE,
-            Outcome.BROKEN,
-        )
-    }
-    for outcome, listeners in by_outcome.items():
-        grouped = defaultdict(set)
-        for result in results:
-            if result.outcome == outcome:
-                grouped[result.listener.rpartition("-m")[0] or result.listener].add(result.check)
-        listeners |= grouped
+    outcomes = ("violates", "warns", "not-verified", "inconclusive", "broken")
+    by_outcome: dict[str, dict[str, set[str]]] = {outcome: {} for outcome in outcomes}
+    for result in results:
+        if result.outcome in by_outcome:
+            listener = result.listener.rpartition("-m")[0] or result.listener
+            by_outcome[result.outcome].setdefault(listener, set()).add(result.check)
     return by_outcome
 
 
