@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, TypeVar
 
-from msgspec import to_builtins
-from msgspec.structs import asdict
+from cryptography import x509
+from msgspec import Struct, to_builtins
+from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.registry import Fault
 from pytest_etcdtls.checks.results import Ancestor
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.pki.certificate import name_text, read_name
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import Guideline, outcome_of
 from pytest_etcdtls.report.behaviour import ListenerRow, behaviour, members
@@ -37,9 +44,9 @@ from pytest_etcdtls.report.document import (
     TrapEntry,
     UnreachedListener,
 )
-from pytest_etcdtls.report.model import JSON, Refer, Report, attempt_fields, fields, kind, tool, version_of
+from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import access_in_words, conclusion
-from pytest_etcdtls.report.text import utc
+from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
@@ -48,6 +55,15 @@ from pytest_etcdtls.untrusted.printable import error_text
 
 Part = TypeVar("Part")
 Encoded = TypeVar("Encoded")
+
+LONGEST = 1024
+"""Maximum length of a text in characters, or of a binary value in octets."""
+
+_LONGEST_NUMBER = 1024
+"""Bits of a whole number in decimal digits; JSON readers refuse numbers with many digits."""
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+Refer = Callable[[Attempt], JSON]
 
 
 def document(report: Report, lost: list[str] | None = None, *, evidence: bool = True) -> Document:
@@ -287,3 +303,84 @@ def _connection(attempt: Connection) -> ConnectionEntry:
         alert=attempt.alert,
         milliseconds=round(attempt.milliseconds, 3),
     )
+
+
+def kind(fact: object) -> str:
+    """Return the kind of an observation: ``served-chain`` for ``ServedChain``."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", "-", type(fact).__name__)
+    return name.lower()
+
+
+def jsonable(value: object, refer: Refer | None = None) -> JSON:
+    """Return a value of an observation as a JSON value; of an attempt within it, what ``refer`` returns."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case int() if value.bit_length() > _LONGEST_NUMBER:
+            return hex(value)[: LONGEST + 1]
+        case None | bool() | int() | float():
+            return value
+        case Enum():
+            return jsonable(value.value, refer)
+        case str():
+            return _bounded(value)
+        case bytes():
+            return _octets(value)
+        case datetime():
+            return utc(value)
+        case timedelta():
+            return value.total_seconds()
+        case x509.Certificate():
+            return certificate_facts(value)
+        case x509.Name():
+            return name_text(value)
+        case Mapping():
+            return {str(name): jsonable(item, refer) for name, item in value.items()}
+    return _composite(value, refer)
+
+
+def _composite(value: object, refer: Refer | None) -> JSON:
+    if isinstance(value, Listener):
+        return {"role": str(value.role), "url": value.url, "label": value.label}
+    if isinstance(value, Attempt):
+        return (refer or attempt_fields)(value)
+    if isinstance(value, Struct) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return fields(value, refer)
+    if isinstance(value, set | frozenset):
+        return sorted((jsonable(item, refer) for item in value), key=str)
+    if isinstance(value, Collection):
+        return [jsonable(item, refer) for item in value]
+    return type(value).__name__
+
+
+def fields(value: object, refer: Refer | None = None) -> dict[str, JSON]:
+    """Return the fields of a Struct, or those of a dataclass that its ``repr`` does not hide.
+
+    A fact of another package may be of any class. One that is neither is shown without fields.
+    """
+    names: tuple[str, ...] = ()
+    if isinstance(value, Struct):
+        names = value.__struct_fields__
+    elif dataclasses.is_dataclass(value):
+        names = tuple(field.name for field in dataclasses.fields(value) if field.repr)
+    return {name: jsonable(getattr(value, name), refer) for name in names}
+
+
+def attempt_fields(attempt: Attempt) -> dict[str, JSON]:
+    """Return an attempt with fingerprints of the served chain. The ServedChain observation has it in full."""
+    return {
+        **fields(replace(attempt, chain=(), announced_ca=())),
+        "chain": [hashlib.sha256(der).hexdigest() for der in attempt.chain],
+        "announced_ca": [name_text(read_name(der)) for der in attempt.announced_ca],
+    }
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
+
+def _octets(data: bytes) -> JSON:
+    """Return text as text, and other data in hexadecimal."""
+    if re.fullmatch(rb"[\t\r\n\x20-\x7e]*", data):
+        return _bounded(data.decode("ascii"))
+    return {"hex": data[:LONGEST].hex(), "octets": len(data)}

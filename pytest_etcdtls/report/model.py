@@ -2,129 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import math
 import platform
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from datetime import datetime, timedelta
-from enum import Enum
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.hazmat.backends.openssl.backend import backend
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.checks.registry import Fault, catalogue, faults
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.pki.certificate import name_text, read_name
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.report.document import Tool
-from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt
 
 if TYPE_CHECKING:
     from pytest_etcdtls.report.differences import ComparedTargets
-
-T = TypeVar("T")
-
-LONGEST = 1024
-"""Maximum length of a text in characters, or of a binary value in octets."""
-
-_LONGEST_NUMBER = 1024
-"""Bits of a whole number in decimal digits; JSON readers refuse numbers with many digits."""
-
-JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
-Refer = Callable[[Attempt], JSON]
-
-
-def kind(fact: object) -> str:
-    """Return the kind of an observation: ``served-chain`` for ``ServedChain``."""
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", "-", type(fact).__name__)
-    return name.lower()
-
-
-def jsonable(value: object, refer: Refer | None = None) -> JSON:
-    """Return a value of an observation as a JSON value; of an attempt within it, what ``refer`` returns."""
-    match value:
-        case float() if not math.isfinite(value):
-            return str(value)
-        case int() if value.bit_length() > _LONGEST_NUMBER:
-            return hex(value)[: LONGEST + 1]
-        case None | bool() | int() | float():
-            return value
-        case Enum():
-            return jsonable(value.value, refer)
-        case str():
-            return _bounded(value)
-        case bytes():
-            return _octets(value)
-        case datetime():
-            return utc(value)
-        case timedelta():
-            return value.total_seconds()
-        case x509.Certificate():
-            return certificate_facts(value)
-        case x509.Name():
-            return name_text(value)
-        case Mapping():
-            return {str(name): jsonable(item, refer) for name, item in value.items()}
-    return _composite(value, refer)
-
-
-def _composite(value: object, refer: Refer | None) -> JSON:
-    if isinstance(value, Listener):
-        return {"role": str(value.role), "url": value.url, "label": value.label}
-    if isinstance(value, Attempt):
-        return (refer or attempt_fields)(value)
-    if isinstance(value, Struct) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-        return fields(value, refer)
-    if isinstance(value, set | frozenset):
-        return sorted((jsonable(item, refer) for item in value), key=str)
-    if isinstance(value, Collection):
-        return [jsonable(item, refer) for item in value]
-    return type(value).__name__
-
-
-def fields(value: object, refer: Refer | None = None) -> dict[str, JSON]:
-    """Return the fields of a Struct, or those of a dataclass that its ``repr`` does not hide.
-
-    A fact of another package may be of any class. One that is neither is shown without fields.
-    """
-    names: tuple[str, ...] = ()
-    if isinstance(value, Struct):
-        names = value.__struct_fields__
-    elif dataclasses.is_dataclass(value):
-        names = tuple(field.name for field in dataclasses.fields(value) if field.repr)
-    return {name: jsonable(getattr(value, name), refer) for name in names}
-
-
-def attempt_fields(attempt: Attempt) -> dict[str, JSON]:
-    """Return an attempt with fingerprints of the served chain. The ServedChain observation has it in full."""
-    return {
-        **fields(structs.replace(attempt, chain=(), announced_ca=())),
-        "chain": [hashlib.sha256(der).hexdigest() for der in attempt.chain],
-        "announced_ca": [name_text(read_name(der)) for der in attempt.announced_ca],
-    }
-
-
-def _bounded(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
-
-
-def _octets(data: bytes) -> JSON:
-    """Return text as text, and other data in hexadecimal."""
-    if re.fullmatch(rb"[\t\r\n\x20-\x7e]*", data):
-        return _bounded(data.decode("ascii"))
-    return {"hex": data[:LONGEST].hex(), "octets": len(data)}
 
 
 def version_of(recording: Recording) -> str | None:

@@ -20,7 +20,7 @@ from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.go_parser import BIT_STRING, OCTET_STRING, SEQUENCE, UTC_TIME, children, encode
 from pytest_etcdtls.pki.profile import AUTHORITY, Identity, OtherExtension
-from pytest_etcdtls.report.model import jsonable
+from pytest_etcdtls.report.json import jsonable
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import TrustBundle

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
-from pytest_etcdtls.report.model import LONGEST, jsonable
+from pytest_etcdtls.report.json import LONGEST, jsonable
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase
 
