@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from oracle.crls import pem
 from starting import start_process
 from zoo.model import explain, found
 
@@ -56,8 +56,7 @@ def edited(identity: Identity, authority: CertificateAuthority, edit: Edit) -> b
     tbs = encode(SEQUENCE, b"".join(edit(children(tbs))))
     assert isinstance(authority.key, ec.EllipticCurvePrivateKey)
     signature = authority.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    text = base64.encodebytes(encode(SEQUENCE, tbs + algorithm + encode(BIT_STRING, b"\0" + signature)))
-    return b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
+    return pem(encode(SEQUENCE, tbs + algorithm + encode(BIT_STRING, b"\0" + signature)), "CERTIFICATE")
 
 
 def judge(edit: Edit, etcd: Path) -> list[CheckResult]:

@@ -13,7 +13,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
 from pytest_etcdtls.pki.go_verify import (
@@ -25,7 +24,7 @@ from pytest_etcdtls.pki.go_verify import (
     issuers_among,
     signature_problem,
 )
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, Profile
 
 NOW = datetime.now(UTC)
 ROOT = CertificateAuthority.create("root")
@@ -72,22 +71,13 @@ def test_a_valid_certificate_is_preferred() -> None:
 def test_names_and_constraints_that_take_long_to_compare_are_not_judged() -> None:
     """2,000 names and 2,000 constraints of a server would take this client most of a minute."""
     begin = time.thread_time()
-    authority = CertificateAuthority.create("ca")
-    path = tuple(
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(x509.Name([]))
-        .serial_number(1)
-        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2036, 1, 1, tzinfo=UTC))
-        .public_key(authority.key.public_key())
-        .add_extension(extension, critical=False)
-        .sign(authority.key, SHA256())
-        for extension in (
-            x509.SubjectAlternativeName([x509.DNSName(f"m{number}.example") for number in range(2000)]),
-            x509.NameConstraints([x509.DNSName(f"a{number}.test") for number in range(2000)], None),
-        )
+    permitted = x509.NameConstraints([x509.DNSName(f"a{number}.test") for number in range(2000)], None)
+    constrained = replace(
+        AUTHORITY, other_extensions=(OtherExtension("2.5.29.30", permitted.public_bytes()),)
     )
+    authority = CertificateAuthority.create("ca", profile=constrained)
+    names = tuple(f"m{number}.example" for number in range(2000))
+    path = (leaf_of(authority, replace(SERVER, subject_alt_names=names)), authority.certificate)
     (flaw,) = constraint_faults(path)
     assert flaw.rule is Rule.UNJUDGED
     assert flaw.text == "has 2000 names, and a CA above it 2000 name constraints"

@@ -5,11 +5,11 @@ The expected values were those of ``pem.Decode`` of Go 1.16 to 1.26.
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from oracle.crls import pem
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
@@ -19,11 +19,6 @@ from pytest_etcdtls.pki.go_pem import decode
 CA, OTHER = (CertificateAuthority.create(name) for name in ("a CA", "another CA"))
 PEM, OTHER_PEM = (encode_certificates([one.certificate]) for one in (CA, OTHER))
 DER = CA.certificate.public_bytes(Encoding.DER)
-
-
-def _block(label: str, content: bytes) -> bytes:
-    text = base64.encodebytes(content).decode()
-    return f"-----BEGIN {label}-----\n{text}-----END {label}-----\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -80,12 +75,10 @@ def test_a_file_of_trusted_cas_is_loaded_as_etcd_does(tmp_path: Path, data: byte
 
 def test_blocks_of_which_etcd_does_not_start_or_trusts_nobody_are_named() -> None:
     for label, content in (("X509 CRL", CA.crl()), ("CERTIFICATE", DER[:-1])):
-        pool = read_pool(PEM + _block(label, content) + OTHER_PEM)
+        pool = read_pool(PEM + pem(content, label) + OTHER_PEM)
         assert f"block 2, {label}, is not a certificate" in pool.refused
         assert pool.certificates == (CA.certificate, OTHER.certificate)
-    assert (
-        "there is data after the certificate" in read_pool(_block("CERTIFICATE", DER + b"\x30\x00")).refused
-    )
+    assert "there is data after the certificate" in read_pool(pem(DER + b"\x30\x00", "CERTIFICATE")).refused
     for data, nothing in ((b" \n", "is empty"), (DER, "is DER"), (b"text", "has no PEM block")):
         pool = read_pool(data)
         assert (pool.certificates, pool.refused) == ((), "")
