@@ -29,7 +29,7 @@ KUBERNETES_VERSION ?= 1.34.2
 TURN ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 export TURN
 OLDEST ?= tests/plugin tests/report/test_formats.py tests/test_startup.py
-LOWEST ?= tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors tests/declared \
+LOWEST ?= tests/pki tests/tls tests/unit tests/report tests/impostors tests/declared \
 	tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
 	tests/packaging/test_supply_chain.py
 ON_ONE_ETCD := tests/zoo tests/presets tests/truth tests/certificates tests/lifecycle tests/declared/test_vocabulary_on_etcd.py

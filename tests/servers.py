@@ -108,7 +108,7 @@ def reset(connection: socket.socket) -> None:
 def pki(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClusterPKI, Path]:
     """A PKI and the directory with its files."""
     generated = ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
-    directory = tmp_path_factory.mktemp("probes") / "pki"
+    directory = tmp_path_factory.mktemp("servers") / "pki"
     generated.write(directory)
     return generated, directory
 

@@ -25,7 +25,8 @@ def _short_rsa(verdicts: Verdicts) -> bool:
     return all(size is not None and 1024 <= int(size[1]) < 2048 for size in sizes)
 
 
-def _loads(der: bytes) -> bool:
+def loads(der: bytes) -> bool:
+    """Return whether this client can load a certificate."""
     try:
         load(der)
     except ValueError:
@@ -37,7 +38,7 @@ def _unloadable(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
     return (
         go.refused
         and go.phase not in ("parse", "roots")
-        and not all(map(_loads, case.chain))
+        and not all(map(loads, case.chain))
         and "cert.parsable" in verdicts.warned
     )
 

@@ -11,6 +11,7 @@ from conforming import refused
 from cryptography import x509
 from oracle.chains import Case, cases
 from oracle.clients import GoAnswer, GoClient
+from oracle.exceptions import loads
 
 from pytest_etcdtls.checks.refused_clients import UNKNOWN_CA, why_refused
 from pytest_etcdtls.facts.access import Access, Candidate
@@ -28,16 +29,7 @@ UNEXPLAINED = "nothing in the certificate explains"
 def _clients(seed: int) -> list[Case]:
     """Return the cases as the messages of clients, without those that this client cannot load."""
     generated = (replace(case, host="") for case in cases(PER_SEED, seed, datetime.now(UTC)))
-    return [case for case in generated if _loads(case)]
-
-
-def _loads(case: Case) -> bool:
-    try:
-        for der in (*case.chain, *case.roots):
-            load(der)
-    except ValueError:
-        return False
-    return True
+    return [case for case in generated if all(map(loads, (*case.chain, *case.roots)))]
 
 
 def _why(case: Case, answer: GoAnswer) -> str:
@@ -46,8 +38,7 @@ def _why(case: Case, answer: GoAnswer) -> str:
     attempt = refused(
         alert=alert, started_at=case.now, announced_ca=tuple(root.subject.public_bytes() for root in roots)
     )
-    chain = tuple(map(load, case.chain))
-    return _reason(chain, attempt, roots)
+    return _reason(tuple(map(load, case.chain)), attempt, roots)
 
 
 def _reason(chain: Sequence[x509.Certificate], attempt: Attempt, roots: tuple[x509.Certificate, ...]) -> str:

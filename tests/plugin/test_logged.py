@@ -11,8 +11,8 @@ from h2.connection import H2Connection
 from hpack import Encoder, NeverIndexedHeaderTuple
 from plugin.live_etcd import Live
 from plugin.runs import Runner
-from probes.test_grpc_call import LISTENER, OK, REQUEST, Wire
 from starting import start_process
+from tls.test_grpc_call import LISTENER, OK, REQUEST, Wire
 
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.role import Protocol

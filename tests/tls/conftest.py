@@ -2,11 +2,11 @@
 
 import pytest
 from impostors.staging import fake
-from servers import pki, serve
+from servers import pki, serve, tls_context
 
 from pytest_etcdtls.run.judge import Judge
 
-__all__ = ["fake", "pki", "serve"]
+__all__ = ["fake", "pki", "serve", "tls_context"]
 
 
 @pytest.fixture
