@@ -20,7 +20,7 @@ FORMATS: Mapping[str, str] = {
     ".md": "markdown",
     ".sarif": "sarif",
     ".prom": "openmetrics",
-    ".baseline": "baseline",
+    ".baseline": "baseline_file",
 }
 """The module of each format by suffix: its ``render`` returns the text, and appends to a list
 the parts that are not in it.

@@ -27,7 +27,6 @@ from pytest_etcdtls.report.document import (
     TargetEntry,
     as_document,
 )
-from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.untrusted.json_text import read_json
 from pytest_etcdtls.untrusted.regular_files import read_regular
@@ -136,13 +135,6 @@ def snapshots(
     )
 
 
-def snapshots_of(report: Report) -> tuple[Snapshot, ...]:
-    """Return what is compared of the targets of a run."""
-    from pytest_etcdtls.report.json import target_entry  # a run that compares nothing makes no document
-
-    return snapshots((target_entry(report, seen) for seen in report.seen), report.results)
-
-
 def _words(result: CheckResult | ResultEntry) -> tuple[str, tuple[str, ...]]:
     """Return what is wrong and what to do, finding by finding where the result joins nothing else."""
     if not isinstance(result, CheckResult) or not result.findings:
@@ -209,11 +201,6 @@ def _snapshot(target: _Target) -> Snapshot:
             for label in labels
         ),
     )
-
-
-def render(report: Report, _lost: list[str]) -> str:
-    """Return the text of a baseline file, which is committed: what later runs are compared with."""
-    return written(snapshots_of(report), partial=report.partial)
 
 
 def written(compared: Iterable[Snapshot], *, partial: bool) -> str:

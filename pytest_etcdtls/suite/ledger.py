@@ -27,7 +27,7 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review, review
-from pytest_etcdtls.report.baseline import Baseline, snapshots_of
+from pytest_etcdtls.report.baseline import Baseline
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
@@ -275,6 +275,10 @@ def shortcomings(ledger: Ledger) -> list[str]:
 def _compared(report: Report, baseline: Baseline | None, problems: list[str]) -> tuple[ComparedTargets, ...]:
     if baseline is None and len(report.seen) < 2:
         return ()
+    from pytest_etcdtls.report.baseline_file import (
+        snapshots_of,  # a run that compares nothing makes no document
+    )
+
     try:
         return comparisons(snapshots_of(report), baseline)
     except Exception as error:  # costs the comparison, and no report
