@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
+
+MESSAGE_LIMIT: Final = 4096
+"""Characters of a line of a message."""
 
 _ACTS = re.compile(
     # Printable for Python, and without a glyph (Default_Ignorable_Code_Point of the Unicode Character
@@ -35,6 +39,19 @@ def escaped_line(text: str) -> str:
     """
     text = escaped(text)
     return text.replace("::", r"\x3a:", 1) if text.lstrip().startswith("::") else text
+
+
+def message_line(text: str) -> str:
+    """Return a line of a message, printable and bounded.
+
+    A message begins with what was attempted and ends with what to do: the middle of a long one is left out.
+    """
+    return _without_middle(escaped_line(_without_middle(text)))
+
+
+def _without_middle(text: str) -> str:
+    half = MESSAGE_LIMIT // 2
+    return text if len(text) <= MESSAGE_LIMIT else f"{text[:half]}…{text[1 - half :]}"
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
@@ -70,17 +87,23 @@ def _code(character: str) -> str:
 
 
 class EtcdTLSError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose.
+
+    A message may quote what others wrote: each of its lines is made printable, and bounded.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(map(message_line, message.split("\n"))))
 
 
 class UsageError(EtcdTLSError):
     """The caller asked for something that cannot be done: an option, a file, a value (exit code 4).
 
-    The message is one line. What a file says, as a list of clusters or a declaration, is printable in it.
+    The message is one line.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(escaped(message))
+        super().__init__(message.replace("\n", r"\n"))
 
 
 class NoEtcdError(UsageError):
@@ -90,7 +113,7 @@ class NoEtcdError(UsageError):
     """
 
     def __init__(self, message: str) -> None:
-        Exception.__init__(self, "\n".join(map(escaped_line, message.split("\n"))))
+        EtcdTLSError.__init__(self, message)
 
 
 class RegistrationError(EtcdTLSError):
@@ -123,13 +146,13 @@ class UnobservedError(EtcdTLSError):
     """An observation could not be made, so no check that needs it can judge; base class only.
 
     Args:
-        reason: one sentence for the person who reads the report. It is made printable.
+        reason: one sentence for the person who reads the report.
         lines: of a log, below it.
     """
 
     def __init__(self, reason: str, *lines: str) -> None:
-        self.reason = "\n".join(map(escaped, (reason, *lines)))
-        super().__init__(self.reason)
+        super().__init__("\n".join(text.replace("\n", r"\n") for text in (reason, *lines)))
+        self.reason = str(self)
 
 
 class NotApplicableError(UnobservedError):

@@ -30,7 +30,6 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, compare, curl, show_version
-from pytest_etcdtls.untrusted.printable import printable
 from pytest_etcdtls.versions import Release, has_since
 
 _LIVEZ_SINCE = {"3.4": 29, "3.5": 11}
@@ -371,7 +370,7 @@ def _reported(exchange: ClientExchange) -> tuple[str | None, str | None]:
         raise InconclusiveError(f"{attempt.url}/version: {attempt.describe()}")
     if not attempt.response.fields:
         raise NotVerifiedError(f"{attempt.url}/version is not a JSON object")
-    texts = {name: printable(str(value)) for name, value in attempt.response.fields.items()}
+    texts = {name: str(value) for name, value in attempt.response.fields.items()}
     return texts.get("etcdserver"), texts.get("etcdcluster")
 
 
@@ -407,7 +406,7 @@ def the_member_is_healthy(
     reasons = [str(fields["reason"])] if fields.get("reason") else alarms
     if not healthy and reasons and all(text.endswith(_OF_A_STOP) for text in reasons):
         yield inconclusive(
-            f"a member was stopping, run again: {exchange.attempt.url}/health said {printable(reasons[0])}"
+            f"a member was stopping, run again: {exchange.attempt.url}/health said {reasons[0]}"
         )
     elif not healthy:
         yield Finding(
@@ -434,7 +433,7 @@ def _alarms(good: AcceptedClient | None) -> list[str]:
     for attempt in accepted.served_over(Protocol.GATEWAY) if accepted else ():
         errors = attempt.response.fields.get("errors") if attempt.response else None
         texts = [text.strip() for text in errors if isinstance(text, str)] if isinstance(errors, list) else []
-        alarms |= dict.fromkeys(printable(text) for text in texts if "alarm:" in text)
+        alarms |= dict.fromkeys(text for text in texts if "alarm:" in text)
     return list(alarms)
 
 

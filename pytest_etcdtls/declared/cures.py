@@ -115,12 +115,12 @@ def _pair(case: FaultyMember, side: Side) -> Iterator[Step]:
         if declared[end] is None:
             yield Change(f"{prefix(side)}{end}-file", f"{path}.{suffix}")
     if given := next(filter(None, declared.values()), None):
-        yield Remark(f"write the path of the certificate or key that belongs to {escaped(given)}")
+        yield Remark(f"write the path of the certificate or key that belongs to {given}")
     elif kubeadm:
         made = _kubeadm(kubeadm, "init", "phase", "certs", f"etcd-{name}")
-        yield Remark(f"if {escaped(path)}.crt does not exist yet: {made}")
+        yield Remark(f"if {path}.crt does not exist yet: {made}")
     else:
-        hosts = escaped(", ".join(case.hosts(side))) or "the member"
+        hosts = ", ".join(case.hosts(side)) or "the member"
         yield Remark(
             f"{path}.crt and {name}.key stand for files that are not declared: issue a certificate for "
             f"{hosts} with extendedKeyUsage serverAuth, clientAuth, and write its path here, and its key's"

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
@@ -29,6 +29,9 @@ from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted.process_root import status_of
 from pytest_etcdtls.versions import minor_line, version_key
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 SCHEMES = ("http", "https", "unix", "unixs")
 
@@ -234,6 +237,9 @@ class Setting:
     spelled: str
     via: Via
     place: SourceLine
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spelled", escaped(self.spelled))
 
     @property
     def shown(self) -> str:
@@ -622,7 +628,7 @@ class CRLFile(Struct, frozen=True, kw_only=True):
         since_3_6: what later etcds read.
         lists: the number of CRLs in it, whether or not etcd reads them.
         serial_numbers: the serial numbers in all of them, without their sign.
-        issuer: the issuer of the first as an RFC 4514 string; empty if it cannot be decoded.
+        issuer: the issuer of the first; ``None`` if it cannot be decoded.
         next_update: the earliest nextUpdate, aware UTC; ``None`` if there is none.
     """
 
@@ -637,7 +643,7 @@ class CRLFile(Struct, frozen=True, kw_only=True):
     since_3_6: CRLReading = CRLReading()
     lists: int = 0
     serial_numbers: frozenset[int] = frozenset()
-    issuer: str = ""
+    issuer: x509.Name | None = None
     next_update: datetime | None = None
 
     @property

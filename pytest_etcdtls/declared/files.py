@@ -40,7 +40,7 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_crl, parse_revocation_list
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.untrusted.printable import file_word, pasted, printable
+from pytest_etcdtls.untrusted.printable import file_word, pasted
 from pytest_etcdtls.untrusted.process_root import may_read, resolved, status_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
@@ -79,7 +79,7 @@ def crl_file(declared: str, path: str, data: bytes) -> CRLFile:
         since_3_6=_reading(parse_revocation_list, data),
         lists=len(lists),
         serial_numbers=frozenset().union(*(crl.serial_numbers for crl in lists)),
-        issuer=_issuer(lists[0].der) if lists else "",
+        issuer=_issuer(lists[0].der) if lists else None,
         next_update=min(ends, default=None),
     )
 
@@ -91,11 +91,11 @@ def _reading(parse: Callable[[bytes], RevocationList], data: bytes) -> CRLReadin
         return CRLReading(error=str(error))
 
 
-def _issuer(der: bytes) -> str:
+def _issuer(der: bytes) -> x509.Name | None:
     try:
-        return x509.load_der_x509_crl(der).issuer.rfc4514_string()
+        return x509.load_der_x509_crl(der).issuer
     except (ValueError, x509.InvalidVersion):
-        return ""
+        return None
 
 
 HEALTHCHECK: Final = "healthcheck-client"
@@ -441,7 +441,7 @@ def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
             shift = 6 if status.st_uid == user else 3 if status.st_gid in {group, *groups} else 0
             if run_as and user and not status.st_mode >> shift & bit:
                 mode = f"mode {status.st_mode & 0o7777:04o}, owner {status.st_uid}, group {status.st_gid}"
-                who = f"user {printable(run_as.user)} ({run_as.place}: {run_as.setting})"
+                who = f"user {run_as.user} ({run_as.place}: {run_as.setting})"
                 return f"{who} may not {'read' if place == here else 'pass'} {place}: {mode}"
     except (OSError, ValueError, KeyError):
         pass

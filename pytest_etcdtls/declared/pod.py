@@ -33,7 +33,6 @@ from pytest_etcdtls.declared.start import (
 )
 from pytest_etcdtls.declared.yaml_files import documents, items, node_at, place_of, text_at, text_of
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.untrusted.printable import printable
 
 
 def is_manifest(text: str) -> bool:
@@ -80,7 +79,7 @@ def read_pods(text: str, file: str) -> list[DeclaredPod]:
     for pod in pods:
         member = _member(pod, file, expansion)
         if member is not None and member.name in members:
-            raise UsageError(f"{file} has the pod {printable(member.name, 200)} twice: remove one of them")
+            raise UsageError(f"{file} has the pod {member.name} twice: remove one of them")
         if member is not None:
             members[member.name] = member
     if len(members) > _MOST_MEMBERS:
@@ -117,15 +116,14 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
     starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
     if len(starts) > 1:
         raise UsageError(
-            f"{file}: the pod {printable(name, 100)} runs etcd {len(starts)} times: keep the container of "
-            "one member"
+            f"{file}: the pod {name} runs etcd {len(starts)} times: keep the container of one member"
         )
     for container, started in starts:
         return DeclaredPod(
             name=f"{namespace}/{name}" if namespace else name,
             started=started,
             mounts=tuple(container.mounts(items(node_at(pod, "spec", "volumes")))),
-            owner=printable(_owner(pod), 200),
+            owner=_owner(pod),
         )
     return None
 
@@ -157,10 +155,10 @@ def _refuse_other_starts(container: Node, file: str) -> None:
     in_script = any(_IN_A_SCRIPT.search(_MENTION.sub("", word)) for word in words)
     if not (name == "etcd" or of_image or in_script):
         return
-    starts = "what its image decides" if of_image else printable(words[0] if words else "nothing", 100)
+    starts = "what its image decides" if of_image else words[0] if words else "nothing"
     raise UsageError(
-        f"{place_of(container, file)}: the container {printable(name or '(no name)', 100)} starts {starts}, "
-        f"not etcd itself: {INSTEAD}"
+        f"{place_of(container, file)}: the container {name or '(no name)'} starts {starts}, not etcd itself: "
+        f"{INSTEAD}"
     )
 
 
@@ -179,7 +177,7 @@ class _Container:
     """A container that starts etcd, with its variables."""
 
     def __init__(self, container: Node, pod: Node, where: str, file: str, expansion: Expansion) -> None:
-        self._container, self._where, self._file = container, printable(where, 200), file
+        self._container, self._where, self._file = container, where, file
         self._pod = pod
         self._expansion = expansion
         self._known: dict[str, Variable] = {}
@@ -262,7 +260,7 @@ class _Container:
             variable = self._known.get(name)
             if variable is None:  # it stays as it is
                 if _OF_SERVICES.fullmatch(name):
-                    missing.append(f"{printable(name, 100)}, of a Service: {self._where}")
+                    missing.append(f"{name}, of a Service: {self._where}")
                 return match[0]
             if variable.unresolved:
                 missing.append(f"{variable.name}, {variable.unresolved}")
@@ -288,7 +286,7 @@ def _no_etcd(objects: list[Node], pods: list[Node], file: str) -> str:
     if not containers:
         kinds = dict.fromkeys(text_of(node_at(node, "kind")) or "an object without kind" for node in objects)
         of_secret = "; a Secret is passed as --etcd-secret" if "Secret" in kinds else ""
-        return f"{file} has {printable(', '.join(kinds))}, and no pod that runs: {INSTEAD}{of_secret}"
+        return f"{file} has {', '.join(kinds)}, and no pod that runs: {INSTEAD}{of_secret}"
     names = dict.fromkeys(text_at(item, "name") or str(place_of(item, file)) for item in containers)
     neighbour = "pass etcd.yaml beside it" if any("kube-" in name for name in names) else INSTEAD
-    return f"{file} runs {printable(', '.join(names))}, and none of these is etcd: {neighbour}"
+    return f"{file} runs {', '.join(names)}, and none of these is etcd: {neighbour}"

@@ -72,8 +72,7 @@ from pytest_etcdtls.declared.yaml_files import (
     looks_like_configuration,
     read_configuration,
 )
-from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.regular_files import read_regular
 from pytest_etcdtls.versions import tag_version
 
@@ -154,7 +153,7 @@ def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
         value, unresolved = following.text, (*unresolved, *following.unresolved)
     elif not equals and name in EVERY_FLAG:
         return Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
-    setting = Setting(name=name, value=value, spelled=escaped(dashes + name), via=Via.FLAG, place=word.place)
+    setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
     mistake = None if unresolved else _boolean_mistake(setting)
     return mistake or Argument(setting, unresolved)
 
@@ -386,7 +385,7 @@ def _of_variable(variable: Variable) -> Setting:
     return Setting(
         name=name,
         value=variable.value,
-        spelled=escaped(variable.name),
+        spelled=variable.name,
         via=Via.VARIABLE,
         place=variable.place,
     )
@@ -397,7 +396,7 @@ def _open_configuration(config: Setting, open_file: OpenFile) -> tuple[str, str]
     opened = open_file(config.value, config.place)
     if opened is None:
         raise UsageError(
-            f"{config.place}: etcd reads {printable(config.written)}, and that file is not here: pass that "
+            f"{config.place}: etcd reads {config.written}, and that file is not here: pass that "
             "file itself, or give the directory that it is under as --etcd-pki-dir"
         )
     return opened

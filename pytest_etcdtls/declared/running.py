@@ -39,7 +39,6 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.flags import URL_LISTS, names
 from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.untrusted.printable import printable
 from pytest_etcdtls.untrusted.process_root import names_in, status_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
@@ -122,7 +121,7 @@ def find_process(pid: int) -> Process:
         raise UsageError(f"--etcd-pid {pid}: there is no process {pid} here: see pgrep -a etcd")
     process = _member(pid)
     if process is None:
-        shown = printable(" ".join(_argv(pid)[:2]), 100)
+        shown = " ".join(_argv(pid)[:2])
         raise UsageError(
             f"--etcd-pid {pid}: process {pid} ({shown}) is not a member of etcd, nor k3s with an embedded "
             "etcd that this user can see: see pgrep -a etcd"
@@ -207,8 +206,8 @@ def read_running(process: Process) -> RunningMember:
         here = paths.of_process(path)
         if not exists(here):
             raise UsageError(
-                f"--etcd-pid: {process.name} was started with the configuration file {printable(path)}, and "
-                f"{printable(str(here))} is not a file that this user may read: put it back, or run as root"
+                f"--etcd-pid: {process.name} was started with the configuration file {path}, and {here} is "
+                "not a file that this user may read: put it back, or run as root"
             )
         return here
 

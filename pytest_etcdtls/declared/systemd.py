@@ -15,7 +15,6 @@ from msgspec import Struct
 from pytest_etcdtls.declared.declaration import RunAs, SourceLine
 from pytest_etcdtls.declared.start import Expansion, ProgramStart, Variable, Word, not_read
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.untrusted.printable import printable
 
 _BRACED = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
@@ -314,7 +313,7 @@ def invocation(directives: Sequence[Directive], unit: str, open_file: OpenFile) 
     variables = {variable.name: variable for variable in environment}
     program = tuple(_command(command, unit, variables, expansion))
     if not program or not program[0].is_etcd:
-        starts = printable(program[0].text if program else "nothing", 100)
+        starts = program[0].text if program else "nothing"
         raise not_read(command.place, f"a unit that starts {starts}, not etcd itself,")
     return ProgramStart(program=program, environment=environment, run_as=_run_as(directives, command))
 

@@ -27,7 +27,7 @@ from pytest_etcdtls.declared.flags import (
     names,
     top_level_flag,
 )
-from pytest_etcdtls.errors import UsageError, escaped
+from pytest_etcdtls.errors import UsageError
 
 _PREFIX = "tag:yaml.org,2002:"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -218,7 +218,7 @@ def _decoded(node: Node, file: str) -> list[Entry]:
         before = given.setdefault(entry.key.lower(), entry)
         if before is not entry:
             raise UsageError(
-                f"{entry.place}: the key {escaped(entry.key)} is given again (line {before.place.line}), and "
+                f"{entry.place}: the key {entry.key} is given again (line {before.place.line}), and "
                 "etcd drops one of the two: keep the one that is meant"
             )
     return list(given.values())
@@ -246,7 +246,7 @@ def _read_key(entry: Entry, flag: str | None, spelled: str, configuration: YAMLC
         return  # etcd keeps its default
     name = flag or spelled
     value = _value(entry.value, name)
-    setting = Setting(name=name, value=value, spelled=escaped(spelled), via=Via.KEY, place=entry.place)
+    setting = Setting(name=name, value=value, spelled=spelled, via=Via.KEY, place=entry.place)
     if flag is None:
         configuration.unknown.append(setting)
         return

@@ -42,7 +42,7 @@ from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_ke
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.command import without_variables
-from pytest_etcdtls.untrusted.printable import pasted, printable
+from pytest_etcdtls.untrusted.printable import pasted
 
 if TYPE_CHECKING:
     import httpx
@@ -615,7 +615,7 @@ class _Condition:
             return ""  # with authentication enabled, etcd may refuse the list to a client without a token
         listed = answer.get("members")
         if not isinstance(listed, list):
-            return f"{first.name} answers {printable(str(answer), 80)}"
+            return f"{first.name} answers {answer}"
         # A member that was added and has not started has no name.
         names = sorted(str(entry.get("name", "")) for entry in listed if isinstance(entry, dict))
         started = sorted(member.name for member in self._cluster.members)

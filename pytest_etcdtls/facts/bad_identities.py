@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, escaped
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ClientTrust
 from pytest_etcdtls.facts.fact import Lazy, fact
@@ -31,12 +31,11 @@ from pytest_etcdtls.facts.good_identities import (
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain, TLSContact
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.certificate import is_for, purposes, read_name, shown
+from pytest_etcdtls.pki.certificate import is_for, name_text, purposes, read_name, shown
 from pytest_etcdtls.pki.go_verify import Path, find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target, TrustBundle, key_beside
-from pytest_etcdtls.untrusted.printable import printable
 
 NOT_ISSUED = (
     "none",
@@ -123,9 +122,7 @@ def _made_with(signing: SigningKey, identity: Identity) -> Identity:
     if signing.certificate_file and signing.key_file:
         return identity
     certificate, key = signing.files
-    wanted = (
-        f"# write the CA {escaped(shown(signing.certificate))} and its key to {certificate} and {key} first"
-    )
+    wanted = f"# write the CA {shown(signing.certificate)} and its key to {certificate} and {key} first"
     return replace(identity, recipe=(wanted, *identity.recipe))
 
 
@@ -273,7 +270,7 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
             return replace(identity, name="revoked")
     signing = credentials.signing_key
     if signing is None:
-        issuer = f", such as {printable(crl.issuer)}" if crl.issuer else ""
+        issuer = f", such as {name_text(crl.issuer)}" if crl.issuer else ""
         raise NotVerifiedError(
             f"needs a certificate that {crl.path} revokes: pass --etcd-{here.role.prefix}ca-key"
             f"{key_beside(credentials.client_trust)}, the "

@@ -175,8 +175,8 @@ def _revoked(member: MemberFiles, bundle: BundleFact) -> Iterator[x509.Certifica
     """Yield the CAs of a bundle that their issuer has revoked. Serial numbers are the issuer's own."""
     lists = [crl for setting, crl in member.crls if setting.name == f"{bundle.side}-crl-file"]
     for certificate in bundle.certificates:
-        issuer, serial = certificate.issuer.rfc4514_string(), abs(serial_number(certificate))
-        if any(crl.issuer == issuer and serial in crl.serial_numbers for crl in lists):
+        serial = abs(serial_number(certificate))
+        if any(crl.issuer == certificate.issuer and serial in crl.serial_numbers for crl in lists):
             yield certificate
 
 

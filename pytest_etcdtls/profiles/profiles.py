@@ -30,7 +30,7 @@ from pytest_etcdtls.pki.thresholds import (
 from pytest_etcdtls.profiles.toml_files import Text, parse_toml, read_toml, typed
 from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
 from pytest_etcdtls.tls.suites import GROUPS, SUITES, TLS13_NAMES
-from pytest_etcdtls.untrusted.printable import printable, some
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
 from pytest_etcdtls.untrusted.regular_files import is_there
 
 KUBEADM: Final = "kubeadm"
@@ -46,9 +46,6 @@ NOT_JUDGED: Final = "not-judged"
 """The outcome of a section that no check of this tool judges."""
 
 _SUFFIX = ".toml"
-
-_LONGEST_TEXT: Final = 2000
-"""The longest text of a profile that is shown, in characters."""
 
 
 class Strength(StrEnum):
@@ -355,7 +352,7 @@ def read_profiles(names: Sequence[str], resolve: Callable[[str], Path]) -> Profi
 
 
 def _read(name: str, resolve: Callable[[str], Path]) -> Guideline:
-    where = f"--etcd-profile {printable(name)}"
+    where = f"--etcd-profile {name}"
     if name in builtin():
         text = files(_PACKAGE).joinpath("guidelines", name + _SUFFIX).read_text(encoding="utf-8")
         return _profile(where, name, parse_toml(text, where))
@@ -365,7 +362,7 @@ def _read(name: str, resolve: Callable[[str], Path]) -> Guideline:
             f"{where}: there is no such profile and no such file; there are {', '.join(builtin())}"
             f"{did_you_mean(name, builtin())}"
         )
-    return _profile(where, printable(path.name.removesuffix(_SUFFIX)), read_toml(path, where))
+    return _profile(where, _shown(path.name.removesuffix(_SUFFIX)), read_toml(path, where))
 
 
 class _ProfileFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -410,12 +407,12 @@ def _section(where: str, profile: str, table: _SectionTable) -> Section:
 
 
 def _shown(text: str) -> str:
-    return printable(" ".join(text.split()), _LONGEST_TEXT)
+    return printable(" ".join(text.split()), LINE_LIMIT)
 
 
 def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
     ids: dict[str, None] = {}
-    for pattern in map(printable, patterns):
+    for pattern in patterns:
         matched = [id_ for id_ in catalogue() if fnmatchcase(id_, pattern)]
         if not matched:
             removed = was_removed(pattern)
@@ -434,7 +431,7 @@ def _thresholds(where: str, source: str, given: Mapping[str, Any], checks: Seque
     for name, value in given.items():
         if name not in TAKEN_BY:
             raise UsageError(
-                f"{where}: key thresholds: unknown key {printable(name)!r}; there are {', '.join(TAKEN_BY)}"
+                f"{where}: key thresholds: unknown key {name!r}; there are {', '.join(TAKEN_BY)}"
                 f"{did_you_mean(name, TAKEN_BY)}"
             )
         place = f"{where}: key thresholds.{name}"
@@ -457,15 +454,14 @@ def _number(where: str, name: str, value: object) -> int:
 def _list(where: str, name: str, value: object) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise UsageError(f'{where}: a list of texts is expected, such as ["one", "two"]')
-    texts = list(map(printable, value))
-    for text in texts:
+    for text in value:
         if text not in _VALUES[name]:
             known = sorted(_VALUES[name])
             meant = did_you_mean(text, known)
             raise UsageError(f"{where}: {text!r} is not known here; there are {some(known, 12)}{meant}")
-    if not texts:
+    if not value:
         raise UsageError(f"{where}: the list is empty, and something must be allowed")
-    return frozenset(texts)
+    return frozenset(value)
 
 
 def threshold_text(value: object) -> str:

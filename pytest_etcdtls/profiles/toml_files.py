@@ -17,7 +17,6 @@ from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, 
 import msgspec
 
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.untrusted.printable import printable
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 T = TypeVar("T")
@@ -88,7 +87,7 @@ def typed(value: object, type_: type[T], where: str, advice: str = "") -> T:
         text = _in_words(message)
         if text.startswith("unknown"):
             text += f" (known: {', '.join(_known(_type_at(type_, at)))})"
-        place, text = printable(f"{at}: " if at else ""), printable(text, 1024)
+        place = f"{at}: " if at else ""
         raise UsageError(f"{where}: {place}{text}{f'. {advice}' if advice else ''}") from error
 
 

@@ -20,7 +20,6 @@ from msgspec.structs import asdict, replace
 from pytest_etcdtls.checks.registry import FOUND, Fault, catalogue, was_removed
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
-from pytest_etcdtls.untrusted.printable import printable
 
 _FOUND = frozenset({*FOUND, Outcome.WAIVED})
 
@@ -102,7 +101,7 @@ def proposal(faults: Sequence[Fault], today: dt.date) -> str:
             known.add(place)
             lines += [
                 "",
-                f"# {result.severity}: {printable(result.message)}",
+                f"# {result.severity}: {result.message}",
                 "[[waiver]]",
                 f"check = {_quoted(result.check)}",
                 f"listener = {_quoted(_literally(result.listener))}",

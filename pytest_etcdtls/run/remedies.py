@@ -46,7 +46,7 @@ from pytest_etcdtls.declared.effective import (
 from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
 from pytest_etcdtls.declared.traps import traps_of
-from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.facts.configuration import Declarations
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import load_certificates, read_pool
@@ -85,7 +85,7 @@ def _clients_after_restart(
     if refused:
         yield Remark(
             f"after the restart {port} refuses {', '.join(refused)}: not signed by a CA in "
-            f"{escaped(tls.trusted_ca)}, or not valid now. Before the restart, issue it a certificate of a "
+            f"{tls.trusted_ca}, or not valid now. Before the restart, issue it a certificate of a "
             "CA in that file",
             warns=True,
         )
@@ -101,7 +101,7 @@ def _clients(
     for identity in credentials.identities:
         if identity.chain and identity.chain[0] not in seen:
             seen.add(identity.chain[0])
-            yield f"{identity.name} ({escaped(identity.origin)})", identity.chain
+            yield f"{identity.name} ({identity.origin})", identity.chain
     for files in client_files(member) if side == "client" else ():
         try:
             chain = load_certificates(files.certificate)
@@ -109,7 +109,7 @@ def _clients(
             continue
         if chain[0] not in seen:
             seen.add(chain[0])
-            yield f"{files.name} ({escaped(str(files.certificate))})", chain
+            yield f"{files.name} ({files.certificate})", chain
 
 
 class Remedy(Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
         changes = [step for step in steps if isinstance(step, Change)]
         after = replace(case.member, declaration=changed(case.declaration, changes))
         if why := _against(case, after):
-            said.append(Remark(f"change {escaped(case.declaration.source)} by hand: {why}"))
+            said.append(Remark(f"change {case.declaration.source} by hand: {why}"))
             continue
         said += [step for step in steps if isinstance(step, Remark)]
         sides = [step.side for step in steps if isinstance(step, Restart)]

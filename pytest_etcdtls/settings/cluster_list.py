@@ -30,7 +30,6 @@ from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_in
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
-from pytest_etcdtls.untrusted.printable import printable
 
 Value = str | bool | tuple[str, ...]
 
@@ -303,7 +302,7 @@ def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
     files: set[str] = set()
     for number, table in enumerate(_tables(where, text, suffix), 1):
         label = table.get(_LABEL)
-        at = f"{where}, cluster {number}" + (f" ({printable(label)!r})" if isinstance(label, str) else "")
+        at = f"{where}, cluster {number}" + (f" ({label!r})" if isinstance(label, str) else "")
         if not isinstance(label, str) or not is_label(label):
             raise UsageError(f"{at}: it needs a label of {LABEL}")
         if label in known:
@@ -351,7 +350,7 @@ def _plain(node: Node, where: str) -> object:
             values: dict[str, object] = {}
             for entry in entries(node, where):
                 if entry.key in values:
-                    raise UsageError(f"{entry.place}: {printable(entry.key)!r} is given twice")
+                    raise UsageError(f"{entry.place}: {entry.key!r} is given twice")
                 values[entry.key] = _plain(entry.value, where)
             return values
         case SequenceNode():
@@ -367,7 +366,7 @@ def _values(at: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
             continue
         if name not in (*_LISTS, *_TEXTS, *_FLAGS):
             meant = did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
-            raise UsageError(f"{at}: unknown key {printable(key)!r}{meant}")
+            raise UsageError(f"{at}: unknown key {key!r}{meant}")
         yield f"etcd_{name.replace('-', '_')}", _value(f"{at}, {key}", name, value)
 
 

@@ -52,7 +52,7 @@ from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.endpoints import listeners_from_here, own_hosts, runs_here
 from pytest_etcdtls.settings.port_credentials import CredentialSource, chains_to
 from pytest_etcdtls.target import Carrier, Listener, PortCredentials, TrustBundle, Unreached, safe, unique
-from pytest_etcdtls.untrusted.printable import is_host, printable
+from pytest_etcdtls.untrusted.printable import is_host
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import RunningMember
@@ -275,7 +275,7 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
                 pods = first.source == declaration.source
                 names = [each.pod if pods else each.source for each in (first, declaration)]
                 raise UsageError(
-                    f"--etcd-config {f'{first.source}: ' * pods}{printable(' and '.join(names), 300)} both "
+                    f"--etcd-config {f'{first.source}: ' * pods}{' and '.join(names)} both "
                     f"advertise {url}, so they are of one member: name one {'pod' if pods else 'file'} for "
                     "each member"
                 )
@@ -296,8 +296,8 @@ def refuse_unusable_urls(declaration: Declaration, where: str) -> None:
     for url in urls:
         if not url.is_socket and not url.is_wildcard and not is_host(url.host):
             raise UsageError(
-                f"{where} declares {printable(str(url))!r}, whose host is neither "
-                "a host name nor an IP address: correct the URL"
+                f"{where} declares {str(url)!r}, whose host is neither a host name nor an IP address: "
+                "correct the URL"
             )
 
 

@@ -25,7 +25,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import Carrier, ConnectTo, Listener, Unreached, safe, unique
 from pytest_etcdtls.tls.via import words_of
-from pytest_etcdtls.untrusted.printable import is_host, printable
+from pytest_etcdtls.untrusted.printable import is_host
 
 ROLES = {
     "etcd_endpoint": Role.CLIENT,
@@ -119,10 +119,10 @@ def read_via(source: Source) -> Carrier | None:
         if not command:
             raise UsageError(f"--etcd-via-env {name} is for the command of --etcd-via: pass that too")
         if not _VARIABLE.fullmatch(name):
-            raise UsageError(f"--etcd-via-env {printable(name)!r} is not a variable name such as AWS_PROFILE")
+            raise UsageError(f"--etcd-via-env {name!r} is not a variable name such as AWS_PROFILE")
     if not command:
         return None
-    where = f"--etcd-via {printable(command, 200)!r}"
+    where = f"--etcd-via {command!r}"
     try:
         words = words_of(command, "{host}", 0)
     except ValueError as error:
@@ -190,7 +190,7 @@ def _host(where: str, parts: SplitResult) -> str:
         raise UsageError(f"{where} has no host: {_EXAMPLE}")
     if not is_host(host):
         form = "an IPv6 address" if ":" in host else "a host name or an address"
-        raise UsageError(f"{where}: {printable(host)!r} is not {form}: {_EXAMPLE}")
+        raise UsageError(f"{where}: {host!r} is not {form}: {_EXAMPLE}")
     return host
 
 

@@ -23,7 +23,6 @@ from pytest_etcdtls.settings.declarations import (
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
 from pytest_etcdtls.target import Listener, Unreached
 from pytest_etcdtls.tls.namespace import is_own_network, network_of
-from pytest_etcdtls.untrusted.printable import printable
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import Process, RunningMember
@@ -97,7 +96,7 @@ def _named(texts: Sequence[str]) -> list[Process]:
         elif text.isdecimal():
             named.append(find_process(int(text)))
         else:
-            raise UsageError(f"--etcd-pid {printable(text)!r}: the ID of a process, or auto")
+            raise UsageError(f"--etcd-pid {text!r}: the ID of a process, or auto")
     return list({process.pid: process for process in named}.values())
 
 
@@ -121,9 +120,8 @@ def _with_files(source: Source, running: Sequence[RunningMember]) -> list[Runnin
         if len(fitting) != 1 or matched[fitting[0]].written is not None:
             names = ", ".join(f"{etcd.process.name} ({_name(etcd.declared.declaration)})" for etcd in running)
             raise UsageError(
-                f"--etcd-config {declaration.source} declares {printable(_name(declaration))}, and "
-                f"{'several' if fitting else 'none'} of the processes of --etcd-pid are that member: "
-                f"{printable(names, 300)}"
+                f"--etcd-config {declaration.source} declares {_name(declaration)}, and "
+                f"{'several' if fitting else 'none'} of the processes of --etcd-pid are that member: {names}"
             )
         matched[fitting[0]] = structs.replace(matched[fitting[0]], written=declaration)
     return matched

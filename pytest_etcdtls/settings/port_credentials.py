@@ -37,7 +37,6 @@ from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
-from pytest_etcdtls.untrusted.printable import printable
 from pytest_etcdtls.untrusted.regular_files import is_there, read_regular
 
 
@@ -239,7 +238,7 @@ def key_passphrases(source: Source, path: AnyFile, named_by: str) -> Sequence[by
     if value := source.environment.get(KEY_PASSWORD):
         return [value.encode(errors="surrogateescape")]
     # A declaration may name the file.
-    asked = source.ask(printable(f"Passphrase of {named_by} {path}: ", 1024))
+    asked = source.ask(f"Passphrase of {named_by} {path}: ")
     return [asked.encode(errors="surrogateescape")] if asked else []
 
 

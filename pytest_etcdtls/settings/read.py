@@ -329,7 +329,7 @@ def _label(source: Source, running: LabelledDeclaration | None) -> str:
     if label is None:
         return running.label if running else LIVE
     if not is_label(label):
-        raise UsageError(f"--etcd-label {printable(label)!r}: a label has {LABEL}")
+        raise UsageError(f"--etcd-label {label!r}: a label has {LABEL}")
     return label
 
 
@@ -458,7 +458,7 @@ def _metadata(source: Source) -> Mapping[str, str]:
         key, between, value = text.partition("=")
         if not between or not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
             raise UsageError(
-                f"--etcd-metadata {printable(text)!r} is no KEY=VALUE with a printable key of at most "
+                f"--etcd-metadata {text!r} is no KEY=VALUE with a printable key of at most "
                 f"{_LONGEST_KEY} characters"
             )
         metadata[key] = printable(value, _LONGEST_VALUE)

@@ -45,7 +45,7 @@ from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
 from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, key_passphrases
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
-from pytest_etcdtls.untrusted.printable import listed, printable, shell_word
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, listed, printable, shell_word
 
 _PAIRS: Final = (
     # kubeadm
@@ -194,10 +194,10 @@ def secrets_in(text: str, where: str) -> list[Secret]:
 def _secret(node: Node, where: str) -> Secret:
     kind = text_at(node, "kind")
     if not isinstance(node, MappingNode) or kind != "Secret":
-        problem = f"has a {printable(kind, 60)}" if kind else "has something without a kind"
+        problem = f"has a {kind}" if kind else "has something without a kind"
         raise UsageError(f"{where} {problem}, not a Secret: {_FORM}")
     name, namespace = (text_at(node, "metadata", field) for field in ("name", "namespace"))
-    whole = printable("/".join(filter(None, [namespace, name])), 300)
+    whole = printable("/".join(filter(None, [namespace, name])), LINE_LIMIT)
     at = f"{where}, Secret {whole}" if whole else where
     encoded = {entry.key: text_of(entry.value) for entry in entries(node_at(node, "data"), where)}
     plain = {entry.key: text_of(entry.value) for entry in entries(node_at(node, "stringData"), where)}
@@ -224,8 +224,7 @@ def _decoded(value: str, key: str, at: str) -> bytes:
         return base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError):
         raise UsageError(
-            f"{at}: the value of {printable(key, 60)} in data is not base64: text as it is belongs in "
-            "stringData"
+            f"{at}: the value of {key} in data is not base64: text as it is belongs in stringData"
         ) from None
 
 
@@ -277,7 +276,7 @@ def _nothing(where: str, secrets: Sequence[Secret]) -> str:
     known = dict.fromkeys([*_CAS, *(name for _, *pair in _PAIRS for name in pair)])
     return (
         f"{where} has no certificate under a known name: it has "
-        f"{listed([printable(name, 60) for name in names], ', ') or 'no value'}; known names are "
+        f"{listed(names, ', ') or 'no value'}; known names are "
         f"{', '.join(known)}. Name files with --etcd-cacert, --etcd-cert and --etcd-key"
     )
 

@@ -22,7 +22,7 @@ import pytest
 from msgspec import Struct, convert, field, to_builtins
 from msgspec.structs import replace
 
-from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
+from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError, message_line
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
@@ -38,7 +38,7 @@ from pytest_etcdtls.settings.port_credentials import SECRET
 from pytest_etcdtls.settings.read import owned_sources, read_settings
 from pytest_etcdtls.suite.following import CLUSTER, Definition, definitions
 from pytest_etcdtls.target import Listener, Target, safe
-from pytest_etcdtls.untrusted.printable import error_text, printable, some
+from pytest_etcdtls.untrusted.printable import error_text, some
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
@@ -170,7 +170,7 @@ class SessionValues(Values):
             return None
         try:
             with warnings.catch_warnings(action="error", category=getpass.GetPassWarning):
-                return getpass.getpass(question)
+                return getpass.getpass(message_line(question))
         except (EOFError, OSError, getpass.GetPassWarning):
             return None
 
@@ -282,7 +282,7 @@ def add_metadata(config: pytest.Config) -> None:
         for key, value in values.items():
             if not isinstance(key, str) or not isinstance(value, str) or "=" in key:
                 raise pytest.UsageError(
-                    f"a hook pytest_etcdtls_report_metadata returned {printable(repr(key))} with a value of "
+                    f"a hook pytest_etcdtls_report_metadata returned {key!r} with a value of "
                     f"type {type(value).__name__}: keys and values are texts, and no key has an ="
                 )
             metadata.setdefault(key, value)

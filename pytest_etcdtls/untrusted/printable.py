@@ -15,7 +15,11 @@ from typing import Final
 from pytest_etcdtls.errors import escaped, escaped_line
 
 TEXT_LIMIT: Final = 256
-"""Characters of an untrusted text within a message."""
+"""Characters of a name or a value."""
+LINE_LIMIT: Final = 2048
+"""Characters of a sentence, or of a line of a log."""
+LONG_LIMIT: Final = 16 * 1024
+"""Characters of a text that may have several lines."""
 
 
 def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
@@ -37,7 +41,7 @@ def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def printable_lines(text: str, limit: int = 16 * 1024) -> str:
+def printable_lines(text: str, limit: int = LONG_LIMIT) -> str:
     """Return a text of several lines, each as :func:`printable` has it; other line separators are escaped.
 
     No line but the first, before which something is printed, is a command in the log of a CI job.

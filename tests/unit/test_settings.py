@@ -17,6 +17,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.settings.port_credentials import key_passphrases
 from pytest_etcdtls.settings.read import Settings, read_settings
+from pytest_etcdtls.suite.state import SessionValues
 from pytest_etcdtls.target import Listener, Target
 
 ENDPOINT = "https://10.0.0.11:2379"
@@ -389,12 +390,12 @@ def test_thresholds_go_into_the_target(files: Path) -> None:
     assert settings(files, etcd_expiry_days="7").expiry_days == 7
 
 
-def test_the_question_for_a_passphrase_is_one_printable_line() -> None:
+def test_the_question_for_a_passphrase_is_one_printable_line(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
-
-    class Asking(Given):
-        def ask(self, question: str) -> None:
-            asked.append(question)
-
-    assert key_passphrases(Asking(), Path("/q\n::error::\x1b[2J\u202e.key"), "--etcd-config") == []
+    monkeypatch.setattr("getpass.getpass", asked.append)
+    monkeypatch.setattr("pytest_etcdtls.suite.state.STDIN_IS_TERMINAL", True)
+    path = Path("/q\n::error::\x1b[2J\u202e.key")
+    assert key_passphrases(SessionValues(pytestconfig), path, "--etcd-config") == []
     assert asked == [r"Passphrase of --etcd-config /q\n::error::\x1b[2J\u202e.key: "]

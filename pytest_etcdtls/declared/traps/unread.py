@@ -33,7 +33,6 @@ from pytest_etcdtls.declared.flags import (
     variable_of,
 )
 from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, is_about_tls, spellings, trap
-from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.untrusted.printable import shell_word
 from pytest_etcdtls.versions import is_before_release, minor_line, version_key
 
@@ -359,9 +358,8 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
     Level: MUST, SHOULD where the declared file is the one that runs, or both are the same
     Remediation: move the other file to another directory.
     """
-    source = escaped(context.declaration.source)
     for other in sorted(context.declaration.beside, key=lambda pod: not pod.runs):
-        pod, file = escaped(other.pod), escaped(other.file)
+        pod, file = other.pod, other.file
         if not other.has_same_name:
             summary = (
                 f"the kubelet also runs the pod {pod} of {file}, which advertises the same URL: the etcd "
@@ -369,8 +367,8 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
             )
         elif other.runs:
             summary = (
-                f"the kubelet runs the pod {pod} of {file} and not of {source}: both files have a pod of "
-                "that name, and the last file by name counts"
+                f"the kubelet runs the pod {pod} of {file} and not of {context.declaration.source}: both "
+                "files have a pod of that name, and the last file by name counts"
             )
         else:
             summary = (
