@@ -17,8 +17,7 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
-from pytest_etcdtls.errors import did_you_mean
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.errors import did_you_mean, message_line
 
 USAGE_ERROR: Final = 4
 """Exit code of a command line that is wrong, as pytest's."""
@@ -28,9 +27,6 @@ INTERRUPTED: Final = 2
 
 _GONE: Final = {"merge": "give --etcd-report=DIR/; each cluster's report is a file of it"}
 """Commands of earlier versions, each with what to do instead."""
-
-_LONGEST_LINE: Final = 5000
-"""Characters of a line about a path, which has at most 4096."""
 
 _PREFIX: Final = "--etcd-"
 _ENDPOINT: Final = re.compile(r"(?i)https?://\S+|[^\s/\\]+:\d+")
@@ -77,9 +73,7 @@ class _Parser(argparse.ArgumentParser):
             known = [name for name in self._option_string_actions if name.startswith("--")]
             name = wrong[1].partition("=")[0]
             message = f"there is no option {name} (options of pytest follow --){did_you_mean(name, known)}"
-        self.exit(
-            USAGE_ERROR, f"ERROR: {printable(message, _LONGEST_LINE)}\n{self.prog} --help lists the options\n"
-        )
+        self.exit(USAGE_ERROR, f"ERROR: {message_line(message)}\n{self.prog} --help lists the options\n")
 
 
 def _cleaning() -> argparse.ArgumentParser:
@@ -195,7 +189,7 @@ def clean() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # in an ASCII locale
     said = [*remove_what_is_here(), *remove_containers()]
     for line in said:
-        sys.stdout.write(f"{printable(line, _LONGEST_LINE)}\n")
+        sys.stdout.write(f"{message_line(line)}\n")
     if not said:
         sys.stdout.write("no killed run has left anything here\n")
     return 0

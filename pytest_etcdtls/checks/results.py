@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from pytest_etcdtls.untrusted.printable import printable, printable_lines
+from pytest_etcdtls.untrusted.printable import LONG_LIMIT, printable, printable_lines
 
 if TYPE_CHECKING:
     from pytest_etcdtls.tls.command import Command
-
-_LONGEST: Final = 16 * 1024
-"""Characters of one text."""
 
 
 class Level(StrEnum):
@@ -85,7 +82,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         for name in ("message", "expected", "observed", "remediation"):
-            object.__setattr__(self, name, printable(getattr(self, name), _LONGEST))
+            object.__setattr__(self, name, printable(getattr(self, name), LONG_LIMIT))
         evidence = {printable(name): printable_lines(text) for name, text in self.evidence.items()}
         object.__setattr__(self, "evidence", evidence)
         commands = (printable_lines(one) if isinstance(one, str) else one for one in self.reproduce)
@@ -99,7 +96,7 @@ class CannotJudge(Struct, frozen=True):
     reason: str
 
     def __post_init__(self) -> None:
-        force_setattr(self, "reason", printable(self.reason, _LONGEST))
+        force_setattr(self, "reason", printable(self.reason, LONG_LIMIT))
 
 
 not_applicable = partial(CannotJudge, Outcome.NOT_APPLICABLE)
@@ -113,7 +110,7 @@ class Note(Struct, frozen=True):
     text: str
 
     def __post_init__(self) -> None:
-        force_setattr(self, "text", printable(self.text, _LONGEST))
+        force_setattr(self, "text", printable(self.text, LONG_LIMIT))
 
 
 Statement = Finding | CannotJudge | Note
@@ -167,5 +164,5 @@ class CheckResult(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "reason", printable_lines(self.reason))
-        force_setattr(self, "remediation", printable(self.remediation, _LONGEST))
-        force_setattr(self, "settings", tuple(printable(line, _LONGEST) for line in self.settings))
+        force_setattr(self, "remediation", printable(self.remediation, LONG_LIMIT))
+        force_setattr(self, "settings", tuple(printable(line, LONG_LIMIT) for line in self.settings))

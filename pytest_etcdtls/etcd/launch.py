@@ -203,14 +203,14 @@ def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:
         log: its whole log.
     """
     lines = list(_problem_lines(log.splitlines()))
-    explained = printable(_message(lines[0])) if lines else "its log is empty"
+    explained = _message(lines[0]) if lines else "its log is empty"
     return f"{happened}: {explained}", tuple(printable(line, _COLUMNS) for line in lines)
 
 
 def with_last_line(happened: str, log: str) -> str:
     """Return how an etcd ended that had served, with its last words, which may not be the reason."""
     lines = [line for line in log.splitlines() if line.strip()]
-    return f"{happened}; its log ends: {printable(_message(lines[-1]))}" if lines else happened
+    return f"{happened}; its log ends: {_message(lines[-1])}" if lines else happened
 
 
 def _problem_lines(lines: Sequence[str]) -> Iterator[str]:
@@ -226,10 +226,9 @@ def _message(line: str) -> str:
     try:
         entry = read_json(line)
     except UnreadableJSONError:
-        return line
-    if not isinstance(entry, dict):
-        return line
-    return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key)) or line
+        entry = None
+    fields = entry if isinstance(entry, dict) else {}
+    return printable(": ".join(str(fields[key]) for key in ("msg", "error") if fields.get(key)) or line)
 
 
 def parse_served(line: str) -> Served | None:

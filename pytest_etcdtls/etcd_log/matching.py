@@ -27,10 +27,6 @@ from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.role import Protocol, Side, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply, is_served
-from pytest_etcdtls.untrusted.printable import printable
-
-LONGEST: Final = 400
-"""Characters of a text of the log in a report."""
 
 _AFTERWARDS: Final = timedelta(seconds=1)
 """The longest time from the end of a connection to its line in the log."""
@@ -206,10 +202,10 @@ def compare_wire_and_log(attempt: Attempt, rejection: Rejection) -> LoggedAttemp
         version=attempt.offered_version,
         protocol=attempt.protocol,
         on_the_wire=attempt.describe(),
-        in_the_log=printable(f"{rejection.cause}: {rejection.error}", LONGEST),
+        in_the_log=f"{rejection.cause}: {rejection.error}",
         expected=expected,
         agree=agree,
-        remote_address=printable(rejection.remote_address, LONGEST),
+        remote_address=rejection.remote_address,
     )
 
 

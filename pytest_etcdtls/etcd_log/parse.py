@@ -15,7 +15,7 @@ names in the certificate if Go has verified its chain, but never its subject or 
 etcd leaves to gRPC has gRPC's line instead (internal/transport/http2_server.go, NewServerTransport).
 
 The log belongs to somebody else, and a client decides a part of it. So what is longer than etcd writes is cut
-or skipped, and all text is made printable.
+or skipped, and the text of a rejection is made printable.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from pathlib import Path
 from typing import Final, Self
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
-from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped
+from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.json_text import JSONValue, read_json
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, LONG_LIMIT, printable
 from pytest_etcdtls.untrusted.process_root import status_of
 from pytest_etcdtls.untrusted.regular_files import is_there, open_regular
 
@@ -151,7 +152,7 @@ _REJECTED_GRPC = re.compile(
 
 
 class Rejection(Struct, frozen=True, kw_only=True):
-    """One connection that etcd rejected.
+    """One connection that etcd rejected. Its texts are printable and bounded.
 
     Attributes:
         line: the line in the log, counted from 1.
@@ -168,6 +169,10 @@ class Rejection(Struct, frozen=True, kw_only=True):
     error: str
     cause: Cause
     endpoint: Side | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "remote_address", printable(self.remote_address))
+        force_setattr(self, "error", printable(self.error, LINE_LIMIT))
 
     @property
     def remote_host(self) -> str:
@@ -303,13 +308,11 @@ _GRPC = re.compile(
     r"(?:(WARNING|ERROR|INFO): )?(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) (?:(WARNING|ERROR|INFO): "
     ")?(.*)"
 )
-_LONGEST: Final = 16384
-"""Characters of a message or a field; the longest are startup lines with the whole configuration."""
 _LEVELS = {"D": "debug", "I": "info", "N": "info", "W": "warn", "E": "error", "C": "fatal"}
 
 
 class LogEntry(Struct, frozen=True, kw_only=True):
-    """One log entry. Its texts are printable and bounded.
+    """One log entry.
 
     Attributes:
         line: the line in the file, counted from 1.
@@ -328,7 +331,7 @@ class LogEntry(Struct, frozen=True, kw_only=True):
     def text(self, name: str) -> str:
         """Return a field as text; empty if there is none."""
         value = self.fields.get(name, "")
-        return printable(value if isinstance(value, str) else json.dumps(value), _LONGEST)
+        return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_entries(text: str, *, about: Collection[str] = ()) -> Iterator[LogEntry]:
@@ -369,9 +372,9 @@ def _unwrapped(line: str) -> tuple[str, datetime | None]:
 def _parse(payload: str, line: int, outer: datetime | None) -> LogEntry:
     if payload.startswith("{") and (fields := _object(payload)) is not None and "msg" in fields:
         time = parse_time(fields.pop("ts", None)) or outer
-        level, message = printable(str(fields.pop("level", ""))), printable(str(fields.pop("msg")), _LONGEST)
+        level, message = str(fields.pop("level", "")), str(fields.pop("msg"))[:LONG_LIMIT]
         return LogEntry(line=line, time=time, level=level, message=message, fields=fields)
-    payload = "\t".join(map(escaped, payload[:_LONGEST].split("\t")))
+    payload = payload[:LONG_LIMIT]
     if match := _TEXT.match(payload):
         time = _naive(match[1], "%Y-%m-%d %H:%M:%S.%f")
         return LogEntry(line=line, time=time, level=_LEVELS.get(match[2], ""), message=match[4])

@@ -36,6 +36,7 @@ from pytest_etcdtls.pki.go_verify import Path, find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target, TrustBundle, key_beside
+from pytest_etcdtls.untrusted.printable import comment
 
 NOT_ISSUED = (
     "none",
@@ -122,7 +123,9 @@ def _made_with(signing: SigningKey, identity: Identity) -> Identity:
     if signing.certificate_file and signing.key_file:
         return identity
     certificate, key = signing.files
-    wanted = f"# write the CA {shown(signing.certificate)} and its key to {certificate} and {key} first"
+    wanted = comment(
+        f"write the CA {shown(signing.certificate)} and its key to {certificate} and {key} first"
+    )
     return replace(identity, recipe=(wanted, *identity.recipe))
 
 

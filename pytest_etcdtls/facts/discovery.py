@@ -93,9 +93,6 @@ _SYSTEM_PORTS = 1024
 _SHOWN = 9
 """Maximum number of members named in a sentence."""
 
-_SHOWN_LENGTH = 80
-"""Characters of a name or URL of a member list that are shown."""
-
 
 class MemberURL(Struct, frozen=True, kw_only=True):
     """A URL that a member advertises, and whether it is judged.
@@ -272,7 +269,7 @@ class URLResolver:
         self.client_urls |= clients | self.client_urls
         return DiscoveredMember(
             id=record.id,
-            name=printable(record.name, _SHOWN_LENGTH),
+            name=printable(record.name),
             learner=record.learner,
             started=bool(record.name or record.client_urls),
             urls=(*clients.values(), *peers.values()),
@@ -282,19 +279,19 @@ class URLResolver:
         try:
             endpoint = parse(url)
         except LocalURLError as error:
-            return _not_judged(url, role, Reachability.LOCAL, str(error))
+            return _member_url(url, role, Reachability.LOCAL, str(error))
         except ValueError as error:
-            return _not_judged(url, role, Reachability.NOWHERE, str(error))
+            return _member_url(url, role, Reachability.NOWHERE, str(error))
         first, its_role = self._first.setdefault(endpoint, (identifier, role))
         if first != identifier:
-            return _not_judged(url, role, Reachability.SHARED, f"member {first} advertises it as well")
+            return _member_url(url, role, Reachability.SHARED, f"member {first} advertises it as well")
         if its_role is not role:
             why = "it is advertised to clients and to peers, and judged as a client listener"
-            return _not_judged(url, role, Reachability.LEFT_OUT, why)
+            return _member_url(url, role, Reachability.LEFT_OUT, why)
         candidate = self._candidate(role, endpoint, member)
         if is_loopback(endpoint.host) and not (self._on_loopback or candidate.is_forwarded):
             why = "it leads back to the client, and the given endpoints are elsewhere"
-            return _not_judged(url, role, Reachability.LOCAL, why)
+            return _member_url(url, role, Reachability.LOCAL, why)
         return self._add(identifier, url, endpoint, candidate)
 
     def _add(self, identifier: str, url: str, endpoint: Endpoint, candidate: Listener) -> MemberURL:
@@ -306,26 +303,20 @@ class URLResolver:
         if listener is candidate:
             if is_loopback(endpoint.host) and endpoint.port < _SYSTEM_PORTS and not candidate.is_forwarded:
                 why = f"a port below {_SYSTEM_PORTS} of this machine is that of another program"
-                return _not_judged(url, role, Reachability.LOCAL, why)
+                return _member_url(url, role, Reachability.LOCAL, why)
             if len(self.listeners) - len(self._named) >= MOST_LISTENERS:
                 why = f"{MOST_LISTENERS} listeners are added at most"
-                return _not_judged(url, role, Reachability.LEFT_OUT, why)
+                return _member_url(url, role, Reachability.LEFT_OUT, why)
             self.listeners.append(candidate)
             self._at_endpoint[endpoint] = candidate
         known_id = self._member_ids.setdefault(listener.label, identifier)
         if known_id != identifier:
             why = f"from here it leads to {listener.url} of member {known_id}"
-            return _not_judged(url, role, Reachability.LEFT_OUT, why)
+            return _member_url(url, role, Reachability.LEFT_OUT, why)
         reachability = Reachability.NAMED if listener.label in self._named else Reachability.FOUND
         same = (canonical(listener.host), listener.port) == (endpoint.host, endpoint.port)
         why = "" if same else f"judged as {listener.url}"
-        return MemberURL(
-            url=printable(url, _SHOWN_LENGTH),
-            role=role,
-            reachability=reachability,
-            listener=listener.label,
-            why=why,
-        )
+        return _member_url(url, role, reachability, why, listener.label)
 
     def _candidate(self, role: Role, endpoint: Endpoint, member: str) -> Listener:
         redirects = (rule.redirected(endpoint.host, endpoint.port) for rule in self._rules)
@@ -362,8 +353,8 @@ class URLResolver:
         )
 
 
-def _not_judged(url: str, role: Role, reachability: Reachability, why: str) -> MemberURL:
-    return MemberURL(url=printable(url, _SHOWN_LENGTH), role=role, reachability=reachability, why=why)
+def _member_url(url: str, role: Role, reachability: Reachability, why: str, listener: str = "") -> MemberURL:
+    return MemberURL(url=printable(url), role=role, reachability=reachability, listener=listener, why=why)
 
 
 def _is_same_machine(addresses: frozenset[str], others: frozenset[str]) -> bool:

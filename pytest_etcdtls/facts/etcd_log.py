@@ -24,7 +24,6 @@ from pytest_etcdtls.declared.declaration import Form
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnreadableFileError
 from pytest_etcdtls.etcd_log.matching import (
     CLOCKS_APART,
-    LONGEST,
     LoggedAttempt,
     Matches,
     compare_wire_and_log,
@@ -49,7 +48,6 @@ from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.role import Protocol, Side
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.untrusted.printable import printable
 
 
 class LogComparison(Struct, frozen=True, kw_only=True):
@@ -321,13 +319,13 @@ def rejected_others(lines: Iterable[Rejection], our_hosts: Collection[str]) -> l
         times = [line.time for line in rejected if line.time is not None]
         groups.append(
             RejectedOthers(
-                host=printable(host, LONGEST),
+                host=host,
                 endpoint=endpoint or "",
                 cause=cause,
                 count=len(rejected),
                 first=min(times, default=None),
                 last=max(times, default=None),
-                example=printable(rejected[-1].error, LONGEST),
+                example=rejected[-1].error,
                 line=rejected[-1].line,
                 meaning=EXPLANATIONS[cause].meaning,
                 advice=EXPLANATIONS[cause].advice,

@@ -49,7 +49,7 @@ from pytest_etcdtls.pki.go_parser import (
 from pytest_etcdtls.pki.go_pem import decode
 from pytest_etcdtls.pki.profile import KEY_USAGES, Identity, PrivateKey
 from pytest_etcdtls.pki.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
-from pytest_etcdtls.untrusted.printable import file_word, listed, pasted, printable
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, file_word, listed, pasted, printable
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 RSA_MOST_BITS: Final = 8192
@@ -104,8 +104,6 @@ _NAMES = {
     "2.5.29.54": "inhibitAnyPolicy",
 }
 """Names of certificate extensions by OID, from RFC 5280 and others."""
-
-_LONGEST_NAME: Final = 512
 
 _SUBJECT: Final = [(NameOID.ORGANIZATION_NAME, "etcd")]
 """The subject that ``SelfCert`` in etcd's client/pkg/transport sets: O, without CN."""
@@ -424,7 +422,7 @@ def name_text(name: x509.Name) -> str:
 
     For people: names are compared by their values.
     """
-    return printable(name.rfc4514_string(), _LONGEST_NAME)
+    return printable(name.rfc4514_string(), LINE_LIMIT)
 
 
 def name_list(names: Iterable[x509.Name]) -> str:

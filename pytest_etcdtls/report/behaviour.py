@@ -51,7 +51,7 @@ from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
 
 _OF_A_SIDE: Final = (
     *("cert-file", "client-cert-auth", "trusted-ca-file", "auto-tls"),
@@ -112,7 +112,9 @@ def _row(seen: Recording, listener: Listener, member: MemberDeclaration) -> List
     return ListenerRow(
         listener=listener,
         declared=tuple(_settings(declaration)) if in_force else (),
-        effective=printable(in_force.describe(), 2048) if in_force else "nothing declares a listener there",
+        effective=printable(in_force.describe(), LINE_LIMIT)
+        if in_force
+        else "nothing declares a listener there",
     )
 
 
@@ -149,7 +151,11 @@ def _observed_behaviour(seen: Recording) -> Iterator[Behaviour]:
         for entry in texts(fact, listener.label if listener else CLUSTER, key):
             subject, detail, value = entry.subject, entry.detail, entry.value
             yield Behaviour(
-                entry.listener, entry.topic, printable(subject), printable(detail), printable(value, 2048)
+                entry.listener,
+                entry.topic,
+                printable(subject),
+                printable(detail),
+                printable(value, LINE_LIMIT),
             )
 
 
@@ -305,7 +311,7 @@ def _exchange(fact: ClientExchange | UnauthenticatedExchange, at: str, _: str | 
         yield Behaviour(at, "api", f"{fact.method} {fact.path}{client}", "", value)
     response = fact.attempt.response
     if fact.path == "/version" and response is not None and response.fields:
-        names = map(printable, list(response.fields)[:32])
+        names = list(response.fields)[:32]
         yield Behaviour(at, "api", "fields of /version", "", _several(names))
 
 

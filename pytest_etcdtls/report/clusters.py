@@ -32,7 +32,7 @@ from pytest_etcdtls.report.overview import (
     plural,
 )
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
-from pytest_etcdtls.untrusted.printable import printable, some
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
 
 _SHOWN_FAULTS: Final = 6
 _NAMED: Final = 3
@@ -123,7 +123,7 @@ def row_of(
     return ClusterRow(
         label=label,
         kind=verdict.kind,
-        verdict=printable(" ".join(verdict.text.split()), 1024),
+        verdict=printable(" ".join(verdict.text.split()), LINE_LIMIT),
         faults=tuple((fault.first.check, str(fault.first.severity)) for fault in report.faults),
         warnings=len(report.warnings),
         expires=f"{served.certificate.not_valid_after_utc:%Y-%m-%d}" if served else "",

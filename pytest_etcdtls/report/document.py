@@ -17,7 +17,6 @@ from pytest_etcdtls.checks.results import Ancestor, CheckResult, Level, Outcome,
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.toml_files import typed
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.untrusted.printable import printable
 
 SCHEMA_VERSION: Final = 1
 """Version of the report that is written and read."""
@@ -408,9 +407,9 @@ def as_document(value: object, where: str, advice: str) -> Document:
         raise UsageError(f"{where}: it is JSON, and no report of {_TOOL}. {advice}")
     version = value.get("schema_version")
     if isinstance(version, bool) or version != SCHEMA_VERSION:
-        made = f"{_TOOL} {printable(str(tool.get('version')), 32)}"
+        made = f"{_TOOL} {tool.get('version')}"
         raise UsageError(
-            f"{where}: it has schema version {printable(str(version), 32)} and was written by {made}; this "
+            f"{where}: it has schema version {version} and was written by {made}; this "
             f"one reads version {SCHEMA_VERSION}. {advice}"
         )
     return typed(value, Document, where, advice)

@@ -74,8 +74,6 @@ _SECTIONS: Final = (
     *("profiles", "benchmark", "unverified", "waived", "results", "catalogue"),
 )
 """The macros of ``sections.html.j2``, in their order on the page."""
-_TEXT_LIMIT: Final = 8192
-"""Characters of one text."""
 
 MARKS: Final[Mapping[str, str]] = {
     **{"as expected": "✓", "not as expected": "✗", "a warning": "!", "waived": "~", "undecided": "?"},
@@ -132,9 +130,7 @@ def render(report: Report, lost: list[str]) -> str:
 
 def _shown(value: object) -> object:
     """Return a text as lines without control and bidirectional characters."""
-    return (
-        printable_lines(value, _TEXT_LIMIT) if type(value) is not Markup and isinstance(value, str) else value
-    )
+    return printable_lines(value) if type(value) is not Markup and isinstance(value, str) else value
 
 
 def merged(row: AccessRow, cells: Mapping[TLSVersion, Cell]) -> list[tuple[str, Cell]]:

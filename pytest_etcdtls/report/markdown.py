@@ -301,7 +301,7 @@ def _certificates(report: Report) -> Iterator[str]:
         yield block(
             "\n".join(
                 f"{entry.certificate.not_valid_after_utc:%Y-%m-%d}  {entry.validity(report.started_at)}, "
-                f"{days_left(entry.certificate, report.started_at)}: {printable(entry.subject)} "
+                f"{days_left(entry.certificate, report.started_at)}: {entry.subject} "
                 f"({printable('; '.join(entry.where))})"
                 for entry in every[:_ROWS]
             )

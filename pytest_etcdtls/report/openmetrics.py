@@ -36,9 +36,6 @@ HELP: Final[Mapping[str, str]] = {
 }
 """The metrics, and what each is."""
 
-_LONGEST: Final = 256
-"""Characters of the value of a label."""
-
 Sample = tuple[str, dict[str, str], float]
 """A metric, its labels and its value."""
 
@@ -70,7 +67,7 @@ def lines(samples: Iterable[Sample]) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return printable(text, _LONGEST).replace("\\", r"\\").replace('"', r"\"")
+    return printable(text).replace("\\", r"\\").replace('"', r"\"")
 
 
 def _of_run(run: Document, verdict: str) -> Iterator[Sample]:

@@ -23,7 +23,8 @@ from typing import IO, Any, Final, Self, TextIO, cast
 
 import pytest
 
-from pytest_etcdtls.untrusted.printable import error_text, printable
+from pytest_etcdtls.errors import message_line
+from pytest_etcdtls.untrusted.printable import error_text
 
 _REPEATED: Final = 10.0
 """Seconds after an interruption in which further signals raise nothing: Ctrl-C is often pressed twice."""
@@ -221,11 +222,11 @@ def summary_reporter(config: pytest.Config) -> pytest.TerminalReporter | None:
 
 def show_without_terminal(problems: Iterable[str]) -> None:
     """Write the problems of a run to standard error."""
-    sys.stderr.writelines(f"etcd TLS: {text}\n" for text in problems)
+    sys.stderr.writelines(f"etcd TLS: {message_line(text)}\n" for text in problems)
 
 
 def not_written(name: str, error: Exception) -> str:
     """Return the sentence that a file could not be written, with the reason."""
     if isinstance(error, OSError):
-        return f"The {name} could not be written: {printable(error.strerror or str(error))}."
+        return f"The {name} could not be written: {error.strerror or error}."
     return f"The {name} could not be written: {error_text(error)}."

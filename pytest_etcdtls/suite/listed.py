@@ -44,7 +44,6 @@ from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import Target
-from pytest_etcdtls.untrusted.printable import printable
 
 _ROW: Final = "etcdtls_row"
 """Attribute of a test report with the row of its cluster."""
@@ -83,7 +82,7 @@ class ClusterJudge:
             partial=True,
             seen=(Recording(Target(label=cluster.label, origin="live", listeners=())),),
             results=(),
-            problems=(f"{cluster.label} {printable(why, 1024)}",),
+            problems=(f"{cluster.label} {why}",),
             status=int(pytest.ExitCode.TESTS_FAILED),
             metadata=self._settings.metadata,
         )

@@ -146,8 +146,7 @@ class Response(Struct, frozen=True):
 
     Attributes:
         status: the HTTP status code.
-        headers: lower-case names, at most 64; of repeated ones the last. Values are printable, at most 1024
-            characters.
+        headers: lower-case names, at most 64; of repeated ones the last. Printable and bounded.
         body: at most the first 64 KiB, as they were sent: a content encoding is not removed.
     """
 

@@ -41,11 +41,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import authority, is_address
-from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, PortCredentials, Target
-from pytest_etcdtls.untrusted.printable import file_word, pasted
+from pytest_etcdtls.untrusted.printable import comment, file_word, pasted
 
 GOOD_CLIENT: Final = ""
 """In the place of an identity's name: the client that the listener accepts."""
@@ -160,9 +159,7 @@ class Shell(Struct, frozen=True):
         if client.recipe or files in ((), (client.certificate_file, client.key_file)):
             return client.recipe
         certificate, key = files
-        return (
-            f"# write the certificate {escaped(client.name)} and its key to {certificate} and {key} first",
-        )
+        return (comment(f"write the certificate {client.name} and its key to {certificate} and {key} first"),)
 
     def client(self, command: Command) -> Identity:
         """Return the identity that the command presents, for its files and the recipe of them."""
@@ -271,7 +268,7 @@ class Command(Struct, frozen=True, kw_only=True):
             words = ("nsenter", "-t", str(listener.process), "-n", *words)
         line = f"{self.begins}{pasted(*words)}{self.ends}"
         look = self.looks_for(shell)
-        return f"{line}\n# look for {escaped(look)}" if look else line
+        return "\n".join([line, comment(f"look for {look}")]) if look else line
 
     def _curl(
         self,

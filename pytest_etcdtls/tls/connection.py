@@ -54,7 +54,7 @@ from pytest_etcdtls.tls.attempt import (
 from pytest_etcdtls.tls.http import make_request
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.tls.via import CarriedSocket
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
 """Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
@@ -153,7 +153,7 @@ class Trace(Struct):
         """Record how the stream ended; the first recorded end is kept, and an alert takes precedence."""
         if self.stream_end is StreamEnd.OPEN:
             # The libraries quote data that the server sent.
-            self.stream_end, self.detail, self.local = stream_end, printable(detail, 512), local
+            self.stream_end, self.detail, self.local = stream_end, printable(detail, LINE_LIMIT), local
 
 
 def ending_of(trace: Trace) -> Ending:

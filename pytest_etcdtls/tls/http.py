@@ -42,7 +42,7 @@ from hpack import NeverIndexedHeaderTuple
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Request, Response
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
 
 Value = int | bytes
 
@@ -57,8 +57,6 @@ _CHUNK = 65536
 _LONGEST_FRAME = 1 << 14
 """Octets of a frame without other SETTINGS (RFC 9113 section 4.2)."""
 _MOST_HEADERS = 64
-_LONGEST_NAME = 64
-_LONGEST_VALUE = 1024
 _LONGEST_HEAD = 100 * 1024
 
 BODY_LIMIT = 64 * 1024
@@ -310,8 +308,7 @@ def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return headers as :class:`Response` has them; the libraries bound their octets, not what is kept."""
     last = {name.lower(): value for name, value in headers}
     return {
-        printable(name, _LONGEST_NAME): printable(value, _LONGEST_VALUE)
-        for name, value in islice(last.items(), _MOST_HEADERS)
+        printable(name): printable(value, LINE_LIMIT) for name, value in islice(last.items(), _MOST_HEADERS)
     }
 
 

@@ -85,6 +85,11 @@ def pasted(*words: str) -> str:
     return " ".join(map(shell_word, words))
 
 
+def comment(text: str) -> str:
+    """Return a comment for a shell, of one line."""
+    return f"# {escaped(text)}"
+
+
 def file_word(path: object) -> str:
     """Return a path as a word of a command. One that begins with a hyphen is no option."""
     text = str(path)
