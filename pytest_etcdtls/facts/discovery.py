@@ -56,7 +56,7 @@ from pytest_etcdtls.target import (
 )
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import addresses_of
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.printable import NAME_LIMIT, printable
 
 
 class Reachability(StrEnum):
@@ -269,7 +269,7 @@ class URLResolver:
         self.client_urls |= clients | self.client_urls
         return DiscoveredMember(
             id=record.id,
-            name=printable(record.name),
+            name=printable(record.name, NAME_LIMIT),
             learner=record.learner,
             started=bool(record.name or record.client_urls),
             urls=(*clients.values(), *peers.values()),
@@ -354,7 +354,9 @@ class URLResolver:
 
 
 def _member_url(url: str, role: Role, reachability: Reachability, why: str, listener: str = "") -> MemberURL:
-    return MemberURL(url=printable(url), role=role, reachability=reachability, listener=listener, why=why)
+    return MemberURL(
+        url=printable(url, NAME_LIMIT), role=role, reachability=reachability, listener=listener, why=why
+    )
 
 
 def _is_same_machine(addresses: frozenset[str], others: frozenset[str]) -> bool:

@@ -14,6 +14,8 @@ from typing import Final
 
 from pytest_etcdtls.errors import escaped, escaped_line
 
+NAME_LIMIT: Final = 80
+"""Characters of one of several names in a sentence."""
 TEXT_LIMIT: Final = 256
 """Characters of a name or a value."""
 LINE_LIMIT: Final = 2048
