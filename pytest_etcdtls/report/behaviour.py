@@ -149,14 +149,8 @@ def behaviour(seen: Recording) -> tuple[Behaviour, ...]:
 def _observed_behaviour(seen: Recording) -> Iterator[Behaviour]:
     for listener, key, fact in seen.observations():
         for entry in texts(fact, listener.label if listener else CLUSTER, key):
-            subject, detail, value = entry.subject, entry.detail, entry.value
-            yield Behaviour(
-                entry.listener,
-                entry.topic,
-                printable(subject),
-                printable(detail),
-                printable(value, LINE_LIMIT),
-            )
+            names = map(printable, (entry.subject, entry.detail))
+            yield Behaviour(entry.listener, entry.topic, *names, printable(entry.value, LINE_LIMIT))
 
 
 def _declared_behaviour(seen: Recording) -> Iterator[Behaviour]:

@@ -20,11 +20,12 @@ from impostors.impostor import Answer
 from report import valid
 
 from pytest_etcdtls.checks.results import Finding
-from pytest_etcdtls.errors import escaped
+from pytest_etcdtls.errors import MESSAGE_LIMIT, UsageError, escaped
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan
+from pytest_etcdtls.profiles.profiles import read_profiles
 from pytest_etcdtls.report import FORMATS
 from pytest_etcdtls.report.json import encoded
 from pytest_etcdtls.report.text import Line, wrapped
@@ -166,6 +167,23 @@ def test_a_result_and_a_line_are_printable_by_construction() -> None:
     assert finding.reproduce == ("curl \\\n  https://x" + r"\r",)
     assert Line("\x1b[2K\n").text == r"\x1b[2K\n"
     assert [line.text for line in wrapped(f"a\x85{FORGED}\nb", 80)] == [rf"a\x85{FORGED}", "b"]
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_message_about_a_megabyte_keeps_what_was_attempted_and_what_to_do(
+    tmp_path: Path, in_file: bool
+) -> None:
+    name, end = "\x1b" * 1_000_000, "nist-800-52r2, pci-dss"
+    if in_file:
+        name, end = str(tmp_path / "own.toml"), "matches no check; --etcd-list-checks shows them all"
+        section = f'section = "1"\ntitle = "t"\nlevel = "SHOULD"\nchecks = ["{"x" * 1_000_000}"]\n'
+        Path(name).write_text(f'title = "t"\n[[section]]\n{section}', encoding="utf-8")
+    with pytest.raises(UsageError) as refused:
+        read_profiles([name], Path)
+    message = str(refused.value)
+    assert message.startswith("--etcd-profile ")
+    assert message.endswith(end)
+    assert (message.isprintable(), len(message)) == (True, MESSAGE_LIMIT)
 
 
 def test_a_json_report_has_no_control_character() -> None:

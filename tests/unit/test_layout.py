@@ -12,6 +12,18 @@ import pytest_etcdtls
 
 ROOT = Path(pytest_etcdtls.__file__).parent
 DEEPEST = 15
+ESCAPES = {"printable", "printable_lines", "escaped", "escaped_line", "message_line"}
+READERS = {
+    *("declared.declaration", "etcd.admin", "etcd.launch", "etcd_log.parse", "pki.certificate"),
+    *("facts.api", "facts.discovery", "facts.member_list", "facts.release", "pki.go_verify"),
+    *("profiles.profiles", "settings.read", "settings.secrets", "untrusted.json_text", "untrusted.printable"),
+    *("tls.attempt", "tls.connection", "tls.hello", "tls.http", "tls.via"),
+}
+WRITERS = {
+    *("__main__", "checks.results", "declared.cures", "suite.interruptions", "suite.state", "suite.waiting"),
+    *("report.behaviour", "report.clusters", "report.html", "report.json", "report.markdown"),
+    *("report.openmetrics", "report.text"),
+}
 
 
 @cache
@@ -68,3 +80,14 @@ def test_each_class_and_each_module_has_a_unique_name() -> None:
     stems = Counter(path.stem for path in _trees() if path.stem != "__init__")
     assert {name for name, count in (classes + stems).items() if count > 1} <= set()
     assert len(classes) > 100
+
+
+def test_untrusted_text_is_escaped_where_it_comes_in_and_where_it_goes_out() -> None:
+    """Errors, findings and remarks are ways out: what is written into their texts is not escaped."""
+    escaping = {
+        name.removeprefix(f"{ROOT.name}.")
+        for name, tree in _modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and ESCAPES & {alias.name for alias in node.names}
+    }
+    assert escaping == READERS | WRITERS
