@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-MESSAGE_LIMIT: Final = 8192
-"""Characters of a line of a message. A path in it has up to 4096."""
+MESSAGE_LIMIT: Final = 3072
+"""Characters of a line of a message. A line of etcd's log has up to 2,500."""
 
 _ACTS = re.compile(
     # Printable for Python, and without a glyph (Default_Ignorable_Code_Point of the Unicode Character
