@@ -149,8 +149,8 @@ def behaviour(seen: Recording) -> tuple[Behaviour, ...]:
 def _observed_behaviour(seen: Recording) -> Iterator[Behaviour]:
     for listener, key, fact in seen.observations():
         for entry in texts(fact, listener.label if listener else CLUSTER, key):
-            names = map(printable, (entry.subject, entry.detail))
-            yield Behaviour(entry.listener, entry.topic, *names, printable(entry.value, LINE_LIMIT))
+            subject, detail = map(printable, (entry.subject, entry.detail))
+            yield Behaviour(entry.listener, entry.topic, subject, detail, printable(entry.value, LINE_LIMIT))
 
 
 def _declared_behaviour(seen: Recording) -> Iterator[Behaviour]:
