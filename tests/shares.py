@@ -59,7 +59,6 @@ SHARES: Final = {
     "impostors/test_impostors.py": Share(8, 2),
     "kubeadm": Share(24, 3),
     "lifecycle/test_clean.py": Share(12, 3),
-    "lifecycle/test_versions.py": Share(16, 3),
     "live/test_plan.py": Share(24, 3),
     "live/test_server_addresses.py": Share(24, 3),
     "live/test_wrong_endpoints.py": Share(4),

@@ -1,8 +1,7 @@
-"""Every etcd conforms when its files or flags change, and experiments leave nothing behind."""
+"""Every etcd conforms when its files or flags change, but for one of another version than it says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,19 +19,10 @@ LACKING = {
 """Checks whose flags these versions do not have."""
 
 
-def _by_outcome(results: Iterable[CheckResult]) -> dict[Outcome, set[str]]:
-    found: dict[Outcome, set[str]] = {}
-    for result in results:
-        found.setdefault(result.outcome, set()).add(result.check)
-    return found
-
-
 def _assert_clean(results: list[CheckResult], version: str) -> None:
-    lacking = LACKING.get(version, set())
-    expected = {Outcome.CONFORMS: {check.id for check in select(["lifecycle"])} - lacking}
-    if lacking:
-        expected[Outcome.NOT_APPLICABLE] = lacking
-    assert _by_outcome(results) == expected, [r for r in results if r.outcome is not Outcome.CONFORMS]
+    outcomes = {check.id: Outcome.CONFORMS for check in select(["lifecycle"])}
+    outcomes |= dict.fromkeys(LACKING.get(version, ()), Outcome.NOT_APPLICABLE)
+    assert {result.check: result.outcome for result in results} == outcomes, results
 
 
 def test_processes(etcd_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +41,26 @@ def test_containers(etcd_image: str) -> None:
     _assert_clean(results, version)
     (load,) = [r for r in results if r.check == "lifecycle.rotation-loses-no-request"]
     assert "not atomic in a container" in load.reason
+
+
+def _result(binary: Path, version: str) -> CheckResult:
+    (result,) = judged(of_etcd(str(binary), version), "lifecycle.crl-encoding")
+    return result
+
+
+@pytest.mark.etcd_version("3.4", "3.5")
+def test_a_pem_list_that_is_read_by_3_6_is_a_finding(etcd_binary: Path) -> None:
+    result = _result(etcd_binary, "3.6.0")
+    assert result.outcome is Outcome.VIOLATES
+    assert [finding.expected for finding in result.findings] == ["every client refused"]
+
+
+@pytest.mark.etcd_version("3.6", "3.7")
+def test_a_pem_list_that_is_not_read_by_3_5_is_a_finding(etcd_binary: Path) -> None:
+    result = _result(etcd_binary, "3.5.33")
+    assert result.outcome is Outcome.VIOLATES
+    assert [finding.expected for finding in result.findings] == ["good clients accepted, the list read"]
+
+
+def test_an_unknown_version_is_not_judged(newest_etcd: Path) -> None:
+    assert _result(newest_etcd, "unknown").outcome is Outcome.NOT_VERIFIED

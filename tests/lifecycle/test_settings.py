@@ -1,4 +1,4 @@
-"""Which clusters are started for experiments, when, side by side, and that they are removed."""
+"""Which clusters are started for experiments, side by side, and removed; requests are counted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from unruly.programs import changed_flags, recorded
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.checks.registry import Check, select
 from pytest_etcdtls.checks.results import Outcome
-from pytest_etcdtls.lifecycle.changes import settings_for
+from pytest_etcdtls.lifecycle.changes import Answer, Client, settings_for
 from pytest_etcdtls.report.json import jsonable
 from pytest_etcdtls.run.collector import AT_ONCE, Experiments
 from pytest_etcdtls.run.judge import Judge, run_checks
@@ -192,3 +193,16 @@ def test_an_experiment_that_runs_alone_excludes_others() -> None:
     for thread in threads:
         thread.join(DEADLINE)
     assert order == ["shared", "alone"]
+
+
+def test_every_request_is_counted_by_its_ending_and_few_examples_are_kept() -> None:
+    answers: list[Answer] = [("served", "", b"leaf"), ("unclear", "silence", b""), ("lost", "reset", b"")]
+    client = Client(lambda: answers.pop(0) if len(answers) > 1 else answers[0], nullcontext())
+    client.start()
+    while client.requests < 10:
+        threading.Event().wait(0.001)
+    client.stop()
+    assert not client.is_alive()
+    assert (client.counts.served, client.counts.unclear, client.leaf) == (1, 1, b"leaf")
+    assert client.counts.lost >= 8
+    assert client.counts.examples == ("silence", "reset", "reset")

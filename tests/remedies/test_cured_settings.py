@@ -21,9 +21,8 @@ from declared.declaring import read_declaration
 from kubeadm.judging import target
 from starting import running_etcd, write_manifest
 from zoo import baseline
-from zoo.judging import start_member
 from zoo.members import ZOO
-from zoo.model import Misconfigured, explain, found
+from zoo.model import Misconfigured, explain, found, start_member
 
 from pytest_etcdtls.checks.registry import faults, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from judged import judged
-from zoo.judging import start_or_skip
 from zoo.members import ZOO
-from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured
+from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured, start_or_skip
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key

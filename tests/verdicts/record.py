@@ -25,9 +25,8 @@ from typing import Any
 
 from accounting import counted_connections
 from msgspec import to_builtins
-from zoo.judging import start_member
 from zoo.members import ZOO
-from zoo.model import Misconfigured
+from zoo.model import Misconfigured, start_member
 
 from pytest_etcdtls import (
     PRESETS,

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from orders import assert_order_does_not_matter
-from zoo.judging import start_or_skip
 from zoo.members import FILES, ZOO
-from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured, explain, found, found_faults
+from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured, explain, found, found_faults, start_or_skip
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.run.judge import run_checks
