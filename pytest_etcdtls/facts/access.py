@@ -294,10 +294,12 @@ class AcceptedConnections(Struct, frozen=True):
     """The accepted client, and what is kept of the connections on which it was accepted.
 
     Attributes:
+        identity: the accepted client's certificate and key, or none.
         sessions: by TLS version, in the listener's first protocol only; they hold secrets.
     """
 
     client: AcceptedClient
+    identity: Identity
     sessions: Mapping[Combination, SessionSlot]
 
 
@@ -326,7 +328,7 @@ def accepted_connections(
     credentials = credentials_at(here, target)
     candidates: list[Candidate] = []
     accepted: Candidate | None = None
-    sessions: Mapping[Combination, SessionSlot] = {}
+    presented, sessions = NO_CERTIFICATE, dict[Combination, SessionSlot]()
     for identity in good.identities:
         slots = {(version, protocols[0]): SessionSlot() for version in versions}
         trial = Trial(wire, here, identity, f"good identity {identity.name}", good=True, slots=slots)
@@ -341,7 +343,7 @@ def accepted_connections(
         )
         candidates.append(candidate)
         if candidate.served and (accepted is None or candidate.of_etcd):
-            accepted, sessions = candidate, slots
+            accepted, presented, sessions = candidate, identity, slots
         if accepted is not None and accepted.of_etcd:
             break
     client = AcceptedClient(
@@ -350,12 +352,12 @@ def accepted_connections(
         san_rule=here.role in SAN_RULE_ROLES,
         versions=versions,
     )
-    return AcceptedConnections(client, sessions)
+    return AcceptedConnections(client, presented, sessions)
 
 
 @fact(reported=False)
 def presented_client(
-    here: Listener, good: AcceptedClient, served: ServedClient, identities: GoodIdentities
+    here: Listener, good: AcceptedClient, served: ServedClient, connections: AcceptedConnections
 ) -> PresentedClient:
     """Return the good identity that the listener accepts, else the client without a certificate.
 
@@ -367,9 +369,7 @@ def presented_client(
         raise NotVerifiedError(f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key")
     if client is None:
         raise NotVerifiedError("needs an accepted client, and no good identity is accepted here")
-    if good.accepted is None:
-        return PresentedClient(client, NO_CERTIFICATE)
-    return PresentedClient(client, identities.named(client.identity))
+    return PresentedClient(client, connections.identity)
 
 
 def _is_of_clients(identity: Identity, target: Target) -> bool:

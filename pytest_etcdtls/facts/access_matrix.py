@@ -225,7 +225,7 @@ def tried_identity(
     matrix = AccessMatrix(
         identity=identity.name,
         san_rule=san_rule_of(here, target, identity, cases),
-        certificate=describe(identity),
+        certificate=describe(identity.chain),
         cases=Access(
             replace(case, closes=closes, control=control_of.get(case.combination)) for case in cases
         ),

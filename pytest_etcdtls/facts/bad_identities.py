@@ -15,11 +15,10 @@ from cryptography import x509
 from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.access import AcceptedConnections
 from pytest_etcdtls.facts.certificates import ClientTrust
 from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.good_identities import (
-    GoodIdentities,
     IssuedIdentities,
     credentials_at,
     declared_crl,
@@ -152,8 +151,7 @@ def client_identity(
     contact: Lazy[TLSContact],
     chain: Lazy[ServedChain],
     issued: Lazy[IssuedIdentities],
-    good: Lazy[AcceptedClient],
-    known: Lazy[GoodIdentities],
+    good: Lazy[AcceptedConnections],
     trust: Lazy[ClientTrust],
 ) -> ClientIdentity:
     """Return the identity of that name: made or issued for the run, or one that we hold.
@@ -169,10 +167,9 @@ def client_identity(
         """Yield identities that a rule may exclude: the accepted one, then those of the same CA."""
         trusted = trust.known()
         anchors = trusted.certificates if trusted else ()
-        if (accepted := good.get().accepted) is not None:
-            identity = known.get().named(accepted.identity)
-            yield identity
-            path = _path(identity, anchors)
+        if good.get().client.accepted is not None:
+            yield good.get().identity
+            path = _path(good.get().identity, anchors)
             anchors = path[-1:] if path else ()
         yield from (identity for identity in _ours(here, target) if _path(identity, anchors))
 
@@ -203,7 +200,7 @@ def _broken(
     credentials: PortCredentials,
     issued: Lazy[IssuedIdentities],
     held: Callable[[], Iterator[Identity]],
-    good: Lazy[AcceptedClient],
+    good: Lazy[AcceptedConnections],
 ) -> ClientIdentity:
     """Return an issued identity that breaks one rule; without the CA's key, one that we hold and that does.
 
@@ -218,7 +215,7 @@ def _broken(
     try:
         identity = issued.get().issued[key]
     except NotVerifiedError as missing:
-        accepted = good.get().accepted
+        accepted = good.get().client.accepted
         ahead = (accepted.clock_ahead if accepted else None) or timedelta()
         for identity in held():
             if _breaks_only(key, identity, credentials, ahead):

@@ -46,7 +46,6 @@ from pytest_etcdtls.facts.access_matrix import (
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, fact
 from pytest_etcdtls.facts.good_identities import (
     ISSUED,
-    GoodIdentities,
     credentials_at,
     describe,
     meets_name_rules,
@@ -381,7 +380,6 @@ def declared_names(
     declaration: ListenerDeclaration,
     _contact: TLSContact,  # without TLS, nothing shows whether the setting is in force
     client: Lazy[AcceptedClient],
-    good: Lazy[GoodIdentities],
     matrices: Lazy[Annotated[AccessMatrix, _excluded_or_untrusted]],
     issued: Lazy[Annotated[Candidate, ISSUED]],
 ) -> DeclaredNames:
@@ -393,7 +391,7 @@ def declared_names(
         if setting is None or not setting.value:
             continue
         name = f"wrong-{kind}"
-        matrix = _good_that_breaks(setting, client.get(), good)
+        matrix = _good_that_breaks(setting, client.get())
         if matrix is None and known:
             matrix = matrices.get(name)
         elif matrix is None:
@@ -443,12 +441,9 @@ def _is_refused_for_names(issued: Candidate, accepted: Candidate | None, signing
     )
 
 
-def _good_that_breaks(
-    setting: Setting, client: AcceptedClient, good: Lazy[GoodIdentities]
-) -> AccessMatrix | None:
+def _good_that_breaks(setting: Setting, client: AcceptedClient) -> AccessMatrix | None:
     accepted = client.accepted
     if accepted is None or meets_name_rules(accepted.chain, _as_rule(setting)):
         return None
-    identity = good.get().named(accepted.identity)
     cases = Access(replace(case, good=False) for case in accepted.cases.accepted)
-    return AccessMatrix(identity=identity.name, certificate=describe(identity), cases=cases)
+    return AccessMatrix(identity=accepted.identity, certificate=describe(accepted.chain), cases=cases)

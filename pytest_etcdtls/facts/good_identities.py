@@ -38,10 +38,6 @@ class GoodIdentities(Struct, frozen=True):
 
     identities: tuple[Identity, ...]
 
-    def named(self, name: str) -> Identity:
-        """Return the identity of that name."""
-        return next(identity for identity in self.identities if identity.name == name)
-
 
 class IssuedIdentities(Struct, frozen=True):
     """The identities issued with the CA's key of a listener, made once; they hold keys."""
@@ -89,11 +85,11 @@ def good_identities(here: Listener, target: Target, issued: IssuedIdentities | N
     return GoodIdentities((*good, issued.issued[ISSUED]) if issued is not None else good)
 
 
-def describe(identity: Identity) -> str:
-    """Return subject and issuer of its certificate in words, empty for ``none``."""
-    if not identity.chain:
+def describe(chain: Path) -> str:
+    """Return subject and issuer of a client's certificate in words, empty without one."""
+    if not chain:
         return ""
-    leaf = identity.chain[0]
+    leaf = chain[0]
     return f"subject {name_text(leaf.subject) or '(empty)'}, issuer {name_text(leaf.issuer)}"
 
 
