@@ -20,7 +20,7 @@ def made_result(outcome: Outcome, check: str = "cert.trusted", **fields: Any) ->
         "role": "client",
         "url": "https://10.0.0.11:2379",
         "findings": (Finding(message="it is wrong", expected="right", observed="wrong"),) if finds else (),
-        "remediation": "mend it" if finds else "",
+        "remedies": ("mend it",) if finds else (),
     }
     return CheckResult(check=check, outcome=outcome, **(usual | fields))
 

@@ -27,7 +27,7 @@ def violation(check: str, listener: str = "client-m0", *concerns: str, remedy: s
         listener=listener,
         role=role,
         findings=(found,),
-        remediation=remedy or f"mend {check}",
+        remedies=(remedy or f"mend {check}",),
     )
 
 

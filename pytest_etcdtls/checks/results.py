@@ -136,6 +136,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
         reason: the reason for the outcome; for ``conforms`` the notes, often empty. Printable.
         seconds: time that the check took, including the observations made for it.
         cause: the violation from which this one follows; ``None`` for a fault, and without findings.
+        remedies: what to do, each in one or more sentences; empty without findings.
         settings: the lines of the declaration to write (``+``) and to remove (``-``), with file and line.
     """
 
@@ -149,7 +150,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     reason: str = ""
     findings: tuple[Finding, ...] = ()
-    remediation: str = ""
+    remedies: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     seconds: float = 0.0
     cause: Ancestor | None = None
@@ -162,7 +163,13 @@ class CheckResult(Struct, frozen=True, kw_only=True):
         others = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
         return " ".join(text.split()) + others
 
+    @property
+    def remediation(self) -> str:
+        """What to do, in one line; empty without findings."""
+        *before, last = self.remedies or ("",)
+        return "; ".join([*(text.removesuffix(".") for text in before), last])
+
     def __post_init__(self) -> None:
         force_setattr(self, "reason", printable_lines(self.reason))
-        force_setattr(self, "remediation", printable(self.remediation, LONG_LIMIT))
+        force_setattr(self, "remedies", tuple(printable(text, LONG_LIMIT) for text in self.remedies))
         force_setattr(self, "settings", tuple(printable(line, LONG_LIMIT) for line in self.settings))

@@ -14,7 +14,6 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
-from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.profiles.toml_files import typed
@@ -27,7 +26,7 @@ from pytest_etcdtls.report.document import (
     TargetEntry,
     as_document,
 )
-from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted.json_text import read_json
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
@@ -120,7 +119,10 @@ def snapshots(
     """
     outcomes: dict[str, dict[tuple[str, str], CheckOutcome]] = {}
     for result in results:
-        judged = CheckOutcome(result.outcome, result.cause is not None, *_words(result))
+        words = (
+            (result.message, result.remedies) if isinstance(result, CheckResult) and result.findings else ()
+        )
+        judged = CheckOutcome(result.outcome, result.cause is not None, *words)
         outcomes.setdefault(result.target, {})[result.listener, result.check] = judged
     return tuple(
         Snapshot(
@@ -133,22 +135,6 @@ def snapshots(
         )
         for target in targets
     )
-
-
-def _words(result: CheckResult | ResultEntry) -> tuple[str, tuple[str, ...]]:
-    """Return what is wrong and what to do, finding by finding where the result joins nothing else."""
-    if not isinstance(result, CheckResult) or not result.findings:
-        return "", ()
-    check = catalogue().get(result.check)
-    role = None if result.listener == CLUSTER else Role(result.role)
-    texts = tuple(
-        dict.fromkeys(check.remedy(role, finding.remediation) for finding in result.findings) if check else ()
-    )
-    joined = "; ".join(texts)
-    if not result.remediation.startswith(joined):
-        texts, joined = (), ""
-    rest = result.remediation.removeprefix(joined).removeprefix("; ")
-    return result.message, (*texts, rest) if rest else texts
 
 
 _KIND: Final = "baseline"

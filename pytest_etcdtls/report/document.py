@@ -260,7 +260,9 @@ class ResultEntry(Struct, frozen=True, kw_only=True):
             )
             for finding in result.findings
         )
-        return cls(**{**asdict(result), "findings": findings})
+        known = asdict(result) | {"findings": findings, "remediation": result.remediation}
+        del known["remedies"]
+        return cls(**known)
 
 
 class FaultEntry(Struct, frozen=True, kw_only=True):

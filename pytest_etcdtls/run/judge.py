@@ -145,7 +145,7 @@ class Subject(Struct, frozen=True):
         """Return the result of the check there."""
         # Who is locked out comes before what does it.
         own = (self.check.remedy(self.role, finding.remediation) for finding in findings)
-        *before, last = [*dict.fromkeys([*cured.warnings, *own, *cured.remarks])] or [""]
+        remedies = dict.fromkeys([*cured.warnings, *own, *cured.remarks])
         shown = self.listener or self.target.first_of(Role.CLIENT) or self.target.listeners[0]
         return CheckResult(
             check=self.check.id,
@@ -158,7 +158,7 @@ class Subject(Struct, frozen=True):
             outcome=outcome,
             reason=reason,
             findings=findings,
-            remediation="; ".join([*(text.removesuffix(".") for text in before), last]),
+            remedies=tuple(remedies),
             settings=cured.settings,
             references=(*self.check.sources(self.role), *self.sections),
             seconds=seconds,

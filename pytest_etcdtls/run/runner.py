@@ -16,11 +16,15 @@ from pytest_etcdtls.errors import (
     EtcdTLSError,
     NoEtcdError,
     RunEndedError,
+    UnobservedError,
     UsageError,
 )
 from pytest_etcdtls.etcd.clocks import moved_clock
 from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.experiments import is_of_experiment
+from pytest_etcdtls.facts.listener import FirstContact, ServedChain
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import (
     STARTS,
@@ -81,7 +85,6 @@ class TargetRun:
         discovers: bool = True,
         cluster: Cluster | None = None,
     ) -> None:
-        self.outline = outline
         self.source = source
         self.discovers = discovers and outline.discover
         self.settings = settings
@@ -100,6 +103,11 @@ class TargetRun:
         self._connections: list[Connection] = []
         self._observers: list[Observer] = []
         self.handed_out = False
+
+    @property
+    def outline(self) -> Target:
+        """The target as it is known: from the start what was given, later with what was found of it."""
+        return self._observers[-1].target if self._observers else self._given
 
     @property
     def live(self) -> bool:
@@ -216,7 +224,6 @@ class TargetRun:
                 observer.discover()
             else:
                 observer.name_members()
-        self.outline = observer.target
         return observer
 
     def ended(self) -> str:
@@ -272,9 +279,27 @@ class TargetRun:
         return sum(observer.used.total() for observer in self._observers)
 
     @property
-    def reported(self) -> Observer | None:
+    def _reported(self) -> Observer | None:
         """The observer that a report shows: after a replacement, the one with most observations."""
         return max(self._observers, key=lambda observer: len(observer.facts), default=None)
+
+    @property
+    def recording(self) -> Recording:
+        """What a report shows of the target."""
+        observer = self._reported
+        return observer.recording.until_now() if observer else Recording(target=self.outline)
+
+    def complete(self) -> None:
+        """Make the observations that a report shows and no check may have needed."""
+        if (observer := self._reported) is None:
+            return
+        for listener in observer.target.listeners:
+            if observer.recording.known(FirstContact, label=listener.label) is not None:
+                with suppress(UnobservedError):  # from the first contact, without a connection
+                    observer.get(ServedChain, listener=listener)
+        if observer.connections:
+            with suppress(UnobservedError):
+                observer.get(EtcdLogs)  # at the end, when all our connections are known
 
     def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
         """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
@@ -331,8 +356,7 @@ class TargetRun:
         else:
             result = self.unjudged(check, label, Outcome.INCONCLUSIVE, why)
         self._has_told = True
-        self.keep(result)
-        return result
+        return self._kept.setdefault((check.id, label), result)
 
     def _experiment(self, judge: Judge) -> None:
         """Start the threads of the selected experiments with the first check."""
@@ -365,9 +389,11 @@ class TargetRun:
         if self.seen is not None:
             self.seen.end()
 
-    def keep(self, result: CheckResult) -> None:
-        """Keep a result that was made without running its check, unless there is one already."""
-        self._kept.setdefault((result.check, result.listener), result)
+    def stopped(self, check: Check, label: str, reason: str) -> CheckResult:
+        """Return the result of a check that was stopped, which has no verdict unless it has one already."""
+        unjudged = self.unjudged(check, label, Outcome.INCONCLUSIVE, reason)
+        self._kept.setdefault((check.id, label), unjudged)
+        return self.report(check, label)
 
     def not_run(self, check: Check, label: str) -> CheckResult:
         """Return the result of a check before which the run ended."""

@@ -26,7 +26,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import parse_toml
-from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
+from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, integer, option, read_input
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
@@ -265,9 +265,10 @@ def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str |
     try:
         target = read_live_target(source)
         _refuse_without_listener(target)
+        days = integer(source, "etcd_expiry_days", 30, least=0)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
-    return dataclasses.replace(target, label=label)
+    return dataclasses.replace(target, label=label, expiry_days=days)
 
 
 def _refuse_without_listener(target: Target) -> None:

@@ -67,7 +67,7 @@ def read_named(source: Source) -> list[Listener]:
 
 
 def without_scheme(source: Source) -> Iterator[str]:
-    """Yield how each endpoint without a scheme is read, for the header of a run that judges them."""
+    """Yield how each endpoint without a scheme is read, in words."""
     for name in ROLES:
         for text in filter(_lacks_scheme, source.texts(name, commas=True)):
             yield f"{text} is read as https://{text}, as etcdctl does with TLS credentials"

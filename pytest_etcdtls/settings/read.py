@@ -39,7 +39,7 @@ from pytest_etcdtls.settings.declarations import (
     read_members,
     roles_that_dial_with_another,
 )
-from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via
+from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via, without_scheme
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.port_credentials import (
     SECRET,
@@ -105,6 +105,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         directories: those that get a report for each cluster of a list.
         metadata: what they say about the run, by key: printable and bounded.
         not_read: the variable that names another cluster than the owned ones; empty if none does.
+        completed: how each endpoint without a scheme is read, in words.
         bounds: the limits on connections and time.
         allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
         started_at: when they were read. A waiver must be valid then.
@@ -126,6 +127,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     directories: tuple[Path, ...] = ()
     metadata: Mapping[str, str] = {}
     not_read: str = ""
+    completed: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -217,6 +219,7 @@ def read_settings(
         directories=tuple(directories),
         metadata=_metadata(source),
         not_read=ENDPOINTS_VARIABLE if not targets and source.environment.get(ENDPOINTS_VARIABLE) else "",
+        completed=tuple(without_scheme(source)) if targets else (),
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
@@ -257,7 +260,6 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
         expected=(*read_expected(source, listeners), *of_files.expected),
         logs={**_logs_of(running), **read_logs(source, listeners, may_grow=discover)},
         user=read_user(source),
-        expiry_days=integer(source, "etcd_expiry_days", 30, least=0),
         dials_with_another=roles_that_dial_with_another(members) if members and every else None,
         declared=MappingProxyType({member.label: member.declared for member in members}),
         running=running.running if running else None,

@@ -358,8 +358,7 @@ class CheckItem(SuiteItem):
             result = self.target.report(self.check, self.label)
         except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
             reason = f"stopped before a verdict: {stopped}"
-            self.target.keep(self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason))
-            self._add_properties(self.target.report(self.check, self.label))
+            self._add_properties(self.target.stopped(self.check, self.label, reason))
             raise
         self._add_properties(result)
         return result

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,10 +18,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.etcd_log import EtcdLogs
-from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
@@ -33,7 +29,6 @@ from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import STARTS, Place, left_out_of
-from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted.printable import error_text
@@ -303,26 +298,12 @@ def _left_out(run: Run) -> Counter[str]:
 
 
 def _seen(target: TargetRun, problems: list[str]) -> Recording:
-    observer = target.reported
-    if observer is None:
-        return Recording(target=target.outline)
     try:
-        _complete(observer)
+        target.complete()
     except Exception as error:  # costs no other target its report
-        label = observer.target.label
+        label = target.outline.label
         problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
-    return observer.recording.until_now()
-
-
-def _complete(observer: Observer) -> None:
-    """Make the observations that a report shows and no check may have needed."""
-    for listener in observer.target.listeners:
-        if observer.recording.known(FirstContact, label=listener.label) is not None:
-            with suppress(UnobservedError):
-                observer.get(ServedChain, listener=listener)  # from the first contact, without a connection
-    if observer.connections:
-        with suppress(UnobservedError):
-            observer.get(EtcdLogs)  # at the end, when all our connections are known
+    return target.recording
 
 
 def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> Iterator[str]:

@@ -11,6 +11,7 @@ limits on connections. The clusters of a list are spread over the workers (``sui
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -18,14 +19,13 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.results import Outcome
-from pytest_etcdtls.options import VERBOSITY, Invocation, Values
+from pytest_etcdtls.options import VERBOSITY, Invocation
 from pytest_etcdtls.profiles.waivers import write_proposal
 from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line
 from pytest_etcdtls.run.runner import Run, TargetRun
-from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
     not_written,
@@ -205,8 +205,7 @@ class SuiteSession(Reporting):
     def describe_targets(self) -> Iterator[str]:
         """Yield the lines about the targets."""
         yield from header(self.run, every=self.config.get_verbosity(VERBOSITY) > 0)
-        if self.run.settings.live:
-            yield from (f"  {text}" for text in without_scheme(Values(self.config)))
+        yield from (f"  {text}" for text in self.run.settings.completed)
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Return the lines about the discovered members."""
@@ -225,7 +224,7 @@ class SuiteSession(Reporting):
             self._report = report = ledger.report(status, self.problems)
             self.problems += call_users_hooks(self.config, report)
             self._propose_waivers(report)
-            self.write_reports(lambda path: write_document(report, path))
+            self.write_reports(partial(write_document, report))
             status = ledger.exit_status(status, self.problems)
         return status
 

@@ -66,7 +66,7 @@ def hostile_report(results: int = len(ATTACKS)) -> Report:
             findings=(finding(ATTACKS[number % len(ATTACKS)]),)
             if outcome in (Outcome.VIOLATES, Outcome.WARNS)
             else (),
-            remediation=f"{ATTACKS[(number + 1) % len(ATTACKS)][:300]} {number}",
+            remedies=(f"{ATTACKS[(number + 1) % len(ATTACKS)][:300]} {number}",),
             references=("RFC 5280", ATTACKS[1]),
         )
         for number in range(results)

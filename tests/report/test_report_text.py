@@ -19,7 +19,7 @@ def result(*findings: Finding, check: str = "cert.trusted") -> CheckResult:
         check,
         reason="" if findings else "no answer in time",
         findings=findings,
-        remediation="renew it" if findings else "",
+        remedies=("renew it",) if findings else (),
         references=("RFC 5280 section 6.1",),
     )
 

@@ -221,7 +221,7 @@ def test_neither_the_fault_nor_its_remedy_is_cut() -> None:
             check="config.client-auth-in-force",
             listener=listener.label,
             findings=(Finding(message=f"{wrong} {'reasons ' * 100}", expected="", observed=""),),
-            remediation=f"{'remedy ' * 99}ends",
+            remedies=(f"{'remedy ' * 99}ends",),
         )
         for listener in listeners
     ]
@@ -265,7 +265,7 @@ def test_quiet_omits_the_listeners_and_no_fault() -> None:
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     wordy = "word " * 200
     every = [
-        result(outcome, check=f"a.b{number}", reason=wordy, remediation=wordy)
+        result(outcome, check=f"a.b{number}", reason=wordy, remedies=(wordy,))
         for number, outcome in enumerate(Outcome)
     ]
     text = lines(replace(report(*every), problems=("a problem " * 20,)), width=width)
@@ -279,7 +279,7 @@ def test_at_most_24_lines_for_one_member_with_two_faults() -> None:
         result(
             Outcome.VIOLATES,
             check=f"mtls.check{number}",
-            remediation="word " * 26,
+            remedies=("word " * 26,),
             findings=(Finding(message=wordy, expected="right", observed="wrong", reproduce=("curl",)),),
         )
         for number in range(2)
