@@ -1,7 +1,8 @@
-"""Starts an etcd with given arguments; what it logs, if the model is right."""
+"""Starts an etcd with given arguments; what it logs of its settings, and what it logs if the model is right."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,8 +13,10 @@ from starting import running_etcd
 
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.effective import TLSSide
+from pytest_etcdtls.etcd_log.parse import LogEntry, read_entries
 
 DEADLINE = 60.0
+_INFO = re.compile(r"(?:^|, )([a-z-]+) = ([^, ]+)")
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,21 @@ class Run:
     started: bool
     log: str
 
+    def logged(self, message: str) -> LogEntry:
+        """Return the only entry with a message that begins so; etcd 3.4 needs ``--logger=zap``."""
+        [entry] = [entry for entry in read_entries(self.log) if entry.message.startswith(message)]
+        return entry
 
-def logged(side: TLSSide) -> dict[str, str]:
+    def side(self, name: str) -> dict[str, str]:
+        """Return what etcd has logged of the TLS settings of ``client`` or ``peer``."""
+        said = dict(_INFO.findall(self.logged(f"starting with {name} TLS").text("tls-info")))
+        return {flag: value for flag, value in said.items() if flag in _READ and value != "false"}
+
+
+_READ = ("cert", "key", "trusted-ca", "client-cert-auth", "crl-file")
+
+
+def expected(side: TLSSide) -> dict[str, str]:
     """Return what etcd logs of one side when it starts."""
     said = {
         "cert": side.certificate,

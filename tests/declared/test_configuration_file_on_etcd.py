@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from etcd_log.startup import last_startup
 
 from declared.conftest import Workplace
 from declared.declaring import effective, find_traps, read_declaration
-from declared.etcd_itself import logged, run
+from declared.etcd_itself import expected, run
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.etcd_log.parse import read_entries
 
 MEMBER = """\
 name: default
@@ -24,6 +22,7 @@ initial-cluster: default=http://{peer}
 listen-client-urls: https://{client}
 advertise-client-urls: https://{client}
 log-outputs: [stderr]
+logger: zap
 """
 SECURITY = """\
 client-transport-security:
@@ -77,8 +76,6 @@ def test_a_configuration_file_is_read_as_etcd_reads_it(
     declaration = read_declaration(path)
     stops = [trap.summary for trap in find_traps(declaration, version) if not trap.starts]
     assert seen.started is not bool(stops), f"{stops}\n{seen.log}"
-    if not seen.started:
-        return
-    startup, side = last_startup(read_entries(seen.log)), effective(declaration, version).sides["client"]
-    assert startup.config_file == str(path)
-    assert startup.client == logged(side)
+    if seen.started:
+        assert seen.logged("loaded server configuration").text("path") == str(path)
+        assert seen.side("client") == expected(effective(declaration, version).sides["client"])

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from etcd_log.startup import last_startup
 
 from declared.conftest import Workplace
 from declared.declaring import effective, find_traps, read_declaration
-from declared.etcd_itself import logged, run
+from declared.etcd_itself import expected, run
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.etcd_log.parse import read_entries
 
 SHAPES = Path(__file__).parent / "shapes"
 
@@ -66,19 +64,17 @@ def _compare(
     environment: Mapping[str, str] | None = None,
 ) -> None:
     version = binary_version(binary)
-    seen = run(binary, arguments, environment or {}, workplace.directory)
+    seen = run(binary, [*arguments, "--logger=zap"], environment or {}, workplace.directory)
     assert seen.started is all(trap.starts for trap in find_traps(declaration, version)), seen.log
     if not seen.started:
         return
-    startup, expected = last_startup(read_entries(seen.log)), effective(declaration, version)
-    assert startup.etcd_version == version
-    assert (startup.client, startup.peer) == (
-        logged(expected.sides["client"]),
-        logged(expected.sides["peer"]),
-    )
-    for flag, urls in startup.urls.items():
-        known = sorted(str(url) for url in declaration.urls(flag))
-        assert sorted(urls) == known, flag
+    server = seen.logged("starting an etcd server").fields
+    assert server["etcd-version"] == version
+    for name, side in effective(declaration, version).sides.items():
+        assert seen.side(name) == expected(side)
+    for flag, urls in server.items():
+        if flag.endswith("-urls") and isinstance(urls, list):
+            assert sorted(map(str, urls)) == sorted(map(str, declaration.urls(flag))), flag
 
 
 @pytest.mark.parametrize("name", ["v1.28", "v1.34"])
