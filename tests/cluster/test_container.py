@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -17,17 +18,24 @@ from urllib.parse import urlsplit
 import docker.errors
 import pytest
 from shown_commands import fenced
+from starting import start_container
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
+from zoo.baseline import warned
+from zoo.model import explain, found
 
 from cluster.clients import get, refused
 from cluster.conftest import DEADLINE, Start
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.engine import engine
 from pytest_etcdtls.pki.profile import CALayout, PKIPlan
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 pytestmark = pytest.mark.container
 
@@ -254,3 +262,16 @@ def test_the_service_of_the_page(etcd_image: str, tmp_path: Path) -> None:
         command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
     )
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.oldest_and_newest
+def test_conforming_clusters_conform(etcd_image: str, size: int) -> None:
+    with start_container(ClusterConfig(size=size), etcd_image) as cluster:
+        results = run_checks(Observer(cluster.target()), select(["!lifecycle"]))
+    # etcd's log has the address of Docker's bridge.
+    unknown = {role: {"mtls.log-tells-the-same"} for role in ("client", "peer")}
+    rest: dict[str, dict[str, set[str]]] = {"violates": {}, "inconclusive": {}, "broken": {}}
+    expected = rest | {"warns": warned(cluster.version), "not-verified": unknown}
+    assert found(results) == expected, explain(results)
+    assert Counter(result.outcome for result in results)[Outcome.CONFORMS] > 40 * size

@@ -17,9 +17,10 @@ from cluster.clients import get
 from cluster.conftest import Start, process_of
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd.admin import Gateway
+from pytest_etcdtls.etcd.cluster import keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.pki.profile import PKIPlan
+from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 
 OK = 200
 GOOD = ClusterConfig()
@@ -173,3 +174,21 @@ start(len(os.listdir("/dev/fd")))
     assert re.search(
         r"Too many open files; this process may open \d+ files: raise that with ulimit -n, or", of_python
     )
+
+
+def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_etcd: Path) -> None:
+    cluster = start(replace(GOOD, authentication=True), newest_etcd)
+    assert cluster.user is not None
+    password = cluster.user[1]
+    file = cluster.directory / "root-password"
+    assert file.read_text(encoding="utf-8") == password
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    shown = [repr(cluster), repr(cluster.target()), keep_message(cluster), cluster.members[0].log()]
+    assert not any(password in text for text in [*shown, *cluster.members[0].argv])
+
+
+def test_a_gateway_that_fails_cannot_enable_authentication(start: Start, etcd_binary: Path) -> None:
+    """etcd's gateway dials etcd with the served certificate, which here has no clientAuth."""
+    plan = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
+    with pytest.raises(ClusterStartError, match="cannot be administered: auth/user/add: status 503"):
+        start(replace(GOOD, authentication=True, pki=plan), etcd_binary)

@@ -1,4 +1,4 @@
-"""Starts an etcd with given arguments; what it logs of its settings, and what it logs if the model is right."""
+"""Starts an etcd with given arguments; what it logs of its settings, and what it should log."""
 
 from __future__ import annotations
 

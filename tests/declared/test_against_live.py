@@ -1,4 +1,4 @@
-"""A declaration compared with a running etcd: its listeners, its bundles, and what is not verified."""
+"""A declaration compared with a running etcd: its bundles, its listeners and from where they are reached."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pytest_etcdtls.facts.configuration import (
     listener_declaration,
 )
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.endpoints import parse_endpoint
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.settings.endpoints import listeners_from_here, parse_endpoint, runs_here
+from pytest_etcdtls.target import Target, Unreached
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,24 @@ def test_each_judged_listener_matches_a_declared_one(urls: str, judged: str, fou
     member = MemberDeclaration.of("m0", declared, "3.6.16")
     one = listener_declaration(target, listener, member).listener
     assert (None if one is None else str(one.url)) == found
+
+
+def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
+    declaration = flags(
+        "--listen-client-urls=https://0.0.0.0:2379,unixs://s:1",
+        "--advertise-client-urls=https://node1.example:2379",
+        "--listen-peer-urls=https://[::]:2380",
+        "--initial-advertise-peer-urls=https://10.0.0.11:2380",
+        "--listen-metrics-urls=http://0.0.0.0:2381",
+    )
+    nowhere = flags("--listen-client-urls=https://0.0.0.0:2379")
+    client, socket, metrics, peer, wildcard, _ = (
+        one if isinstance(one, Unreached) else one.url
+        for declared in (declaration, nowhere)
+        for one in listeners_from_here("m0", declared, here=runs_here(declared, ()))
+    )
+    assert (client, metrics) == ("https://node1.example:2379", "http://node1.example:2381")
+    assert peer == "https://10.0.0.11:2380"
+    for unreached, why in ((socket, "is a socket"), (wildcard, "pass the member's URL")):
+        assert isinstance(unreached, Unreached)
+        assert why in unreached.reason

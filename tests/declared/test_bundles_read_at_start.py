@@ -1,4 +1,4 @@
-"""Which files an etcd reads at its start: it ends if one is missing, or a bundle is a private key."""
+"""Which files an etcd reads at its start: it ends if one is missing, or a bundle is a key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PEER_PAIR = ("--peer-cert-file={pki}/peer.crt", "--peer-key-file={pki}/peer.key"
 KEY = "--trusted-ca-file={pki}/client.key"
 PEER_KEY = "--peer-trusted-ca-file={pki}/peer.key"
 
-CASES = {
+OF_KEYS = {
     "https": (*SECURE, *PAIR, KEY),
     "plaintext": (*PLAIN, KEY),
     "plaintext with a pair": (*PLAIN, *PAIR, KEY),
@@ -35,15 +35,6 @@ CASES = {
     "peers in plaintext with a pair": (*PLAIN, *PEER_PAIR, PEER_KEY),
     "peers with generated certificates": (*PLAIN, "--peer-auto-tls", PEER_KEY),
 }
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_etcd_ends_if_it_reads_a_key(case: str, etcd_binary: Path, workplace: Workplace) -> None:
-    argv = [*workplace.member(), *map(workplace.fill_in, CASES[case])]
-    files = read_member_files("m0", declared_member(from_command_line(["etcd", *argv])))
-    read = any(bundle.read_at_start for bundle in files.bundles.values())
-    seen = run(etcd_binary, argv, {}, workplace.directory)
-    assert seen.started is not read, seen.log
 
 
 POD = """
@@ -102,12 +93,14 @@ def test_etcd_ends_if_its_user_cannot_read_the_key(
     assert seen.started is not bool(pair.key.problem), (pair.key, seen.log)
 
 
-NO_BUNDLE = {
-    name: tuple(word.replace(".key", ".gone") if "ca-file" in word else word for word in words)
-    for name, words in CASES.items()
-}
-MISSING = {
-    **NO_BUNDLE,
+CASES = {
+    **OF_KEYS,
+    **{
+        f"{name}, without the bundle": tuple(
+            word.replace(".key", ".gone") if "ca-file" in word else word for word in words
+        )
+        for name, words in OF_KEYS.items()
+    },
     "a list of bundles": (*SECURE, *PAIR, "--trusted-ca-file={pki}/client-ca.crt,{pki}/peer-ca.crt"),
     "a bundle that is a directory": (*SECURE, *PAIR, "--trusted-ca-file={pki}"),
     "no certificate": (*SECURE, "--cert-file={pki}/gone.crt", PAIR[1]),
@@ -126,19 +119,20 @@ DIALING = {
 }
 
 
-def _ends_if_one_is_missing(words: tuple[str, ...], binary: Path, workplace: Workplace) -> None:
+def _ends_if_one_is_unusable(words: tuple[str, ...], binary: Path, workplace: Workplace) -> None:
     argv = [*workplace.member(), *map(workplace.fill_in, words)]
     files = read_member_files("m0", declared_member(from_command_line(["etcd", *argv])), own=True)
     read = [file for pair in files.pairs for file in (pair.certificate, pair.key)]
-    read += [bundle.file for bundle in files.bundles.values()]
+    for bundle in files.bundles.values():
+        read += [bundle.file, *(bundle.keys if bundle.read_at_start else ())]
     seen = run(binary, argv, {}, workplace.directory)
-    assert seen.started is not any(file.problem for file in read), seen.log
+    assert seen.started is not any(file.problem or file.has_key for file in read), seen.log
     assert all(crl.missing for _, crl in files.crls)
 
 
-@pytest.mark.parametrize("case", MISSING)
-def test_etcd_ends_if_a_file_is_missing(case: str, etcd_binary: Path, workplace: Workplace) -> None:
-    _ends_if_one_is_missing(MISSING[case], etcd_binary, workplace)
+@pytest.mark.parametrize("case", CASES)
+def test_etcd_ends_if_a_file_is_missing_or_a_key(case: str, etcd_binary: Path, workplace: Workplace) -> None:
+    _ends_if_one_is_unusable(CASES[case], etcd_binary, workplace)
 
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
@@ -146,4 +140,4 @@ def test_etcd_ends_if_a_file_is_missing(case: str, etcd_binary: Path, workplace:
 def test_etcd_ends_if_a_pair_to_dial_with_is_missing(
     case: str, etcd_binary: Path, workplace: Workplace
 ) -> None:
-    _ends_if_one_is_missing((*SECURE, *PAIR, *PEER_PAIR, *DIALING[case]), etcd_binary, workplace)
+    _ends_if_one_is_unusable((*SECURE, *PAIR, *PEER_PAIR, *DIALING[case]), etcd_binary, workplace)

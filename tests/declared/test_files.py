@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from declared.declaring import flags
+from declared.declaring import GOOD, URLS, flags
 from pytest_etcdtls.declared.declaration import DeclaredPaths, Mount
+from pytest_etcdtls.declared.effective import CRLEffect, effective_of
 from pytest_etcdtls.declared.files import read_crl, read_member_files, require_directory
 from pytest_etcdtls.declared.reading import declared_member
+from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.port_credentials import read_directory
 
@@ -139,3 +143,25 @@ def test_a_crl_that_may_not_be_read(tmp_path: Path) -> None:
     path.touch(mode=0)
     crl = read_crl(flags(f"--client-crl-file={path}").settings["client-crl-file"], DeclaredPaths())
     assert (crl.path, crl.known, bool(crl.unread)) == (str(path), False, True)
+
+
+def test_etcd_does_not_read_a_certificate_in_der(pki_files: Path, tmp_path: Path) -> None:
+    certificate = x509.load_pem_x509_certificate((pki_files / "server.crt").read_bytes())
+    der = tmp_path / "server.der"
+    der.write_bytes(certificate.public_bytes(Encoding.DER))
+    pair = (f"--cert-file={der}", f"--key-file={pki_files}/server.key")
+    (found,) = read_member_files("m0", declared_member(flags(*URLS, *pair))).pairs
+    assert "etcd reads PEM alone" in found.certificate.problem
+    assert "openssl x509" in found.certificate.problem
+    assert found.chain == ()
+
+
+def test_a_member_knows_its_files(pki_files: Path) -> None:
+    declaration = flags(*GOOD, "--client-crl-file=/pki/crl.pem", "--peer-crl-file=/pki/gone.der")
+    member = declared_member(declaration, pki_files)
+    assert member.file("cert-file") == pki_files / "server.crt"
+    assert member.file("client-cert-file") is None
+    assert member.file("peer-crl-file") is None
+    assert effective_of(member, "3.5.33").sides["client"].crl is CRLEffect.ENFORCED
+    assert effective_of(member, "3.6.16").sides["client"].crl is CRLEffect.REFUSES_ALL
+    assert {trap.id for trap in traps_of(member, "3.6.16")} == {"crl-encoding", "crl-missing"}

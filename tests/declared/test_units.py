@@ -1,4 +1,4 @@
-"""Units with drop-ins and environment files, in systemd's directories or in one directory, and their words."""
+"""Units, their words, drop-ins and environment files, in systemd's directories or in one directory."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import re
 import socket
 
 import pytest
+from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner, nobody_came, url_of
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -16,25 +17,13 @@ NOTHING_ELSE = "--etcd-check=!listener.undeclared"
 NOT_GREEN = ("violates", "inconclusive", "broken", "not-run")
 
 
-def credentials(cluster: Cluster) -> tuple[str, ...]:
-    files = cluster.pki_directory
-    return (
-        f"--etcd-cacert={files / 'server-ca.crt'}",
-        f"--etcd-cert={files / 'client.crt'}",
-        f"--etcd-key={files / 'client.key'}",
-        f"--etcd-peer-cacert={files / 'peer-ca.crt'}",
-        f"--etcd-peer-cert={files / 'peer-client.crt'}",
-        f"--etcd-peer-key={files / 'peer-client.key'}",
-    )
-
-
 def options(cluster: Cluster, index: int = 0) -> tuple[str, ...]:
     """Return what a user gives who knows one client endpoint."""
     return (
         f"--etcd-endpoint={cluster.members[index].client_url}",
         "--etcd-discover",
         NOTHING_ELSE,
-        *credentials(cluster),
+        *Live.of(cluster).credentials,
     )
 
 
@@ -42,11 +31,8 @@ def labels(cluster: Cluster, *indices: int) -> set[str]:
     """Return the labels of the listeners of these members, of all if none is given."""
     return {
         f"{role}-127.0.0.1-{url.rpartition(':')[2]}"
-        for index in indices or range(len(cluster.members))
-        for role, url in (
-            ("client", cluster.members[index].client_url),
-            ("peer", cluster.members[index].peer_url),
-        )
+        for member in (cluster.members[index] for index in indices or range(len(cluster.members)))
+        for role, url in (("client", member.client_url), ("peer", member.peer_url))
     }
 
 
@@ -90,7 +76,7 @@ def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluste
 
 def test_three_members_that_are_named_at_one_host_are_three(run: Runner, trio: Cluster) -> None:
     urls = [member.client_url for member in trio.members]
-    named = (f"--etcd-endpoint={','.join(urls)}", *credentials(trio), SOME)
+    named = (f"--etcd-endpoint={','.join(urls)}", *Live.of(trio).credentials, SOME)
     plan = run(*named, "--etcd-plan", report=False).out
     ran = run(*named)
     assert ran.exit_code == 0
@@ -201,3 +187,11 @@ def test_discovery_needs_an_endpoint(run: Runner) -> None:
     assert "no endpoint of one is given: pass --etcd-endpoint" in words(ran.err)
     run.ini("etcd_discover = true")
     assert run(report=False).exit_code == 0
+
+
+def test_a_certificate_may_be_expected_of_a_host_to_discover(run: Runner, trio: Cluster) -> None:
+    named, discover, *others = options(trio)
+    expected = f"--etcd-expect-cert=10.0.0.12={trio.members[0].file('server.crt')}"
+    assert run(named, discover, *others, expected, "--etcd-plan", report=False).exit_code == 0
+    refused = run(named, *others, expected, "--etcd-plan", report=False)
+    assert "matches no listener given" in words(refused.err)

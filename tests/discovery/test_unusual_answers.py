@@ -1,4 +1,4 @@
-"""Member lists that no etcd returns are bounded, reported in words, and never an error of this tool."""
+"""Member lists that no etcd returns are bounded and reported, and never an error of this tool."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import json
 from dataclasses import replace
 
 import pytest
-from discovery.discovering import found, judged, observer_of
+from discovery.discovering import found, judged, named, observer_of
 from impostors.impostor import CLUSTER, MEMBER, Answer
 from impostors.staging import FakeCluster
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import Outcome
-from pytest_etcdtls.facts.discovery import MOST_MEMBERS, QueriedBy
+from pytest_etcdtls.facts import fact as registry
+from pytest_etcdtls.facts.discovery import MOST_MEMBERS, Discovered, QueriedBy
+from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, subjects
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Bounds
+from pytest_etcdtls.run.runner import Run
+from pytest_etcdtls.settings.read import Settings
+from pytest_etcdtls.target import Bounds, Target
 from pytest_etcdtls.tls.http import encode
 
 BOUNDS = Bounds(timeout=10, concurrency=1)
@@ -144,3 +148,28 @@ def test_the_next_api_is_requested_if_one_returns_no_list(
     assert found(observer).questions[-1].api is api
     assert all(question.why_not for question in found(observer).questions[:-1])
     assert len(observer.target.listeners) == 4
+
+
+NAMED = (named("https://127.0.0.1:1"), named("https://127.0.0.1:2", Role.PEER))
+
+
+def test_an_internal_error_of_discovery_is_reported_and_the_rest_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_FACTS", {**registry._FACTS})
+    del registry._FACTS[Discovered]
+
+    @fact
+    def _broken() -> Discovered:
+        raise ZeroDivisionError("a fault of ours")
+
+    target = Target(label="live", origin="live", listeners=NAMED, discover=True)
+    asking = Run(Settings(live=(target,)))
+    asking.discover()
+    (state,) = asking.targets
+    assert (state.discovery, state.outline.listeners) == (None, NAMED)
+    result = state.result(catalogue()["cluster.discovered"], "cluster")
+    assert result.outcome is Outcome.BROKEN
+    assert "a fault of ours" in result.reason
+    answers = state.result(catalogue()["listener.answers"], NAMED[0].label)
+    assert answers.outcome is Outcome.INCONCLUSIVE
