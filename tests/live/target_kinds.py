@@ -16,6 +16,15 @@ def live(cluster: Cluster, *roles: Role) -> Target:
     return replace(target, origin="live", listeners=listeners, etcd_version=None, source=None)
 
 
+def tunnelled(target: Target, **changes: str) -> Target:
+    """Return the target under a name that does not resolve, with a way to each listener."""
+    listeners = tuple(
+        replace(listener, host="etcd.example", connect_to=listener.address, **changes)
+        for listener in target.listeners
+    )
+    return replace(target, listeners=listeners)
+
+
 def at_hosts(target: Target, *hosts: str) -> Target:
     """Return a target as a live one of which options name the listeners, each member at one of the hosts."""
     of_member = dict(zip(dict.fromkeys(listener.member for listener in target.listeners), hosts, strict=True))
@@ -24,12 +33,5 @@ def at_hosts(target: Target, *hosts: str) -> Target:
         for listener in target.listeners
         for host in [of_member[listener.member]]
     )
-    return replace(
-        target,
-        origin="live",
-        etcd_version=None,
-        source=None,
-        listeners=listeners,
-        declared={},
-        logs={},
-    )
+    unknown = replace(target, etcd_version=None, source=None, declared={}, logs={})
+    return replace(unknown, origin="live", listeners=listeners)

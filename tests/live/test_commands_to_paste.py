@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from live.target_kinds import tunnelled
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
@@ -18,16 +19,13 @@ from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import SigningKey, Target
+from pytest_etcdtls.target import SigningKey
 
 OPEN = ClusterConfig(
     pki=PKIPlan(server=replace(SERVER, subject_alt_names=("etcd.example",))),
     client_cert_auth=False,
     trusted_ca_file=None,
-    extra_flags=(
-        "--enable-pprof",
-        "--advertise-client-urls=http://127.0.0.1:1031",
-    ),
+    extra_flags=("--enable-pprof", "--advertise-client-urls=http://127.0.0.1:1031"),
 )
 """One in which findings print nearly every kind of command."""
 
@@ -42,21 +40,11 @@ def _paste(command: str, directory: Path, etcd: Path) -> str:
         cwd=directory,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         timeout=60,
         check=False,
     )
-    return done.stdout.decode("utf-8", "replace")
-
-
-def _tunnelled(target: Target) -> Target:
-    """Return the target under a name that does not resolve, with a way to each listener."""
-    listeners = tuple(
-        replace(listener, host="etcd.example", connect_to=(listener.host, listener.port))
-        for listener in target.listeners
-    )
-    return replace(target, listeners=listeners)
+    return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
 @pytest.mark.program("curl", "diff", "grep", "openssl")
@@ -71,7 +59,7 @@ def test_each_command_shows_what_to_look_for(
         monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://127.0.0.1:1")
         monkeypatch.setenv("ETCDCTL_CERT", str(cluster.members[0].file("client.crt")))
         monkeypatch.setenv("ETCDCTL_KEY", str(cluster.members[0].file("client.key")))
-        target = _tunnelled(cluster.target())
+        target = tunnelled(cluster.target())
         results = run_checks(Observer(target), select(_CHECKS))
         commands = dict.fromkeys(
             command for result in results for finding in result.findings for command in finding.commands

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from discovery.discovering import live as discovering
 from discovery.discovering import named
 from discovery.learner import start_learner
-from live.target_kinds import at_hosts
+from live.target_kinds import at_hosts, tunnelled
 from starting import start_process, start_where_possible
 from zoo.clusters import let_the_third_lead, restart_one_with, revoke_one, write_pair
 
@@ -40,15 +41,8 @@ def only(target: Target, wanted: Callable[[Listener], bool]) -> Target:
     return replace(target, listeners=tuple(filter(wanted, target.listeners)))
 
 
-def forwarded(target: Target) -> Target:
-    """Return the target as it is behind a port forward: etcd sees another host than the URLs have."""
-    listeners = (
-        replace(
-            listener, host="etcd.example", member="etcd.example", connect_to=(listener.host, listener.port)
-        )
-        for listener in target.listeners
-    )
-    return replace(target, listeners=tuple(listeners))
+forwarded = partial(tunnelled, member="etcd.example")
+"""The target as it is behind a port forward: etcd sees another host than the URLs have."""
 
 
 @pytest.fixture(scope="module")

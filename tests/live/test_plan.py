@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ import pytest
 from accounting import AccountingObserver, beyond_the_plan, counted_connections
 from discovery.discovering import live as discovering
 from discovery.discovering import named
-from live.target_kinds import live
+from live.target_kinds import live, tunnelled
 from starting import start_where_possible
 
 from pytest_etcdtls.checks.registry import Check, select
@@ -25,27 +25,21 @@ from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.plan import ADVERTISED, plan_of, planned
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import Owned, Settings
-from pytest_etcdtls.target import ConnectTo, Listener, Target
+from pytest_etcdtls.target import ConnectTo, Target
 
 CHECKS = select(["!lifecycle"])
 
 
 def _elsewhere(cluster: Cluster) -> Target:
     """Return the cluster as a live one that is reached by ``--etcd-connect-to``."""
-
-    def moved(listener: Listener) -> Listener:
-        return replace(listener, host="etcd.example", connect_to=(listener.host, listener.port))
-
-    target = live(cluster)
     rule = ConnectTo(text="etcd.example::127.0.0.1:", host="etcd.example", to_host="127.0.0.1")
-    return replace(target, listeners=tuple(map(moved, target.listeners)), connect_to=(rule,))
+    return replace(tunnelled(live(cluster)), connect_to=(rule,))
 
 
 def _by_name(cluster: Cluster) -> Target:
     """Return the cluster as a live one whose host has a name, with an address for each IP version."""
     target = live(cluster)
-    listeners = tuple(replace(listener, host="localhost") for listener in target.listeners)
-    return replace(target, listeners=listeners)
+    return replace(target, listeners=tuple(replace(one, host="localhost") for one in target.listeners))
 
 
 def _through(role: Role) -> Callable[[Cluster], Target]:
@@ -59,31 +53,21 @@ def _through(role: Role) -> Callable[[Cluster], Target]:
     return target
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of target: what runs, and what of it a user names."""
-
-    config: ClusterConfig
-    target: Callable[[Cluster], Target]
-
-
 _PLAIN = ClusterConfig(client_scheme="http", peer_scheme="http")
 
-KINDS: Mapping[str, Kind] = {
-    "endpoints": Kind(ClusterConfig(metrics="https"), live),
-    "metrics and client-http": Kind(ClusterConfig(metrics="http", client_http=True), live),
-    "plaintext": Kind(_PLAIN, live),
-    "users": Kind(PRESETS["authentication"].config, live),
-    "connect-to": Kind(ClusterConfig(), _elsewhere),
-    "a name with addresses": Kind(ClusterConfig(), _by_name),
-    "several members": Kind(ClusterConfig(size=3), live),
-    "discovery by a client listener": Kind(ClusterConfig(size=3), _through(Role.CLIENT)),
-    "discovery by a peer listener": Kind(ClusterConfig(size=3), _through(Role.PEER)),
-    "discovery of plaintext": Kind(_PLAIN, _through(Role.CLIENT)),
+KINDS: Mapping[str, tuple[ClusterConfig, Callable[[Cluster], Target]]] = {
+    "endpoints": (ClusterConfig(metrics="https"), live),
+    "metrics and client-http": (ClusterConfig(metrics="http", client_http=True), live),
+    "plaintext": (_PLAIN, live),
+    "users": (PRESETS["authentication"].config, live),
+    "connect-to": (ClusterConfig(), _elsewhere),
+    "a name with addresses": (ClusterConfig(), _by_name),
+    "several members": (ClusterConfig(size=3), live),
+    "discovery by a client listener": (ClusterConfig(size=3), _through(Role.CLIENT)),
+    "discovery by a peer listener": (ClusterConfig(size=3), _through(Role.PEER)),
+    "discovery of plaintext": (_PLAIN, _through(Role.CLIENT)),
 }
-
-
-EACH_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+"""What runs, and what of it a user names."""
 
 
 def beyond(target: Target, checks: Sequence[Check]) -> list[str]:
@@ -96,19 +80,16 @@ def beyond(target: Target, checks: Sequence[Check]) -> list[str]:
     return beyond_the_plan(made, plan, observer.target.listeners) + sorted(observer.beyond)
 
 
-@EACH_KIND
-def test_no_more_connections_than_planned(kind: Kind, newest_etcd: Path) -> None:
-    with start_where_possible(kind.config, newest_etcd) as cluster:
-        assert beyond(kind.target(cluster), CHECKS) == []
-
-
-@pytest.mark.whole
-@EACH_KIND
-def test_no_check_alone_makes_more_than_planned(kind: Kind, newest_etcd: Path) -> None:
-    with start_where_possible(kind.config, newest_etcd) as cluster:
-        target = kind.target(cluster)
-        by_check = {check.id: beyond(target, [check]) for check in CHECKS}
-    assert {id_: said for id_, said in by_check.items() if said} == {}
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("selected", ["all", pytest.param("each", marks=pytest.mark.whole)])
+def test_no_more_connections_than_planned(kind: str, selected: str, newest_etcd: Path) -> None:
+    """Of all checks at once, and of each check alone."""
+    config, named_of = KINDS[kind]
+    with start_where_possible(config, newest_etcd) as cluster:
+        target = named_of(cluster)
+        selections = [CHECKS] if selected == "all" else [[check] for check in CHECKS]
+        found = {selection[0].id: beyond(target, selection) for selection in selections}
+    assert {id_: said for id_, said in found.items() if said} == {}
 
 
 _OWNED = ("default", "split-http-with-crl", "peer-common-name", "authentication", "hardened")
