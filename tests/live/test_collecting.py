@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from hostile.delaying_proxy import DelayingProxy
 from starting import start_process
 
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.matching import ended_at
 from pytest_etcdtls.role import Role
@@ -22,48 +22,35 @@ from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import Settings
 from pytest_etcdtls.target import Bounds, Target
 
-_DELAY = 0.03
-"""Seconds in each direction."""
-
 Results = dict[tuple[str, str], CheckResult]
 
 
 class SlowNetwork(DelayingProxy):
-    """A slow network to one listener.
-
-    Attributes:
-        silent: from now on nothing is passed on.
-    """
+    """A slow network to one listener; once it is silent, nothing is passed on."""
 
     def __init__(self, port: int) -> None:
         self.silent = False
-        super().__init__(port, _DELAY, swallows=lambda _: self.silent)
+        super().__init__(port, 0.03, swallows=lambda _: self.silent)
 
 
 @pytest.fixture(scope="module")
-def etcd(newest_etcd: Path) -> Iterator[Cluster]:
+def etcd(newest_etcd: Path) -> Iterator[Target]:
     """A conforming etcd."""
     with start_process(ClusterConfig(), newest_etcd) as started:
-        yield started
+        yield replace(started.target(), origin="live", logs={})
 
 
 @pytest.fixture
-def proxies(etcd: Cluster) -> Iterator[list[SlowNetwork]]:
+def proxies(etcd: Target) -> Iterator[list[SlowNetwork]]:
     """A slow network to each of its listeners."""
-    started = [SlowNetwork(listener.port) for listener in etcd.target().listeners]
-    yield started
-    for proxy in started:
-        proxy.close()
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(SlowNetwork(listener.port))) for listener in etcd.listeners]
 
 
-def _slow(cluster: Cluster, proxies: Sequence[SlowNetwork]) -> Target:
-    listeners = zip(cluster.target().listeners, proxies, strict=True)
-    through = tuple(replace(one, connect_to=("127.0.0.1", proxy.port)) for one, proxy in listeners)
-    return replace(_live(cluster), listeners=through)
-
-
-def _live(cluster: Cluster) -> Target:
-    return replace(cluster.target(), origin="live", logs={})
+def _slow(target: Target, proxies: Sequence[SlowNetwork]) -> Target:
+    listeners = zip(target.listeners, proxies, strict=True)
+    through = (replace(one, connect_to=("127.0.0.1", proxy.port)) for one, proxy in listeners)
+    return replace(target, listeners=tuple(through))
 
 
 def _selected(target: Target, bounds: Bounds) -> Run:
@@ -96,8 +83,8 @@ def _most_at_once(observer: Observer, url: str) -> int:
     return max(sum(other.started_at <= one.started_at < ended_at(other) for other in here) for one in here)
 
 
-def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
-    observer = Observer(_live(etcd))
+def test_the_same_verdicts_by_the_same_connections(etcd: Target, proxies: list[SlowNetwork]) -> None:
+    observer = Observer(etcd)
     direct = {(result.check, result.listener): result for result in run_checks(observer)}
     run = _selected(_slow(etcd, proxies), Bounds())
     ahead = _results(run)
@@ -110,7 +97,7 @@ def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[
         assert _most_at_once(target.observer, listener.url) <= Bounds().concurrency
 
 
-def test_only_a_silent_listener_is_abandoned(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
+def test_only_a_silent_listener_is_abandoned(etcd: Target, proxies: list[SlowNetwork]) -> None:
     run = _selected(_slow(etcd, proxies), Bounds(timeout=1.0))
     [target] = run.targets
     checks = {check.id: check for check in run.checks}

@@ -106,10 +106,11 @@ _NAMED = ("localhost", UNKNOWN_NAME, "etcd.example", "etcdtls.pods.example")
 def test_some_connections_lead_to_an_open_etcd(
     leads: Callable[[ClientHello | bytes], bool], check: str, message: str, etcd_binary: Path
 ) -> None:
-    with _strict_and(etcd_binary, _same_pair if check == _CHECK else _plain) as (strict, other):
-        proxy = Server(routing(lambda begins: _port(other if leads(begins) else strict)))
+    with (
+        _strict_and(etcd_binary, _same_pair if check == _CHECK else _plain) as (strict, other),
+        Server(routing(lambda begins: _port(other if leads(begins) else strict))) as proxy,
+    ):
         results = _judge(_through(strict.target(), proxy.port))
-        proxy.close()
     assert _violated(results) == {check}, explain(results)
     [finding] = next(result.findings for result in results if result.check == check)
     assert finding.message == message
@@ -117,13 +118,14 @@ def test_some_connections_lead_to_an_open_etcd(
 
 def test_only_the_urls_name_leads_to_a_strict_etcd(newest_etcd: Path) -> None:
     """The URL has a name, and no name leads elsewhere; with a URL without a name, that is the fault."""
-    with _strict_and(newest_etcd) as (strict, other):
-        proxy = Server(passing(lambda found: _port(strict if found else other)))
+    with (
+        _strict_and(newest_etcd) as (strict, other),
+        Server(passing(lambda found: _port(strict if found else other))) as proxy,
+    ):
         target = _through(strict.target(), proxy.port)
         [listener] = target.listeners
         results = _judge(replace(target, listeners=(replace(listener, host="localhost"),)))
         at_the_address = _judge(target)
-        proxy.close()
     assert _violated(results) == {_CHECK}, explain(results)
     [finding] = next(result.findings for result in results if result.check == _CHECK)
     assert "accepted with no SNI" in finding.message
@@ -137,10 +139,11 @@ def test_another_trusted_ca_for_a_name_is_a_warning(newest_etcd: Path) -> None:
     def other_ca(strict: Cluster) -> ClusterConfig:
         return replace(_same_pair(strict), client_cert_auth=True, trusted_ca_file="peer-ca.crt")
 
-    with _strict_and(newest_etcd, other_ca) as (strict, other):
-        proxy = Server(passing(lambda found: _port(other) if found == "localhost" else _port(strict)))
+    with (
+        _strict_and(newest_etcd, other_ca) as (strict, other),
+        Server(passing(lambda found: _port(other if found == "localhost" else strict))) as proxy,
+    ):
         results = _judge(_through(strict.target(), proxy.port))
-        proxy.close()
     assert _violated(results) == set(), explain(results)
     [result] = [one for one in results if one.check == _CHECK]
     assert (result.outcome, result.level) == (Outcome.WARNS, Level.SHOULD)
@@ -156,20 +159,11 @@ def test_a_proxy_that_passes_every_name_on_is_no_fault(refused: str | None, etcd
             raise ValueError(found)
         return _port(strict)
 
-    with start_process(STRICT, etcd_binary) as strict:
-        proxy = Server(passing(port_for))
+    with start_process(STRICT, etcd_binary) as strict, Server(passing(port_for)) as proxy:
         target = _through(strict.target(), proxy.port)
         observer = Observer(target)
-        results = run_checks(observer, select([_CHECK]))
-        made = len(
-            [
-                connection
-                for connection in observer.connections
-                if connection.purpose.startswith("another server name")
-            ]
-        )
-        proxy.close()
-    [result] = results
+        [result] = run_checks(observer, select([_CHECK]))
+    made = sum(one.purpose.startswith("another server name") for one in observer.connections)
     assert result.outcome is Outcome.CONFORMS, result
     assert observer.get(ServerNames, listener=target.listeners[0]).steady
     # Four names; the one without an answer is tried three times.
