@@ -11,38 +11,28 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from made import made_report
 from report import browsing
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Outcome
-from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+from pytest_etcdtls.etcd.cluster import start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import cached_binaries, find_etcd
-from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.target import Target
 
 
-def judged(cluster: Cluster) -> Report:
-    """Judge a cluster without experiments, and return the report."""
-    started = datetime.now(UTC)
-    observer = Observer(cluster.target())
-    results = run_checks(observer, select(["!lifecycle"]))
-    seen = Recording(
-        target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections)
-    )
+def judged(target: Target, *patterns: str) -> Report:
+    """Judge a target, by default without experiments, and return the report."""
+    observer = Observer(target)
+    results = run_checks(observer, select(patterns or ["!lifecycle"]))
     failed = any(result.outcome is Outcome.VIOLATES for result in results)
-    return Report(
-        started_at=started,
-        seconds=(datetime.now(UTC) - started).total_seconds(),
-        partial=False,
-        seen=(seen,),
-        results=tuple(results),
-        status=int(failed),
-    )
+    return made_report(*results, started_at=datetime.now(UTC), seen=(observer.recording,), status=int(failed))
 
 
 def main(picture: Path) -> None:
@@ -55,7 +45,7 @@ def main(picture: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         page = Path(directory) / "report.html"
         with start_cluster(config, find_etcd("process", binary=binaries[0])) as cluster:
-            write_document(judged(cluster), page)
+            write_document(judged(cluster.target()), page)
         picture.parent.mkdir(parents=True, exist_ok=True)
         browsing.browse("--picture", page, picture.absolute(), "1190")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugin.conftest import live
+from plugin.conftest import live, open_etcd
 from plugin.runs import run
 
-__all__ = ["live", "run"]
+__all__ = ["live", "open_etcd", "run"]

@@ -39,7 +39,7 @@ def pages(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             report = hostile_report()
         else:
             with start_process(configs[name], newest_etcd) as cluster:
-                report = judged(cluster)
+                report = judged(cluster.target())
         if name == "three":
             cured = tuple(
                 structs.replace(result, settings=SETTINGS if result.check == "mtls.no-certificate" else ())

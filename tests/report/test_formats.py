@@ -10,8 +10,6 @@ from typing import Any
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 from report import valid
-from starting import start_process
-from zoo.client_access import ZOO
 
 from pytest_etcdtls.report import FORMATS
 from pytest_etcdtls.settings.read import REPORT_SUFFIXES
@@ -67,10 +65,8 @@ def test_a_clean_cluster(run: Runner, live: Live) -> None:
     assert found[".sarif"]["invocations"][0]["executionSuccessful"] is True
 
 
-def test_a_broken_cluster_and_its_consequences(run: Runner, newest_etcd: Path) -> None:
-    member = next(one for one in ZOO if one.name == "client-no-auth")
-    with start_process(member.config, newest_etcd) as cluster:
-        code, found = judge(run, *Live.of(cluster).options)
+def test_a_broken_cluster_and_its_consequences(run: Runner, open_etcd: Live) -> None:
+    code, found = judge(run, *open_etcd.options)
     assert code == 1
     agree(found)
     [fault] = [one for one in found[".json"]["faults"] if one["outcome"] == "violates"]
@@ -78,9 +74,8 @@ def test_a_broken_cluster_and_its_consequences(run: Runner, newest_etcd: Path) -
     assert fault["check"] == result["ruleId"] == "mtls.no-certificate"
     assert len(fault["consequences"]) == len(result["relatedLocations"]) > 5
     place = result["locations"][0]["physicalLocation"]["artifactLocation"]
-    url = cluster.members[0].client_url
-    assert place["description"]["text"] == url
-    assert place["uri"] == f"live/client-127.0.0.1-{url.rpartition(':')[2]}"
+    assert place["description"]["text"] == open_etcd.client
+    assert place["uri"] == f"live/{open_etcd.client_label}"
     assert "✗ accepted (not as expected)" in found[".html"]
 
 
@@ -135,25 +130,18 @@ def test_several_targets(run: Runner, etcd_binaries: dict[str, Path]) -> None:
     assert len(found[".json"]["targets"]) == len(binaries)
 
 
-def test_a_fault_is_located_at_the_declared_setting(run: Runner, newest_etcd: Path) -> None:
-    member = next(one for one in ZOO if one.name == "client-no-auth")
-    with start_process(member.config, newest_etcd) as cluster:
-        pki, url = cluster.pki_directory, cluster.members[0].client_url
-        declared = run.directory / "etcd.yaml"
-        declared.write_text(
-            "name: m0\n"
-            f"listen-client-urls: {url}\n"
-            f"advertise-client-urls: {url}\n"
-            "client-transport-security:\n"
-            "  client-cert-auth: true\n"
-            f"  trusted-ca-file: {pki / 'client-ca.crt'}\n"
-            f"  cert-file: {pki / 'm0' / 'server.crt'}\n"
-            f"  key-file: {pki / 'm0' / 'server.key'}\n",
-            encoding="utf-8",
-        )
-        _, found = judge(
-            run, f"--etcd-config={declared}", "--etcd-check=listener,mtls,config.client-auth-in-force"
-        )
+def test_a_fault_is_located_at_the_declared_setting(run: Runner, open_etcd: Live) -> None:
+    pki, url = open_etcd.files, open_etcd.client
+    declared = run.directory / "etcd.yaml"
+    declared.write_text(
+        f"name: m0\nlisten-client-urls: {url}\nadvertise-client-urls: {url}\n"
+        "client-transport-security:\n  client-cert-auth: true\n"
+        f"  trusted-ca-file: {pki / 'client-ca.crt'}\n"
+        f"  cert-file: {pki / 'm0' / 'server.crt'}\n  key-file: {pki / 'm0' / 'server.key'}\n",
+        encoding="utf-8",
+    )
+    check = "--etcd-check=listener,mtls,config.client-auth-in-force"
+    _, found = judge(run, f"--etcd-config={declared}", check)
     [fault] = [
         result for result in found[".sarif"]["results"] if result["ruleId"] == "config.client-auth-in-force"
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 from types import ModuleType
@@ -12,9 +11,9 @@ from typing import Literal
 
 import pytest
 from msgspec import structs
+from report.broken_cluster import judged
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -33,8 +32,6 @@ from pytest_etcdtls.report import html, json, markdown
 from pytest_etcdtls.report.benchmark import compare, is_decided, read_flags
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary
-from pytest_etcdtls.run.judge import run_checks
-from pytest_etcdtls.run.observer import Observer
 
 GOOD = ("--cert-file=s.crt", "--key-file=s.key", "--client-cert-auth", "--trusted-ca-file=ca.crt")
 
@@ -54,38 +51,23 @@ def test_flags_and_variables_are_read_one_by_one() -> None:
 
 
 def _report(cluster: Cluster, origin: Literal["live", "process"] = "process") -> Report:
-    observer = Observer(replace(cluster.target(), origin=origin))
-    results = run_checks(observer, select(["cis", "!lifecycle"]))
-    seen = observer.recording
-    return Report(
-        started_at=datetime.now(UTC),
-        seconds=0.0,
-        partial=False,
-        seen=(seen,),
-        results=tuple(results),
-        profiles=read_profiles([CIS_KUBERNETES], Path),
-    )
+    report = judged(replace(cluster.target(), origin=origin), "cis", "!lifecycle")
+    return structs.replace(report, profiles=read_profiles([CIS_KUBERNETES], Path))
 
 
 DIFFERENT: dict[str, tuple[ClusterConfig, dict[str, tuple[bool, Outcome]]]] = {
     "as it should be": (ClusterConfig(), {}),
-    "plaintext beside TLS": (
-        ClusterConfig(plain_client_listener=True),
-        {"2.1": (True, Outcome.VIOLATES)},
-    ),
+    "plaintext beside TLS": (ClusterConfig(plain_client_listener=True), {"2.1": (True, Outcome.VIOLATES)}),
     "a trusted CA alone": (ClusterConfig(client_cert_auth=False), {"2.2": (False, Outcome.CONFORMS)}),
     "generated certificates": (
-        ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False),
+        ClusterConfig(auto_tls=True, cert_file=None, key_file=None),
         {
             "2.1": (False, Outcome.CONFORMS),
             "2.2": (True, Outcome.VIOLATES),
             "2.7": (True, Outcome.VIOLATES),
         },
     ),
-    "the system's roots": (
-        ClusterConfig(trusted_ca_file=None, expects_health=False),
-        {},
-    ),
+    "the system's roots": (ClusterConfig(trusted_ca_file=None), {}),
     "a configuration file": (
         ClusterConfig(config_file=True, config_file_omits=("client_cert_auth", "trusted_ca_file")),
         {"2.2": (True, Outcome.VIOLATES), "2.7": (True, Outcome.VIOLATES)},
@@ -109,6 +91,12 @@ def test_the_comparison_differs_if_the_wire_contradicts_the_flags(case: str, new
 def of_good_etcd(newest_etcd: Path) -> Report:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         return _report(cluster, "live")
+
+
+def _with(report: Report, check: str, **changes: object) -> Report:
+    """Return the report with another result of a check."""
+    results = tuple(structs.replace(one, **changes) if one.check == check else one for one in report.results)
+    return structs.replace(report, results=results)
 
 
 CA = "cert.ca-not-shared-with-kubernetes"
@@ -150,27 +138,14 @@ def test_each_check_of_an_item_decides_it(of_good_etcd: Report, outcome: Outcome
     assert len(agreed) == 6
     for item in agreed:
         for check in _wire(of_good_etcd)[item][1]:
-            changed = structs.replace(
-                of_good_etcd,
-                results=tuple(
-                    structs.replace(result, outcome=outcome) if result.check == check else result
-                    for result in of_good_etcd.results
-                ),
-            )
-            assert _wire(changed)[item] == (outcome, (check,))
+            assert _wire(_with(of_good_etcd, check, outcome=outcome))[item] == (outcome, (check,))
 
 
 def test_a_note_of_a_profile_counts(of_good_etcd: Report) -> None:
-    shared = tuple(
-        structs.replace(result, outcome=Outcome.CONFORMS, reason="etcd and Kubernetes share a CA")
-        if result.check == CA
-        else result
-        for result in of_good_etcd.results
-    )
+    shared = _with(of_good_etcd, CA, outcome=Outcome.CONFORMS, reason="etcd and Kubernetes share a CA")
     section = Section(section="1", title="CA", level=Strength.NOTE, checks=(CA,))
     profiles = Profiles((Guideline(name=CIS_KUBERNETES, title="house", sections=(section,)),))
-    noted = structs.replace(of_good_etcd, results=shared, profiles=profiles)
-    assert _wire(noted)["2.7"] == (Outcome.WARNS, (CA,))
+    assert _wire(structs.replace(shared, profiles=profiles))["2.7"] == (Outcome.WARNS, (CA,))
 
 
 @pytest.mark.parametrize("page", [html, markdown])
@@ -183,13 +158,7 @@ def test_a_page_has_every_item_of_a_users_configuration(of_good_etcd: Report, pa
     assert all(f"{item.item} " in text and item.title in text for item in items)
     contradicts = re.compile(r"contradicts the flags(\*\*|</strong>)")
     assert not contradicts.search(text)
-    off = structs.replace(
-        of_good_etcd,
-        results=tuple(
-            structs.replace(result, outcome=Outcome.VIOLATES) if result.check == "cert.generated" else result
-            for result in of_good_etcd.results
-        ),
-    )
+    off = _with(of_good_etcd, "cert.generated", outcome=Outcome.VIOLATES)
     assert len(contradicts.findall(page.render(off, lost))) == 2
 
 

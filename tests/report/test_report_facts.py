@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Any
 
 import pytest
+from conforming import refused
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.report.json import LONGEST, jsonable
-from pytest_etcdtls.role import Protocol
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase
-
-
-class Colour(StrEnum):
-    RED = "red"
+from pytest_etcdtls.role import Role
 
 
 class Number(Enum):
@@ -42,11 +38,8 @@ def pki() -> ClusterPKI:
     ("value", "expected"),
     [
         (None, None),
-        (True, True),
-        (1, 1),
         (0.5, 0.5),
-        ("text", "text"),
-        (Colour.RED, "red"),
+        (Role.CLIENT, "client"),
         (Number.ONE, 1),
         (b"HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\n"),
         (b"\x00\xff", {"hex": "00ff", "octets": 2}),
@@ -81,14 +74,7 @@ def test_a_certificate_becomes_its_facts_and_a_key_is_omitted(pki: ClusterPKI) -
 
 def test_an_attempt_has_fingerprints_and_names(pki: ClusterPKI) -> None:
     leaf = pki.servers["m0"].chain[0]
-    attempt = Attempt(
-        url="https://10.0.0.11:2379",
-        purpose="test",
-        identity="none",
-        protocol=Protocol.HTTP1,
-        ending=Ending.REFUSED,
-        phase=Phase.READ,
-        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+    attempt = refused(
         alert=116,
         announced_ca=(leaf.issuer.public_bytes(), b"\x00"),
         chain=(leaf.public_bytes(Encoding.DER),),

@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pytest
+from conforming import refused
 from msgspec.structs import replace
 
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report.terminal import rejected_lines
-from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Target
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase
-from pytest_etcdtls.tls.hello import HelloExchange
+from pytest_etcdtls.tls.attempt import Attempt
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 OTHERS = RejectedOthers(
@@ -30,22 +29,12 @@ OTHERS = RejectedOthers(
     advice="Give it one.",
 )
 LOG = ReadLog(source="etcd.log", members=("m0",), ours=1)
-ATTEMPT = Attempt(
-    url="https://10.0.0.11:2379",
-    purpose="a test",
-    identity="none",
-    protocol=Protocol.HTTP1,
-    ending=Ending.REFUSED,
-    phase=Phase.READ,
-    started_at=NOW,
-    local_address="10.0.0.5:40000",
-)
 
 
 def lines(
     *logs: ReadLog,
     origin: Literal["live", "process"] = "live",
-    connections: tuple[Attempt | HelloExchange, ...] = (),
+    connections: tuple[Attempt, ...] = (),
     every: bool = False,
 ) -> list[str]:
     facts = ((None, None, EtcdLogs(logs=logs)),) if logs else ()
@@ -95,7 +84,7 @@ def test_a_log_of_ours_is_shown_only_with_unknown_clients_and_a_log_in_part_is_n
     assert lines(LOG, origin="process") == []
     assert lines(LOG, origin="process", every=True) != []
     assert any("10.0.0.7" in line for line in lines(replace(LOG, others=(OTHERS,)), origin="process"))
-    assert lines(origin="process", connections=(ATTEMPT,)) == []
+    assert lines(origin="process", connections=(refused(),)) == []
     assert lines(replace(LOG, problem="No such file or directory"))[-1] == (
         "  etcd.log (m0) could not be read to the end: No such file or directory"
     )

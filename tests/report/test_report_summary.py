@@ -117,7 +117,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 def test_verbose_shows_declared_effective_and_observed_settings(newest_etcd: Path) -> None:
     config = ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False)
     with start_process(config, newest_etcd) as cluster:
-        report = judged(cluster)
+        report = judged(cluster.target())
     quiet, verbose = (
         "\n".join(line.text for line in summary(report, NOTHING, width=80, verbosity=verbosity))
         for verbosity in (0, 1)
