@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.target import Listener, Target
+
+
+def only(target: Target, wanted: Callable[[Listener], bool]) -> Target:
+    """Return the target with these of its listeners."""
+    return replace(target, listeners=tuple(filter(wanted, target.listeners)))
 
 
 def live(cluster: Cluster, *roles: Role) -> Target:
     """Return the cluster as a live one, of which the listeners of these roles are named."""
-    target = cluster.target()
-    listeners = tuple(listener for listener in target.listeners if listener.role in (roles or Role))
-    return replace(target, origin="live", listeners=listeners, etcd_version=None, source=None)
+    target = replace(cluster.target(), origin="live", etcd_version=None, source=None)
+    return only(target, lambda listener: listener.role in (roles or Role))
+
+
+def without_ca_keys(target: Target) -> Target:
+    """Return the target as a live one of which no CA key, served key or revoked client is known."""
+    client, peer = (
+        replace(port, signing_key=None, served=(), revoked=None) for port in (target.client, target.peer)
+    )
+    return replace(target, origin="live", client=client, peer=peer)
 
 
 def tunnelled(target: Target, **changes: str) -> Target:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from judged import judge, listener_of
+from judged import judge
+from live.target_kinds import live
 from starting import start_process
 
 from pytest_etcdtls.checks.results import Outcome
@@ -15,34 +16,35 @@ from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_pair
-from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan, Profile
 from pytest_etcdtls.role import Role
 
-OWN = ClusterConfig(client_cert_file="gateway.crt", client_key_file="gateway.key", expects_health=False)
-
-_EXPIRED = replace(CLIENT, common_name="gateway", valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
-_SERVERS = replace(CLIENT, common_name="gateway", extended_key_usage=("serverAuth",))
 _GOOD = replace(CLIENT, common_name="gateway")
+_EXPIRED = replace(_GOOD, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
+_SERVERS = replace(_GOOD, extended_key_usage=("serverAuth",))
+OWN = ClusterConfig(
+    client_cert_file="gateway.crt",
+    client_key_file="gateway.key",
+    expects_health=False,
+    extra_files=encode_pair(CertificateAuthority.create("first").issue(_GOOD, name="gateway"), "gateway"),
+)
 
 
-def _first_pair() -> dict[str, bytes]:
-    return encode_pair(CertificateAuthority.create("first").issue(_GOOD, name="gateway"), "gateway")
-
-
-def _renew(cluster: Cluster, pair: Identity) -> None:
-    """Start etcd with the pair: up to 3.6 the gateway dials when etcd starts."""
+def _renew(cluster: Cluster, profile: Profile) -> None:
+    """Start etcd with such a pair: up to 3.6 the gateway dials when etcd starts."""
+    pair = cluster.pki.client_ca.issue(profile, name="gateway")
     cluster.members[0].replace_files(encode_pair(pair, "gateway"))
     cluster.restart()
 
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
 def test_the_pair_of_its_own_is_named(etcd_binary: Path) -> None:
-    with start_process(replace(OWN, extra_files=_first_pair()), etcd_binary) as cluster:
-        _renew(cluster, cluster.pki.client_ca.issue(_SERVERS, name="gateway"))
+    with start_process(OWN, etcd_binary) as cluster:
+        _renew(cluster, _SERVERS)
         target = cluster.target()
-        declared = judge(target, "api.gateway-works", Role.CLIENT)
-        unknown = judge(
-            replace(target, declared={}, dials_with_another=None), "api.gateway-works", Role.CLIENT
+        declared, unknown = (
+            judge(known, "api.gateway-works", Role.CLIENT)
+            for known in (target, replace(target, declared={}, dials_with_another=None))
         )
     assert declared.outcome is Outcome.WARNS
     message = declared.findings[0].message
@@ -62,11 +64,10 @@ def test_an_expired_pair_is_not_a_fault_of_the_served_certificate(etcd_binary: P
     that the connection was closed instead.
     """
     servers_only = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
-    config = replace(OWN, pki=servers_only, extra_files=_first_pair(), tls_max_version="TLS1.2")
+    config = replace(OWN, pki=servers_only, tls_max_version="TLS1.2")
     with start_process(config, etcd_binary) as cluster:
-        _renew(cluster, cluster.pki.client_ca.issue(_EXPIRED, name="gateway"))
-        target = replace(cluster.target(), declared={}, dials_with_another=None)
-        target = replace(target, listeners=(listener_of(target, Role.CLIENT),))
+        _renew(cluster, _EXPIRED)
+        target = replace(live(cluster, Role.CLIENT), declared={}, dials_with_another=None)
         works, usage = (
             judge(target, check, Role.CLIENT) for check in ("api.gateway-works", "cert.client-usage")
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from live.target_kinds import live, without_ca_keys
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
@@ -50,18 +51,9 @@ def _restarted(cluster: Cluster, *trusted: x509.Certificate) -> x509.Certificate
 
 def _as_given(cluster: Cluster, *anchors: x509.Certificate) -> Target:
     """Return the target as it is known with ``--etcd-cacert``, ``--etcd-cert`` and ``--etcd-key`` alone."""
-    target = cluster.target()
-    bundle = TrustBundle(anchors, "cacert.pem")
-    client = replace(
-        target.client,
-        server_ca=bundle,
-        client_trust=replace(bundle, inferred=True),
-        signing_key=None,
-        revoked=None,
-        served=(),
-    )
-    listeners = tuple(listener for listener in target.listeners if listener.role is Role.CLIENT)
-    return replace(target, listeners=listeners, client=client, origin="live", declared={}, expected=())
+    target, bundle = without_ca_keys(live(cluster, Role.CLIENT)), TrustBundle(anchors, "cacert.pem")
+    client = replace(target.client, server_ca=bundle, client_trust=replace(bundle, inferred=True))
+    return replace(target, client=client, declared={}, expected=())
 
 
 def _judged(target: Target, *checks: str) -> dict[str, CheckResult]:

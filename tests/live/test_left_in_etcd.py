@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from judged import listener_of
+from live.target_kinds import without_ca_keys
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
@@ -28,28 +30,20 @@ WITH_USERS = ClusterConfig(
 """A client certificate without a common name, so that the user that is given is needed."""
 
 
-@dataclass(frozen=True)
-class State:
-    """The state of the store and of the raft log, as etcd reports it."""
-
-    revision: int
-    raft_index: int
-
-
-def _state(cluster: Cluster) -> State:
-    # Maintenance/Status itself reads without a raft entry.
+def _state(cluster: Cluster) -> tuple[int, int]:
+    """Return the revision of the store and the index of the raft log, which reads this without an entry."""
     status, answer = cluster.members[0].gateway().post("/v3/maintenance/status", {})
     assert status == 200, answer
-    return State(int(answer["header"]["revision"]), int(answer["raftIndex"]))
+    return int(answer["header"]["revision"]), int(answer["raftIndex"])
 
 
 def _wait_for_the_version(cluster: Cluster) -> None:
     """Wait for the last raft entry of a start: the leader's decision about the version of the cluster."""
     deadline = time.monotonic() + 30
     target = cluster.target()
-    [listener] = [one for one in target.listeners if one.role is Role.CLIENT]
     while True:
-        response = Observer(target).get(ClientExchange, "/version", listener).attempt.response
+        here = listener_of(target, Role.CLIENT)
+        response = Observer(target).get(ClientExchange, "/version", here).attempt.response
         if response is not None and json.loads(response.body)["etcdcluster"] != "not_decided":
             return
         assert time.monotonic() < deadline, response
@@ -60,12 +54,8 @@ def test_a_run_adds_no_revision_and_logs_rejections_alone(config: ClusterConfig,
     """A token is a raft entry, and with 3.4 each /health: it answers by a proposal of its store v2."""
     with start_process(config, etcd_binary) as cluster:
         _wait_for_the_version(cluster)
-        before, logged = _state(cluster), len(cluster.log())
-        target = cluster.target()
-        client, peer = (
-            replace(port, signing_key=None, served=(), revoked=None) for port in (target.client, target.peer)
-        )
-        observer = Observer(replace(target, origin="live", client=client, peer=peer, expected=()))
+        (revision, index), logged = _state(cluster), len(cluster.log())
+        observer = Observer(replace(without_ca_keys(cluster.target()), expected=()))
         results = run_checks(observer, select(["!lifecycle"]))
         after, lines = _state(cluster), cluster.log()[logged:].splitlines()
     assert any(result.outcome is Outcome.CONFORMS for result in results)
@@ -74,7 +64,7 @@ def test_a_run_adds_no_revision_and_logs_rejections_alone(config: ClusterConfig,
     health = sum(made.purpose.startswith("GET /health") and made.ending is Ending.SERVED for made in attempts)
     assert (tokens > 0, health > 0) == (config is WITH_USERS, True)
     entries = tokens + (health if cluster.version.startswith("3.4.") else 0)
-    assert after == replace(before, raft_index=before.raft_index + entries)
+    assert after == (revision, index + entries)
     if cluster.version.startswith(("3.6", "3.7")) and config is not WITH_USERS:
         others = [line for line in lines if "rejected connection on" not in line and not _NOT_COUNTED(line)]
         assert others == []

@@ -11,17 +11,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from judged import judge
-from live.target_kinds import at_hosts
+from judged import judge, listener_of
+from live.target_kinds import at_hosts, only
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target
 
@@ -37,7 +36,7 @@ def test_three_members_at_one_host(etcd_binary: Path) -> None:
     with start_process(replace(GOOD, size=3, metrics="http"), etcd_binary) as cluster:
         named = at_hosts(cluster.target(), "127.0.0.1", "localhost", "127.0.0.1")
         good = _run(named, *checks)
-        first = tuple(listener for listener in cluster.target().listeners if listener.member == "m0")
+        first = only(cluster.target(), lambda one: one.member == "m0").listeners
         alone = _run(replace(named, listeners=first), *checks[:3])
         bundle = cluster.members[1].file("client-ca.crt")
         another = CertificateAuthority.create("another CA").certificate
@@ -57,9 +56,7 @@ def test_three_members_at_one_host(etcd_binary: Path) -> None:
 
 def _joined(first: Target, second: Target) -> Target:
     """Return both as one target; the second one's member is ``m1``."""
-    moved = tuple(
-        replace(listener, member="m1", label=f"{listener.role}-m1") for listener in second.listeners
-    )
+    moved = (replace(one, member="m1", label=f"{one.role}-m1") for one in second.listeners)
     return replace(
         first,
         listeners=(*first.listeners, *moved),
@@ -84,15 +81,14 @@ def test_two_clusters(newest_etcd: Path) -> None:
 def test_the_metrics_of_another_cluster(etcd_binary: Path) -> None:
     config = replace(GOOD, metrics="http")
     with start_process(config, etcd_binary) as first, start_process(config, etcd_binary) as second:
-        target = first.target()
-        foreign = tuple(listener for listener in second.target().listeners if listener.role is Role.METRICS)
-        own = tuple(listener for listener in target.listeners if listener.role is not Role.METRICS)
+        target, foreign = first.target(), listener_of(second.target(), Role.METRICS)
+        own = only(target, lambda one: one.role is not Role.METRICS).listeners
         good = judge(target, "cluster.one-cluster")
-        result = judge(replace(target, listeners=(*own, *foreign)), "cluster.one-cluster")
+        result = judge(replace(target, listeners=(*own, foreign)), "cluster.one-cluster")
     assert (good.outcome, good.findings) == (Outcome.CONFORMS, ())
     assert result.outcome is Outcome.VIOLATES
     [finding] = result.findings
-    assert finding.message == f"{foreign[0].url} is not a member of its cluster"
+    assert finding.message == f"{foreign.url} is not a member of its cluster"
     assert "/metrics" in str(finding.reproduce[0])
 
 
@@ -146,7 +142,7 @@ def test_hosts_that_were_not_named_are_not_contacted(newest_etcd: Path) -> None:
     flags = ("--advertise-client-urls=https://etcd.example:2379",)
     with start_process(replace(GOOD, extra_flags=flags), newest_etcd) as cluster:
         observer = Observer(replace(cluster.target(), origin="live"))
-        result = Judge(observer).result(catalogue()["cluster.advertised-reachable"], None)
+        [result] = run_checks(observer, ["cluster.advertised-reachable"])
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "--etcd-discover" in result.reason
     assert {urlsplit(attempt.url).hostname for attempt in observer.connections} == {"127.0.0.1"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from discovery.discovering import live as discovering
 from discovery.discovering import named
 from discovery.learner import start_learner
-from live.target_kinds import at_hosts, tunnelled
+from live.target_kinds import at_hosts, only, tunnelled
 from starting import start_process, start_where_possible
 from zoo.clusters import let_the_third_lead, restart_one_with, revoke_one, write_pair
 
@@ -22,7 +21,7 @@ from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Target
 
 THREE = ClusterConfig(size=3, metrics="http")
 CHECK = "cluster.members-connected"
@@ -35,10 +34,6 @@ def judge(target: Target) -> CheckResult:
         observer.discover()
     [result] = run_checks(observer, [CHECK])
     return result
-
-
-def only(target: Target, wanted: Callable[[Listener], bool]) -> Target:
-    return replace(target, listeners=tuple(filter(wanted, target.listeners)))
 
 
 forwarded = partial(tunnelled, member="etcd.example")

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from judged import listener_of
+from live.target_kinds import only
 from starting import start_process
 
 from pytest_etcdtls.checks.results import Outcome
@@ -163,13 +164,8 @@ def _with_another(cluster: Cluster, flag: str, role: Role, scheme: str) -> Targe
 
 @pytest.mark.parametrize("number", [12, 40])
 def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) -> None:
-    [member] = cluster.members
-
-    def kill() -> None:
-        member.server.stop(0)
-
-    target = cluster.target()
-    observer = Observer(target, Bounds(timeout=1, max_connections=50), _At(number, kill))
+    network = _At(number, lambda: cluster.members[0].server.stop(0))
+    observer = Observer(cluster.target(), Bounds(timeout=1, max_connections=50), network)
     results = run_checks(observer, ["mtls", "config", "tls.version-floor"])
     reasons = {result.reason for result in results if result.outcome is Outcome.INCONCLUSIVE}
     assert [result for result in results if result.outcome is Outcome.VIOLATES] == []
@@ -180,11 +176,8 @@ def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) ->
 
 def test_a_certificate_that_is_renewed_during_the_run(cluster: Cluster) -> None:
     """Another one was served before the file was replaced."""
-    target = cluster.target()
-    listeners = tuple(one for one in target.listeners if one.role is Role.CLIENT)
-    target = replace(target, expected=(), listeners=listeners)
-    network = _At(2, cluster.rotate_server_certificate)
-    observer = Observer(target, Bounds(concurrency=1), network)
+    target = replace(only(cluster.target(), lambda one: one.role is Role.CLIENT), expected=())
+    observer = Observer(target, Bounds(concurrency=1), _At(2, cluster.rotate_server_certificate))
     [result] = run_checks(observer, ["config.served-file"])
     assert result.outcome is Outcome.INCONCLUSIVE, result
     assert result.reason.endswith("server.crt was replaced during the run, as at a renewal: run again")

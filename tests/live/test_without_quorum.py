@@ -8,11 +8,12 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from impostors.proxies import haproxy
+from judged import listener_of
+from live.target_kinds import only
 from orders import assert_order_does_not_matter
 from servers import Server
 from starting import start_process
@@ -52,10 +53,9 @@ def _ended(cluster: Cluster, how: signal.Signals, *numbers: int) -> Iterator[Non
 
 def _wait_until(target: Target, holds: Callable[[int | None], bool]) -> None:
     """Request /health of the first client listener until its status is as wanted."""
-    listener = next(one for one in target.listeners if one.role is Role.CLIENT)
     request = Request(purpose="wait", path="/health", identity=target.client.identities[0])
     for _ in range(_MOST_POLLS):
-        response = make_attempt(listener, request, TIMEOUT).response
+        response = make_attempt(listener_of(target, Role.CLIENT), request, TIMEOUT).response
         if holds(response.status if response else None):
             return
     raise AssertionError("the members do not notice that others are gone")
@@ -66,16 +66,11 @@ def _say_nothing(connection: socket.socket) -> None:
         pass
 
 
-def _of_first_member(target: Target) -> Target:
-    first = target.listeners[0].member
-    return replace(target, listeners=tuple(one for one in target.listeners if one.member == first))
-
-
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_member_without_a_leader_is_judged(how: signal.Signals, etcd_binary: Path) -> None:
     """Linearizable reads hang, of which /readyz (3.5.11 and newer) and a range are some."""
     with start_process(ClusterConfig(size=3), etcd_binary) as cluster, _ended(cluster, how, 1, 2):
-        target = _of_first_member(cluster.target())
+        target = only(cluster.target(), lambda one: one.member == "m0")
         _wait_until(target, lambda status: status == 503)
         found = assert_order_does_not_matter(target, select(PATTERNS), TIMEOUT)
         observer = Observer(target, Bounds(timeout=TIMEOUT))

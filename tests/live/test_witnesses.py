@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +11,7 @@ import pytest
 import yaml
 from judged import judge, listener_of
 from kubeadm.judging import target as described
+from live.target_kinds import without_ca_keys
 from starting import start_process
 from zoo.client_access import BAD_IDENTITIES, BROKEN, GOOD, UNAUTHENTICATED_ANSWERED
 from zoo.clusters import restart_one_with
@@ -25,7 +25,7 @@ from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, CALayout, Identity, PK
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
+from pytest_etcdtls.target import Target, TrustBundle
 
 OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
 
@@ -38,30 +38,19 @@ def _live(
     cn: tuple[str, ...] = (),
     hostname: tuple[str, ...] = (),
 ) -> Target:
-    """Return a live target without a CA key and without the key of a served certificate.
+    """Return a live target without a CA key, with flags that are declared as well.
 
-    Args:
-        arguments: flags that are declared as well.
-        client: the good clients, if others than the cluster's own; ``peer`` likewise.
-        cn: allowed common names of peers, as they are read from the declaration; ``hostname`` likewise.
+    Clients and peers are the cluster's own unless they are given. The allowed names of peers (``cn``) and
+    clients (``hostname``) are those that the declaration has.
     """
-    target = cluster.target()
-    argv = [*cluster.members[0].argv, *arguments]
-    bare: functools.partial[PortCredentials] = functools.partial(
-        replace, signing_key=None, revoked=None, served=()
-    )
+    target = without_ca_keys(cluster.target())
+    clients = target.client.identities if client is None else tuple(client)
+    peers = target.peer.identities if peer is None else tuple(peer)
     return replace(
         target,
-        origin="live",
-        client=bare(
-            target.client,
-            identities=target.client.identities if client is None else tuple(client),
-            allowed_hostname=hostname,
-        ),
-        peer=bare(
-            target.peer, identities=target.peer.identities if peer is None else tuple(peer), allowed_cn=cn
-        ),
-        declared={"m0": declared_member(from_command_line(argv))},
+        client=replace(target.client, identities=clients, allowed_hostname=hostname),
+        peer=replace(target.peer, identities=peers, allowed_cn=cn),
+        declared={"m0": declared_member(from_command_line([*cluster.members[0].argv, *arguments]))},
     )
 
 
@@ -278,5 +267,4 @@ def test_no_client_and_no_client_ca_is_available(newest_etcd: Path) -> None:
         target = _live(cluster, client=(), peer=())
         client, peer = (replace(port, client_trust=None) for port in (target.client, target.peer))
         target = replace(target, declared={}, client=client, peer=peer)
-        outcomes = {judge(target, check).outcome for check in CREDENTIALS}
-    assert outcomes == {Outcome.NOT_APPLICABLE}
+        assert {judge(target, check).outcome for check in CREDENTIALS} == {Outcome.NOT_APPLICABLE}

@@ -148,22 +148,16 @@ def test_the_gateway_is_used_as_the_given_user(split: bool, etcd_binary: Path) -
 
 _ONE_CA = replace(GOOD, metrics="https", pki=PKIPlan(layout=CALayout.SHARED))
 _WRONG_PORTS = [
+    (Role.PEER, Role.CLIENT, "peer port of etcd, named as a client port: it answers /members", "peer"),
+    (Role.CLIENT, Role.PEER, "client port of etcd, named as a peer port: it answers /health", "end"),
     (
-        Role.PEER,
-        Role.CLIENT,
-        "a peer port of etcd, named as a client port: it answers /members",
-        "--etcd-peer",
+        *(Role.METRICS, Role.CLIENT),
+        "metrics port of etcd, named as a client port: it answers /health and not /version",
+        "metrics-endpoint",
     ),
-    (Role.CLIENT, Role.PEER, "a client port of etcd, named as a peer port: it answers /health", "--etcd-end"),
-    (
-        Role.METRICS,
-        Role.CLIENT,
-        "a metrics port of etcd, named as a client port: it answers /health and not /version",
-        "--etcd-metrics-endpoint",
-    ),
-    (Role.METRICS, Role.PEER, "a metrics port of etcd, named as a peer port", "--etcd-metrics-endpoint"),
-    (Role.PEER, Role.METRICS, "a peer port of etcd, named as a metrics port", "--etcd-peer-endpoint"),
-    (Role.PEER, Role.CLIENT_HTTP, "a peer port of etcd, named as a client port for HTTP", "--etcd-peer"),
+    (Role.METRICS, Role.PEER, "metrics port of etcd, named as a peer port", "metrics-endpoint"),
+    (Role.PEER, Role.METRICS, "peer port of etcd, named as a metrics port", "peer-endpoint"),
+    (Role.PEER, Role.CLIENT_HTTP, "peer port of etcd, named as a client port for HTTP", "peer"),
 ]
 
 
@@ -177,13 +171,11 @@ def test_another_port_of_etcd_is_named(etcd_binary: Path) -> None:
             named_so = replace(target, listeners=(listener,))
             gate, other = (_judge(named_so, check) for check in ("listener.is-etcd", "mtls.no-certificate"))
             assert gate.outcome is Outcome.VIOLATES
-            assert f"this is {message}" in gate.findings[0].message
-            assert f"name it with {option}" in gate.remediation
+            assert f"this is a {message}" in gate.findings[0].message
+            assert f"name it with --etcd-{option}" in gate.remediation
             assert other.outcome is Outcome.NOT_VERIFIED
-        for listener in target.listeners:
-            assert (
-                _judge(replace(target, listeners=(listener,)), "listener.is-etcd").outcome is Outcome.CONFORMS
-            )
+        for role in {listener.role for listener in target.listeners}:
+            assert judge(target, "listener.is-etcd", role).outcome is Outcome.CONFORMS
 
 
 @pytest.mark.kills("listener.is-etcd")

@@ -119,31 +119,20 @@ def _verdict(kind: str) -> str:
 def test_when_a_rule_fires(
     alert: str, series: dict[str, str], minute: int, fires: bool, tmp_path: Path
 ) -> None:
-    """Evaluated by Prometheus' own engine."""
-    written = [{"series": name, "values": values} for name, values in series.items()]
-    assert _fires(alert, minute, written, tmp_path) is fires
-
-
-def _fires(alert: str, minutes: int, series: list[dict[str, str]], directory: Path) -> bool:
-    """Return whether an alert fires: promtool finds a difference from the expectation that it does not."""
+    """Evaluated by Prometheus' own engine: promtool finds a difference from no alert."""
     tested = {
-        "rule_files": [str(RULES)],
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": series,
-                "alert_rule_test": [{"eval_time": f"{minutes}m", "alertname": alert, "exp_alerts": []}],
-            }
-        ],
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": f"{minute}m", "alertname": alert, "exp_alerts": []}],
     }
-    path = directory / "test.yml"
-    path.write_text(json.dumps(tested), encoding="utf-8")
+    path = tmp_path / "test.yml"
+    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [tested]}
+    path.write_text(json.dumps(document), encoding="utf-8")
     ended = subprocess.run(
         ["promtool", "test", "rules", str(path)], capture_output=True, encoding="utf-8", check=False
     )
     assert "parse error" not in ended.stderr + ended.stdout, ended.stderr
-    return ended.returncode != 0
+    assert (ended.returncode != 0) is fires
 
 
 def test_the_dashboard_asks_for_metrics_that_are_written() -> None:
