@@ -100,25 +100,14 @@ def test_what_the_engine_has_of_a_cluster(
     [
         replace(GOOD, pki=PKIPlan(layout=CALayout.KUBEADM)),
         replace(GOOD, config_file=True),
+        replace(GOOD, trusted_ca_file=None, environment={"SSL_CERT_FILE": "{pki}/client-ca.crt"}),
     ],
-    ids=["kubeadm", "config-file"],
+    ids=["kubeadm", "config-file", "files outside the flags"],
 )
 def test_configurations(start: Start, newest_image: str, config: ClusterConfig) -> None:
-    cluster = start(config, newest_image)
-    (member,) = cluster.members
-    assert get(member.client_url, member, "client", ca="server-ca.crt") == OK
-    assert refused(member.client_url, member)
-
-
-def test_files_outside_the_flags_are_found_in_the_container(start: Start, newest_image: str) -> None:
     """Client authentication without a CA means the system's roots; the image has none but these."""
-    config = replace(
-        GOOD,
-        trusted_ca_file=None,
-        environment={"SSL_CERT_FILE": "{pki}/client-ca.crt"},
-    )
     (member,) = start(config, newest_image).members
-    assert get(member.client_url, member) == OK
+    assert get(member.client_url, member, "client", ca="server-ca.crt") == OK
     assert refused(member.client_url, member)
 
 
@@ -210,13 +199,11 @@ def test_a_cluster_for_other_containers(start: Start, etcd_image: str, *, extern
 
 
 def test_a_network_is_for_containers_and_exists(start: Start, etcd_image: str, newest_etcd: Path) -> None:
-    with pytest.raises(
-        ClusterStartError, match="network='nowhere': the container engine has no such network"
-    ):
+    no_such = "network='nowhere': the container engine has no such network"
+    with pytest.raises(ClusterStartError, match=no_such):
         start(replace(GOOD, network="nowhere"), etcd_image)
-    with pytest.raises(
-        UsageError, match=r"are for containers, and .* is a process: name the image of an etcd"
-    ):
+    a_process = r"are for containers, and .* is a process: name the image of an etcd"
+    with pytest.raises(UsageError, match=a_process):
         start_cluster(advertise="network", binary=newest_etcd)
 
 
@@ -252,15 +239,12 @@ def test_the_compose_file_of_the_page(
     assert all(f"{endpoint} is healthy" in done.stdout for endpoint in cluster.network_endpoints)
 
 
-def test_the_service_of_the_page(etcd_image: str, tmp_path: Path) -> None:
+def test_the_service_of_the_page(etcd_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [example] = [code for code in fenced("docs/fixtures.md", "python") if "put_archive" in code]
     (tmp_path / "test_service.py").write_text(example, encoding="utf-8")
-    options = ["-q", "-p", "no:cacheprovider", "--rootdir=.", "-c", os.devnull]
-    command = [sys.executable, "-m", "pytest", *options]
-    environment = os.environ | {"ETCD_IMAGE": etcd_image}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
-    )
+    monkeypatch.setenv("ETCD_IMAGE", etcd_image)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=.", "-c", os.devnull]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -134,46 +134,45 @@ def test_a_present_image_is_used_without_a_pull(etcd_image: str) -> None:
     assert announced == []
 
 
+@pytest.fixture
+def with_engine(bare: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with the engine of this machine, whose default image is not there."""
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setattr(discovery, "DEFAULT_IMAGE", "localhost:1/nothing/etcd:v3.6.16")
+    return bare
+
+
 @pytest.mark.container
 def test_the_default_image_comes_first(
-    bare: Path, etcd_image: str, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+    with_engine: Path, etcd_image: str, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setattr(discovery, "DEFAULT_IMAGE", etcd_image)
-    (bare / "bin" / "etcd").symlink_to(newest_etcd)
+    (with_engine / "bin" / "etcd").symlink_to(newest_etcd)
     source = find_etcd()
     assert (source.kind, source.location) == ("container", etcd_image)
     assert source.why == "a container engine answers; the image was there"
 
 
 @pytest.mark.container
-def test_an_image_is_pulled_only_if_no_other_etcd_is_available(
-    bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DOCKER_HOST")
-    monkeypatch.setattr(discovery, "DEFAULT_IMAGE", "localhost:1/nothing/etcd:v0")
-    on_path = bare / "bin" / "etcd"
+def test_an_image_is_pulled_only_if_no_other_etcd_is_available(with_engine: Path, newest_etcd: Path) -> None:
+    image, on_path = "localhost:1/nothing/etcd:v3.6.16", with_engine / "bin" / "etcd"
     on_path.symlink_to(newest_etcd)
     announced: list[str] = []
     source = find_etcd(announce=announced.append)
     assert source.kind == "process"
     assert announced == []
-    assert "the image localhost:1/nothing/etcd:v0 is not there" in source.why
+    assert f"the image {image} is not there" in source.why
     on_path.unlink()
-    with pytest.raises(UsageError, match="tried: the image localhost:1/nothing/etcd:v0 is not available"):
+    with pytest.raises(UsageError, match=f"tried: the image {image} is not available"):
         find_etcd(announce=announced.append)
-    assert announced == ["pulling localhost:1/nothing/etcd:v0, at most 60 s"]
-    with pytest.raises(UsageError, match="localhost:1/nothing/etcd:v0 is not available"):
+    assert announced == [f"pulling {image}, at most 60 s"]
+    with pytest.raises(UsageError, match=f"{image} is not available"):
         find_etcd("container")
 
 
 @pytest.mark.container
 @pytest.mark.parametrize("backend", ["auto", "container"])
-def test_nothing_is_pulled_without_a_judgement(
-    bare: Path, monkeypatch: pytest.MonkeyPatch, backend: str
-) -> None:
-    monkeypatch.delenv("DOCKER_HOST")
-    monkeypatch.setattr(discovery, "DEFAULT_IMAGE", "localhost:1/nothing/etcd:v3.6.16")
+def test_nothing_is_pulled_without_a_judgement(with_engine: Path, backend: str) -> None:
     announced: list[str] = []
     source = find_etcd(backend, announce=announced.append, pulls=False)
     assert (source.kind, source.version) == ("container", "3.6.16")

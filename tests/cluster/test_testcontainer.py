@@ -47,11 +47,8 @@ def test_it_serves_its_own_client_and_no_other(etcd_image: str) -> None:
         results = run_checks(Observer(etcd.target()), ["listener.*", "mtls.*", "cert.*"])
         bad = {result.check for result in results if result.outcome in {Outcome.VIOLATES, Outcome.BROKEN}}
         assert bad == set()
-        assert {listener.label for listener in etcd.target().listeners} == {
-            "client-m0",
-            "metrics-m0",
-            "peer-m0",
-        }
+        labels = {listener.label for listener in etcd.target().listeners}
+        assert labels == {"client-m0", "metrics-m0", "peer-m0"}
     assert not directory.exists()
     assert Reaper._instance is None
     assert testcontainers_config.ryuk_disabled is False
@@ -115,9 +112,8 @@ from pytest_etcdtls import EtcdTLSContainer
 with EtcdTLSContainer({newest_image!r}) as etcd:
     print(etcd.client().get("/health").json()["health"], "pytest" in sys.modules)
 """
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, encoding="utf-8", check=False
-    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert (run.stdout, run.returncode) == ("true False\n", 0), run.stderr
 
 

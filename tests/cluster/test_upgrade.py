@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from starting import start_container, start_process
@@ -32,18 +33,15 @@ DEADLINE = 60.0
 KEY = {"key": "YQ=="}
 MIXED = {"cluster.same-version", "mtls.server-certificate-as-client"}
 """What a cluster of two versions is warned about; the second is so of every etcd from 3.5 on."""
-_JUDGED_BY = ("listener", "mtls", "cluster", "config")
+T = TypeVar("T")
 
 
 class Clients:
     """A good client that turns to the next member when one does not answer, and bad ones at every member.
 
     Attributes:
-        rounds: how often the good client wanted an answer.
-        retried: how often a member did not answer it, so that it turned to the next one.
-        lost: rounds in which no member answered.
-        served: bad clients that were served, in words.
-        refused: how often bad clients were refused, by identity.
+        rounds: how often the good client wanted an answer; then it ``retried`` elsewhere, or was ``lost``.
+        served: bad clients that were served, in words; others were ``refused`` so often.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -112,21 +110,29 @@ def _await_cluster_version(cluster: Cluster, line: str) -> None:
         cluster.members[0].server.wait(0.05)
 
 
-def _judged(cluster: Cluster) -> Mapping[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for result in run_checks(Observer(cluster.target()), select(_JUDGED_BY)):
+def _judge_mixed(cluster: Cluster) -> None:
+    """Nothing of a cluster of two versions is wrong, and it is warned about."""
+    found: dict[Outcome, set[str]] = {}
+    for result in run_checks(Observer(cluster.target()), select(("listener", "mtls", "cluster", "config"))):
         found.setdefault(result.outcome, set()).add(result.check)
-    return found
+    assert not found.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, found
+    assert found[Outcome.WARNS] == MIXED, found
+
+
+def _path(newest: Mapping[str, T]) -> list[T]:
+    """Return the newest of each line to upgrade by; skip the test if there is only one."""
+    lines = {version.rpartition(".")[0]: one for version, one in newest.items() if version != "3.5.1"}
+    path = [lines[line] for line in ("3.5", "3.6", "3.7") if line in lines]
+    if len(path) < 2:
+        pytest.skip("needs two of etcd 3.5, 3.6 and 3.7: run make etcd images")
+    return path
 
 
 @pytest.mark.two_etcds
 @pytest.mark.whole
 def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
     """From 3.5 by 3.6 to 3.7 as far as they are available, with each mixed cluster judged once."""
-    newest = {version.rpartition(".")[0]: binary for version, binary in etcd_binaries.items()}
-    path = [newest[line] for line in ("3.5", "3.6", "3.7") if line in newest]
-    if len(path) < 2 or binary_version(path[0]) == "3.5.1":
-        pytest.skip("needs two of etcd 3.5, 3.6 and 3.7: run make etcd")
+    path = _path(etcd_binaries)
     with start_process(THREE, path[0]) as cluster:
         clients = Clients(cluster)
         with clients.calling():
@@ -135,17 +141,10 @@ def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
                 for index in range(3):
                     cluster.upgrade_member(index, binary=binary)
                     if index == 0:
-                        judged = _judged(cluster)
-                        assert not judged.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, (
-                            judged
-                        )
-                        assert judged[Outcome.WARNS] == MIXED, judged
+                        _judge_mixed(cluster)
         assert cluster.version == binary_version(path[-1])
-        assert {
-            result.check
-            for result in run_checks(Observer(cluster.target()), select(("cluster",)))
-            if result.findings
-        } == set()
+        results = run_checks(Observer(cluster.target()), select(("cluster",)))
+        assert {result.check for result in results if result.findings} == set()
     assert clients.served == [], "a bad client was let in"
     assert clients.lost == [], f"of {clients.rounds} rounds, {clients.retried} times with another member"
     assert clients.rounds > clients.retried
@@ -155,17 +154,12 @@ def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
 @pytest.mark.container
 def test_containers_are_upgraded_to_another_image(etcd_images: dict[str, str], newest_etcd: Path) -> None:
     """A mixed cluster of containers keeps its data and is judged like one of processes."""
-    newest = {version.rpartition(".")[0]: image for version, image in etcd_images.items()}
-    path = [newest[line] for line in ("3.5", "3.6", "3.7") if line in newest][-2:]
-    if len(path) < 2 or path[0].endswith(":3.5.1"):
-        pytest.skip("needs images of two of etcd 3.5, 3.6 and 3.7: run make images")
-    with start_container(THREE, path[0]) as cluster:
+    *_, older, newer = _path(etcd_images)
+    with start_container(THREE, older) as cluster:
         with pytest.raises(UsageError, match="containers to another image"):
             cluster.upgrade_member(0, binary=newest_etcd)
         assert cluster.members[0].gateway().post("/v3/kv/put", KEY | {"value": "YQ=="})[0] == 200
-        _await_cluster_version(cluster, path[0].rpartition(":")[2].rpartition(".")[0])
-        cluster.upgrade_member(0, image=path[1])
-        judged = _judged(cluster)
-        assert not judged.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, judged
-        assert judged[Outcome.WARNS] == MIXED, judged
+        _await_cluster_version(cluster, older.rpartition(":")[2].rpartition(".")[0])
+        cluster.upgrade_member(0, image=newer)
+        _judge_mixed(cluster)
         assert cluster.members[0].gateway().post("/v3/kv/range", KEY)[1]["kvs"][0]["value"] == "YQ=="

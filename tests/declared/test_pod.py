@@ -25,6 +25,11 @@ def _container(**more: Any) -> dict[str, Any]:
     return {"name": "etcd", "image": "registry.example/etcd:v3.6.4", **more}
 
 
+def _of(**container: Any) -> dict[str, Any]:
+    """Return a pod with a container of etcd."""
+    return _pod(_container(**container))
+
+
 ETCD = _container(command=["etcd", "--name=a"])
 OTHER = {
     "name": "backup",
@@ -72,17 +77,15 @@ def test_unknown_and_escaped_references_stay(tmp_path: Path) -> None:
 
 
 def test_mounts(tmp_path: Path) -> None:
-    pod = _pod(
-        _container(
-            command=["etcd"],
-            volumeMounts=[
-                {"name": "pki", "mountPath": "/certs/"},
-                {"name": "one", "mountPath": "/x", "subPath": "y"},
-                {"name": "secret", "mountPath": "/z"},
-                {"name": "one", "mountPath": "/e", "subPathExpr": "$(NODE)"},
-            ],
-            env=[{"name": "NODE", "value": "n"}],
-        )
+    pod = _of(
+        command=["etcd"],
+        volumeMounts=[
+            {"name": "pki", "mountPath": "/certs/"},
+            {"name": "one", "mountPath": "/x", "subPath": "y"},
+            {"name": "secret", "mountPath": "/z"},
+            {"name": "one", "mountPath": "/e", "subPathExpr": "$(NODE)"},
+        ],
+        env=[{"name": "NODE", "value": "n"}],
     )
     pod["spec"]["volumes"] = [
         {"name": "pki", "hostPath": {"path": "/etc/kubernetes/pki/etcd"}},
@@ -121,40 +124,38 @@ def _from_field(name: str, path: str) -> dict[str, Any]:
         ),
         # By a shell, a launcher, a script, an image.
         (
-            _pod(_container(command=["sh", "-c", "exec etcd --name=a"])),
+            _of(command=["sh", "-c", "exec etcd --name=a"]),
             rf"declaration:\d+: the container etcd starts sh, not etcd itself: {WAY}",
         ),
         (_pod({"name": "db", "command": ["tini", "etcd"]}), "the container db starts tini, not etcd itself"),
-        (_pod(_container(args=["--name=a"])), "the container etcd starts what its image decides, not etcd"),
+        (_of(args=["--name=a"]), "the container etcd starts what its image decides, not etcd"),
         # The program is known, and what it is given is not.
         (
-            _pod(_container(command=["etcd"], envFrom=[{"secretRef": {"name": "x"}}])),
+            _of(command=["etcd"], envFrom=[{"secretRef": {"name": "x"}}]),
             r"declaration:\d+: envFrom \(pod etcd, container etcd\), which may set anything, is not read",
         ),
         (
-            _pod(_container(command=["etcd"], env=[_from_field("ETCD_CERT_FILE", "metadata.name")])),
+            _of(command=["etcd"], env=[_from_field("ETCD_CERT_FILE", "metadata.name")]),
             r"declaration:\d+: the value of ETCD_CERT_FILE is not in this file \(valueFrom: pod etcd, "
             r"container etcd\): pass a copy with the value written out, or --etcd-pid",
         ),
         (
-            _pod(
-                _container(
-                    command=["etcd", "--listen-client-urls=https://$(IP):2379"],
-                    env=[_from_field("IP", "status.podIP")],
-                )
+            _of(
+                command=["etcd", "--listen-client-urls=https://$(IP):2379"],
+                env=[_from_field("IP", "status.podIP")],
             ),
             r"declaration:\d+: the value of --listen-client-urls is not in this file \(IP, valueFrom: pod "
             r"etcd, container etcd\)",
         ),
         (
-            _pod(_container(command=["etcd", "--cert-file=$(DB_SERVICE_HOST)"])),
+            _of(command=["etcd", "--cert-file=$(DB_SERVICE_HOST)"]),
             r"the value of --cert-file is not in this file \(DB_SERVICE_HOST, of a Service: pod etcd",
         ),
         (
-            _pod(_container(command=["etcd", "--config-file=/etc/gone.yml"])),
+            _of(command=["etcd", "--config-file=/etc/gone.yml"]),
             r"declaration:\d+: etcd reads --config-file",
         ),
-        (_pod(_container(command=["etcd", "grpc-proxy"])), r"declaration:\d+: etcd grpc-proxy is a proxy"),
+        (_of(command=["etcd", "grpc-proxy"]), r"declaration:\d+: etcd grpc-proxy is a proxy"),
         (_pod(ETCD, ETCD), "the pod etcd runs etcd 2 times"),
         # Other objects.
         (_set(), f"has StatefulSet, and no pod that runs: {WAY}"),
@@ -178,12 +179,10 @@ def test_an_unknown_value_without_effect_on_tls_is_noted(tmp_path: Path) -> None
 
 
 def test_the_configuration_file_of_a_manifest_is_found_by_its_mount(tmp_path: Path) -> None:
-    pod = _pod(
-        _container(
-            command=["etcd", "--config-file=/conf/etcd.yml", "--name=hidden"],
-            env=[{"name": "ETCD_CERT_FILE", "value": "/hidden"}],
-            volumeMounts=[{"name": "conf", "mountPath": "/conf"}],
-        )
+    pod = _of(
+        command=["etcd", "--config-file=/conf/etcd.yml", "--name=hidden"],
+        env=[{"name": "ETCD_CERT_FILE", "value": "/hidden"}],
+        volumeMounts=[{"name": "conf", "mountPath": "/conf"}],
     )
     pod["spec"]["volumes"] = [{"name": "conf", "hostPath": {"path": str(tmp_path / "node")}}]
     (tmp_path / "node").mkdir()
@@ -200,18 +199,15 @@ def test_the_configuration_file_under_the_pki_dir(tmp_path: Path) -> None:
     (copies / "etcd/config").write_text("name: a\n", encoding="utf-8")
     pod = tmp_path / "etcd.yaml"
     pod.write_text(
-        yaml.safe_dump(_pod(_container(command=["etcd", "--config-file=/srv/db/etcd/config"]))),
-        encoding="utf-8",
+        yaml.safe_dump(_of(command=["etcd", "--config-file=/srv/db/etcd/config"])), encoding="utf-8"
     )
     assert read_declaration(pod, pki_dir=copies).text("name") == "a"
 
 
 def _declared(directory: Path, *objects: dict[str, Any]) -> dict[str, Declaration]:
     path = directory / "declaration"
-    path.write_text(
-        yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [deepcopy(one) for one in objects]}),
-        encoding="utf-8",
-    )
+    listed = {"apiVersion": "v1", "kind": "List", "items": [deepcopy(one) for one in objects]}
+    path.write_text(yaml.safe_dump(listed), encoding="utf-8")
     return {one.pod: one for one in read_declarations(path)}
 
 
@@ -281,7 +277,7 @@ def test_an_ipv4_address_in_brackets(tmp_path: Path) -> None:
 
 
 def test_many_open_references_take_linear_time(tmp_path: Path) -> None:
-    pod = _pod(_container(command=["etcd", "--name=$$" + "$(" * 300_000]))
+    pod = _of(command=["etcd", "--name=$$" + "$(" * 300_000])
     assert (written(tmp_path, yaml.safe_dump(pod)).text("name") or "")[:5] == "$$($("
 
 
@@ -299,7 +295,7 @@ def _variable(value: str) -> dict[str, str]:
 )
 def test_a_variable_that_is_given_twice(tmp_path: Path, more: dict[str, Any], is_said: bool) -> None:
     """The kubelet takes the last one."""
-    declaration = written(tmp_path, yaml.safe_dump(_pod(_container(command=["etcd"], **more))))
+    declaration = written(tmp_path, yaml.safe_dump(_of(command=["etcd"], **more)))
     traps = [trap.summary for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
     said = "ETCD_CLIENT_CERT_AUTH is given 2 times, and etcd takes ETCD_CLIENT_CERT_AUTH=false"
     assert [text.partition(" (")[0] for text in traps] == [said] * is_said
@@ -314,7 +310,7 @@ def test_the_kubelet_runs_the_last_of_the_files_of_a_pod(tmp_path: Path) -> None
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     for name in ("etcd.old", "etcd.yaml", "etcd.yaml~"):
-        (manifests / name).write_text(yaml.safe_dump(_pod(_container(command=NEW))), encoding="utf-8")
+        (manifests / name).write_text(yaml.safe_dump(_of(command=NEW)), encoding="utf-8")
     beside = read_declaration(manifests / "etcd.yaml").beside
     assert [(Path(one.file).name, one.runs) for one in beside] == [("etcd.old", False), ("etcd.yaml~", True)]
 
@@ -342,7 +338,7 @@ def test_other_files_of_a_kubelets_directory(
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     manifest = manifests / "etcd.yaml"
-    manifest.write_text(json.dumps(_pod(_container(command=NEW))), encoding="utf-8")
+    manifest.write_text(json.dumps(_of(command=NEW)), encoding="utf-8")
     (manifests / name).write_text(json.dumps(_pod(container, metadata={"name": pod})), encoding="utf-8")
     (manifests / "etcd.d").mkdir()
     beside = read_declaration(manifest).beside

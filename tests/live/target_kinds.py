@@ -29,11 +29,11 @@ def without_ca_keys(target: Target) -> Target:
     return replace(target, origin="live", client=client, peer=peer)
 
 
-def tunnelled(target: Target, **changes: str) -> Target:
+def tunnelled(target: Target, member: str | None = None) -> Target:
     """Return the target under a name that does not resolve, with a way to each listener."""
     listeners = tuple(
-        replace(listener, host="etcd.example", connect_to=listener.address, **changes)
-        for listener in target.listeners
+        replace(one, host="etcd.example", member=member or one.member, connect_to=one.address)
+        for one in target.listeners
     )
     return replace(target, listeners=listeners)
 

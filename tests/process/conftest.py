@@ -7,18 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from process.containers import OF_ITS_OWN, Container, container
+from process.containers import Container, container
 from pytest_etcdtls.declared.running import Process
 
 
-@pytest.fixture(scope="module", params=[(), OF_ITS_OWN], ids=["root", "root-and-network"])
+@pytest.fixture(scope="module")
+def prefix() -> tuple[str, ...]:
+    """The words before etcd: it runs in the network of the machine."""
+    return ()
+
+
+@pytest.fixture(scope="module")
 def node(
-    request: pytest.FixtureRequest, newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    prefix: tuple[str, ...],
+    newest_etcd: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Container]:
-    """A node of kubeadm in a root directory of its own, and perhaps a network."""
-    with container(
-        tmp_path_factory.mktemp("node"), newest_etcd, request.module.ADDRESS, request.param
-    ) as made:
+    """A node of kubeadm in a root directory of its own."""
+    with container(tmp_path_factory.mktemp("node"), newest_etcd, request.module.ADDRESS, prefix) as made:
         yield made
 
 

@@ -1,24 +1,29 @@
-"""A node of kubeadm whose etcd has a root directory, and perhaps a network, of its own, as in a container."""
+"""A node of kubeadm whose etcd has a root directory, and perhaps a network, of its own, as in a container.
+
+And what a rehearsal of its restart finds, judged as a run does.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
-from kubeadm.judging import Given
+from kubeadm.judging import Given, judged
 from kubeadm.nodes import DEADLINE, Cluster, Node, running
 
-from pytest_etcdtls.declared.running import Process, find_processes
-from pytest_etcdtls.etcd.home import Start, stop_all
+from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.declared.running import Process, find_process, find_processes
+from pytest_etcdtls.etcd.home import Server, Start, stop_all
 from pytest_etcdtls.etcd.launch import Launch, Served
 from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.watchdog import Watchdog
@@ -29,6 +34,13 @@ from pytest_etcdtls.target import Target
 _KEYS = frozenset({"name", "data-dir", "initial-cluster"})
 OF_ITS_OWN = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 """Words before a program that give it a network namespace."""
+
+
+@pytest.fixture(scope="module", params=[(), OF_ITS_OWN], ids=["root", "root-and-network"])
+def in_each_network(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The words for the network of the machine and for one of its own; a module imports it as ``prefix``."""
+    words: tuple[str, ...] = request.param
+    return words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,3 +166,56 @@ as_root = [
     pytest.mark.program("chroot", "unshare", "ip"),
 ]
 """What the tests of containers need."""
+
+
+SELECTED = ("listener", "mtls", "tls", "cert", "restart")
+"""Checks that observe what a rehearsal compares."""
+
+
+def rehearsed(live: Target, *patterns: str) -> dict[str, CheckResult]:
+    """Judge a target and rehearse its restart, and return the results of the family ``restart``."""
+    results = judged(replace(live, rehearses=True), *(patterns or SELECTED))
+    return {result.check: result for result in results if result.check.startswith("restart.")}
+
+
+def process_of(server: Server) -> Process:
+    """Return the process of an etcd that a test has started."""
+    assert isinstance(server, EtcdProcess)
+    assert server.pid is not None
+    return find_process(server.pid)
+
+
+def wrong(results: Mapping[str, CheckResult]) -> dict[str, list[str]]:
+    """Return the messages of the checks that find something."""
+    return {
+        check: [finding.message for finding in result.findings]
+        for check, result in results.items()
+        if result.findings
+    }
+
+
+def assert_nothing_changes(live: Target) -> None:
+    """Assert that the restart is rehearsed, and changes nothing."""
+    results = rehearsed(live)
+    assert {result.outcome for result in results.values()} == {Outcome.CONFORMS}, results
+
+
+def unverified(results: Mapping[str, CheckResult]) -> str:
+    """Return why nothing was rehearsed, which every check says."""
+    assert {result.outcome for result in results.values()} == {Outcome.NOT_VERIFIED}
+    [reason] = {result.reason for result in results.values()}
+    return reason
+
+
+def tree(directory: Path) -> dict[str, tuple[object, ...]]:
+    """Return everything about every file of a tree: owner, mode, times, attributes and content."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in (directory, *sorted(directory.rglob("*"))):
+        status = path.lstat()
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+        found[str(path)] = (
+            *(status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns),
+            *(status.st_ctime_ns, attributes, content),
+        )
+    return found

@@ -29,8 +29,7 @@ from urllib.parse import urlsplit
 import yaml
 from kubeadm.nodes import PKI, changed
 
-from process.containers import Container, container, target
-from process.rehearsing import rehearsed, wrong
+from process.containers import Container, container, rehearsed, target, wrong
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, EtcdTLSError, UsageError
@@ -160,16 +159,6 @@ class Draw:
     declared: bool = False
     next_user: int | None = None
     update: bool = False
-
-    def __str__(self) -> str:
-        parts = [
-            f"user {self.user}",
-            *self.files,
-            *(f"{name}={value}" for name, value in self.settings.items()),
-        ]
-        parts += ["declared"] if self.declared else []
-        parts += [f"then user {self.next_user}"] if self.next_user is not None else []
-        return f"{self.number}: {', '.join([*parts, *(['another version'] if self.update else [])])}"
 
 
 def draw(seed: int, number: int) -> Draw:

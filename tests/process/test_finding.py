@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 from kubeadm.judging import Given, judged
-from plugin.runs import Runner
+from plugin.runs import Runner, run
 
 from process.containers import Container, as_root, container, target, targets
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.running import find_process, find_processes, read_running
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.etcd_pid import read_processes
+
+__all__ = ["run"]
 
 pytestmark = as_root
 
@@ -69,15 +71,11 @@ def test_every_member_is_found_and_no_proxy(two: tuple[Container, Container], ne
     assert gateway.pid not in found
 
 
-def test_each_is_a_target_with_a_label_of_its_own(
-    two: tuple[Container, Container], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_is_a_target_with_a_label_of_its_own(two: tuple[Container, Container], run: Runner) -> None:
     pids = ",".join(str(one.process().pid) for one in two)
     for live, node in zip(targets(etcd_pid=pids), two, strict=True):
         assert [log.name for log in live.logs.values()] == [f"/proc/{node.process().pid}/fd/2"]
-    ran = Runner(pytester, monkeypatch)(
-        "--pyargs", "pytest_etcdtls", f"--etcd-pid={pids}", "--etcd-check=mtls.no-certificate,listener"
-    )
+    ran = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pids}", "--etcd-check=mtls.no-certificate,listener")
     assert ran.exit_code == 0, ran.out
     assert [one["label"] for one in ran.report["targets"]] == ["cp1-127.0.0.43", "cp1-127.0.0.44"]
 

@@ -11,17 +11,21 @@ from pathlib import Path
 
 import pytest
 from kubeadm.judging import judged
-from plugin.runs import Runner
+from plugin.runs import Runner, run
 
-from process.containers import Container, as_root, container, target
+from process.containers import Container, as_root, target
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.declaration import exists
+from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import UnreadableFileError
 from pytest_etcdtls.untrusted.process_root import names_in, resolved
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
+__all__ = ["run"]
+
 pytestmark = as_root
 
+ADDRESS = "127.0.0.42"
 OUTSIDE = "outside the root directory"
 
 
@@ -132,30 +136,17 @@ def test_files_that_are_not_certificates(root: Path, tmp_path: Path, name: str) 
     assert time.monotonic() - started < 5
 
 
-@pytest.fixture(scope="module")
-def node(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """A node of kubeadm whose etcd has a root directory of its own."""
-    with container(tmp_path_factory.mktemp("node"), newest_etcd, "127.0.0.42") as made:
-        made.start()
-        yield made
-
-
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_run_on_such_files(
-    node: Container, name: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_on_such_files(node: Container, process: Process, name: str, run: Runner) -> None:
     """The run says what the file is, and judges the rest."""
     make, _ = OTHERS[name]
     pki = node.node.pki / "etcd"
-    process = node.process()
     kept = {one: (pki / one).read_bytes() for one in ("ca.crt", "healthcheck-client.crt")}
     for one in kept:
         (pki / one).unlink()
         make(pki / one)
     try:
-        ran = Runner(pytester, monkeypatch)(
-            *("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-check=config,mtls"), "-v"
-        )
+        ran = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-check=config,mtls", "-v")
     finally:
         for one, content in kept.items():
             (pki / one).rmdir() if (pki / one).is_dir() else (pki / one).unlink()
@@ -166,8 +157,8 @@ def test_a_run_on_such_files(
     assert ran.counts["conforms"] > 20
 
 
-def test_a_process_that_ends_during_the_run(node: Container) -> None:
-    live = target(node.process())
+def test_a_process_that_ends_during_the_run(node: Container, process: Process) -> None:
+    live = target(process)
     node.stop()
     results = judged(live, "listener.answers")
     assert {result.outcome for result in results} == {Outcome.INCONCLUSIVE}

@@ -12,11 +12,12 @@ from kubeadm.test_conforms import usual
 from plugin.runs import Runner, run
 
 from process.containers import Container, as_root, await_age, line_of, target
+from process.containers import in_each_network as prefix
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.declaration import Form
 from pytest_etcdtls.declared.running import Process
 
-__all__ = ["run"]
+__all__ = ["prefix", "run"]
 
 pytestmark = as_root
 

@@ -17,8 +17,19 @@ from kubeadm.nodes import PKI, Node, changed, running
 from plugin.runs import Runner, run
 from starting import stop
 
-from process.containers import Container, as_root, await_age, container, target
-from process.rehearsing import assert_nothing_changes, process_of, rehearsed, unverified, wrong
+from process.containers import (
+    Container,
+    as_root,
+    assert_nothing_changes,
+    await_age,
+    container,
+    process_of,
+    rehearsed,
+    target,
+    unverified,
+    wrong,
+)
+from process.containers import in_each_network as prefix
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
@@ -30,7 +41,7 @@ from pytest_etcdtls.run import rehearsal
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, Target
 
-__all__ = ["run"]
+__all__ = ["prefix", "run"]
 
 pytestmark = as_root
 

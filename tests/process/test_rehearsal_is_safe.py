@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +23,15 @@ from plugin.runs import Runner, run
 from starting import start_process, start_where_possible, stop
 
 import pytest_etcdtls.run.rehearsal
-from process.containers import Container, as_root, await_age, container, target
-from process.rehearsing import (
+from process.containers import (
+    Container,
+    as_root,
     assert_nothing_changes,
+    await_age,
+    container,
     process_of,
     rehearsed,
+    target,
     tree,
     unverified,
     wrong,
@@ -52,19 +55,6 @@ ADDRESS = "127.0.0.49"
 SECRET = "a-secret-of-the-environment"
 OTHERS = [preset for preset in PRESETS.values() if preset.name != "rsa-4096"]
 """Without the preset that differs from another one in the key size alone."""
-
-
-@pytest.fixture(scope="module")
-def node(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """A node of kubeadm in a root directory of its own."""
-    with container(tmp_path_factory.mktemp("node"), newest_etcd, ADDRESS) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def process(node: Container) -> Process:
-    """Its etcd."""
-    return node.start()
 
 
 def plan(process: Process) -> Plan:
