@@ -13,7 +13,6 @@ from typing import TypeVar
 import pytest
 from starting import start_container, start_process
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -113,7 +112,7 @@ def _await_cluster_version(cluster: Cluster, line: str) -> None:
 def _judge_mixed(cluster: Cluster) -> None:
     """Nothing of a cluster of two versions is wrong, and it is warned about."""
     found: dict[Outcome, set[str]] = {}
-    for result in run_checks(Observer(cluster.target()), select(("listener", "mtls", "cluster", "config"))):
+    for result in run_checks(Observer(cluster.target()), ("listener", "mtls", "cluster", "config")):
         found.setdefault(result.outcome, set()).add(result.check)
     assert not found.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, found
     assert found[Outcome.WARNS] == MIXED, found
@@ -143,7 +142,7 @@ def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
                     if index == 0:
                         _judge_mixed(cluster)
         assert cluster.version == binary_version(path[-1])
-        results = run_checks(Observer(cluster.target()), select(("cluster",)))
+        results = run_checks(Observer(cluster.target()), ("cluster",))
         assert {result.check for result in results if result.findings} == set()
     assert clients.served == [], "a bad client was let in"
     assert clients.lost == [], f"of {clients.rounds} rounds, {clients.retried} times with another member"

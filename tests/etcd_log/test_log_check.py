@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starting import start_container, start_process
 
-from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -30,9 +30,7 @@ WITH_EVERYTHING = ClusterConfig(metrics="https", client_crl_file="crl.der", peer
 
 def _results(observer: Observer) -> dict[str, CheckResult]:
     return {
-        result.listener: result
-        for result in run_checks(observer, select(["mtls", "tls"]))
-        if result.check == CHECK
+        result.listener: result for result in run_checks(observer, ["mtls", "tls"]) if result.check == CHECK
     }
 
 

@@ -12,7 +12,6 @@ from plugin.runs import Runner
 from kubeadm.conftest import ADDRESS
 from kubeadm.judging import found
 from kubeadm.nodes import SHAPES, Cluster, changed
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
@@ -41,7 +40,7 @@ def test_a_kubeadm_manifest_selects_the_profile(control_plane: Cluster) -> None:
         assert names(named) == expected
     assert names(settings(etcd_endpoint=f"https://{ADDRESS}:2379")) == []
     [live] = read.live
-    results = run_checks(Observer(live), select(sorted(CHECKS)), profiles=read.profiles)
+    results = run_checks(Observer(live), sorted(CHECKS), profiles=read.profiles)
     assert not found(results).get("warns")
     assert any("a note by profile kubeadm, etcd-ca" in result.reason for result in results)
 

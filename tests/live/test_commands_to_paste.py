@@ -12,7 +12,6 @@ import pytest
 from live.target_kinds import tunnelled
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
@@ -60,7 +59,7 @@ def test_each_command_shows_what_to_look_for(
         monkeypatch.setenv("ETCDCTL_CERT", str(cluster.members[0].file("client.crt")))
         monkeypatch.setenv("ETCDCTL_KEY", str(cluster.members[0].file("client.key")))
         target = tunnelled(cluster.target())
-        results = run_checks(Observer(target), select(_CHECKS))
+        results = run_checks(Observer(target), _CHECKS)
         commands = dict.fromkeys(
             command for result in results for finding in result.findings for command in finding.commands
         )
@@ -88,7 +87,7 @@ def test_an_issued_client_is_made_before_it_is_presented(newest_etcd: Path, tmp_
             key_file=str(tmp_path / "ca.key"),
         )
         held = replace(target.client, identities=(), signing_key=signing)
-        results = run_checks(Observer(replace(target, client=held)), select(["api.pprof-hidden"]))
+        results = run_checks(Observer(replace(target, client=held)), ["api.pprof-hidden"])
         [finding] = next(result.findings for result in results if result.role == Role.CLIENT)
         output = "".join(_paste(command, tmp_path, newest_etcd) for command in finding.commands)
     assert "HTTP/1.1 200 OK" in output

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from live.target_kinds import live, without_ca_keys
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -57,7 +56,7 @@ def _as_given(cluster: Cluster, *anchors: x509.Certificate) -> Target:
 
 
 def _judged(target: Target, *checks: str) -> dict[str, CheckResult]:
-    return {result.check: result for result in run_checks(Observer(target), select(checks))}
+    return {result.check: result for result in run_checks(Observer(target), checks)}
 
 
 def test_a_broad_file_with_the_only_announced_ca(cluster: Cluster) -> None:

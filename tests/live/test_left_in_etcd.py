@@ -13,7 +13,6 @@ from judged import listener_of
 from live.target_kinds import without_ca_keys
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -56,7 +55,7 @@ def test_a_run_adds_no_revision_and_logs_rejections_alone(config: ClusterConfig,
         _wait_for_the_version(cluster)
         (revision, index), logged = _state(cluster), len(cluster.log())
         observer = Observer(replace(without_ca_keys(cluster.target()), expected=()))
-        results = run_checks(observer, select(["!lifecycle"]))
+        results = run_checks(observer, ["!lifecycle"])
         after, lines = _state(cluster), cluster.log()[logged:].splitlines()
     assert any(result.outcome is Outcome.CONFORMS for result in results)
     attempts = [made for made in observer.connections if isinstance(made, Attempt)]

@@ -10,7 +10,6 @@ from oracle.crls import signed
 from starting import start_process
 from zoo.model import explain, found
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -43,7 +42,7 @@ def _judged(config: ClusterConfig, binary: Path, *, declared: bool = True) -> li
         target: Target = cluster.target()
         if not declared:
             target = replace(target, origin="live", declared={}, etcd_version=None)
-        return run_checks(Observer(target), select(["listener", "mtls", "config"]))
+        return run_checks(Observer(target), ["listener", "mtls", "config"])
 
 
 def _outcomes(results: list[CheckResult], *checks: str) -> list[Outcome]:

@@ -73,7 +73,7 @@ def _through(target: Target, port: int) -> Target:
 
 
 def _judge(target: Target) -> list[CheckResult]:
-    return run_checks(Observer(target), select(["mtls", "cert", "!mtls.log-tells-the-same"]))
+    return run_checks(Observer(target), ["mtls", "cert", "!mtls.log-tells-the-same"])
 
 
 def _violated(results: list[CheckResult]) -> set[str]:
@@ -162,7 +162,7 @@ def test_a_proxy_that_passes_every_name_on_is_no_fault(refused: str | None, etcd
     with start_process(STRICT, etcd_binary) as strict, Server(passing(port_for)) as proxy:
         target = _through(strict.target(), proxy.port)
         observer = Observer(target)
-        [result] = run_checks(observer, select([_CHECK]))
+        [result] = run_checks(observer, [_CHECK])
     made = sum(one.purpose.startswith("another server name") for one in observer.connections)
     assert result.outcome is Outcome.CONFORMS, result
     assert observer.get(ServerNames, listener=target.listeners[0]).steady

@@ -74,7 +74,7 @@ def test_a_member_without_a_leader_is_judged(how: signal.Signals, etcd_binary: P
         _wait_until(target, lambda status: status == 503)
         found = assert_order_does_not_matter(target, select(PATTERNS), TIMEOUT)
         observer = Observer(target, Bounds(timeout=TIMEOUT))
-        run_checks(observer, select(["mtls", "tls", "!tls.stalled-handshake", "api", "listener"]))
+        run_checks(observer, ["mtls", "tls", "!tls.stalled-handshake", "api", "listener"])
     violated = {check for (check, _), outcome in found.items() if outcome is Outcome.VIOLATES}
     assert violated == {"api.healthy"}
     for listener in target.listeners:
@@ -112,7 +112,7 @@ def test_a_listener_that_never_answers_an_accepted_client_costs_a_bounded_time(
         haproxy(cluster, tmp_path, rules=rules, etcd=silent.port) as target,
     ):
         observer = Observer(target, Bounds(timeout=TIMEOUT))
-        results = {result.check: result for result in run_checks(observer, select(PATTERNS))}
+        results = {result.check: result for result in run_checks(observer, PATTERNS)}
     ends = [getattr(connection, "stream_end", None) for connection in observer.connections]
     assert ends.count(StreamEnd.TIMEOUT) <= _MOST_HANGING
     assert observer.given_up == frozenset()

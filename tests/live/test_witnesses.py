@@ -16,7 +16,7 @@ from starting import start_process
 from zoo.client_access import BAD_IDENTITIES, BROKEN, GOOD, UNAUTHENTICATED_ANSWERED
 from zoo.clusters import restart_one_with
 
-from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -67,7 +67,7 @@ def test_an_accepted_client_without_a_certificate_decides_for_all_identities(etc
     with start_process(OPEN, etcd_binary) as cluster:
         target = _live(cluster, "--client-cert-allowed-hostname=a.example", client=())
         target = replace(target, client=replace(target.client, allowed_hostname=("a.example",)))
-        results = run_checks(Observer(target), select(["listener", "mtls", "api", "config.allowed-names*"]))
+        results = run_checks(Observer(target), ["listener", "mtls", "api", "config.allowed-names*"])
     of_client = [one for one in results if one.role == Role.CLIENT]
     outcomes = {one.check: one.outcome for one in of_client}
     assert {check for check, outcome in outcomes.items() if outcome is Outcome.VIOLATES} == {

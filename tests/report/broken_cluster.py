@@ -14,7 +14,6 @@ from pathlib import Path
 from made import made_report
 from report import browsing
 
-from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -30,7 +29,7 @@ from pytest_etcdtls.target import Target
 def judged(target: Target, *patterns: str) -> Report:
     """Judge a target, by default without experiments, and return the report."""
     observer = Observer(target)
-    results = run_checks(observer, select(patterns or ["!lifecycle"]))
+    results = run_checks(observer, patterns or ["!lifecycle"])
     failed = any(result.outcome is Outcome.VIOLATES for result in results)
     return made_report(*results, started_at=datetime.now(UTC), seen=(observer.recording,), status=int(failed))
 
