@@ -15,14 +15,9 @@ _SECONDS = 60.0
 def get(
     url: str, member: Member, pair: str | None = "client", *, ca: str | None = None, path: str = "/version"
 ) -> int:
-    """Return the HTTP status that a client with that key pair gets, or with none.
+    """Return the HTTP status that a client gets with that key pair of the member, or with none.
 
-    Args:
-        url: of the listener.
-        member: whose files are used.
-        pair: logical name of the key pair, without suffix.
-        ca: logical name of the CA to verify the server with; no verification if not given.
-        path: to ask for.
+    Without the name of a file of CAs, the server is not verified.
     """
     context = ssl.create_default_context(cafile=member.file(ca) if ca else None)
     if ca is None:

@@ -1,4 +1,4 @@
-"""Files of trusted CAs, as the available etcds read them at their start."""
+"""Files of trusted CAs as the available etcds read them at their start, and revocation lists."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from judged import judge, listener_of
+from oracle.crls import files, pem, signed
 from starting import start_process
 from zoo.declarations import renewed
 
 from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.declared.files import crl_file
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -25,9 +27,12 @@ from pytest_etcdtls.facts.certificates import AnnouncedCAs, subjects
 from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.certificate import read_pool
-from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, CALayout, Identity, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Ending, Request
+from pytest_etcdtls.tls.connection import make_attempt
 from pytest_etcdtls.versions import version_key
 
 IN_FORCE, SINGLE = "config.trusted-ca-in-force", "mtls.announced-ca-single"
@@ -197,3 +202,38 @@ def test_a_certificate_that_newer_go_refuses(cluster: Cluster) -> None:
     else:
         with pytest.raises(ClusterStartError, match="negative"):
             cluster.restart()
+
+
+_FILE = "empty-crl.der"
+
+
+def _ending(listener: Listener, identity: Identity) -> Ending:
+    request = Request(purpose="a list", identity=identity, path="/version")
+    return make_attempt(listener, request, 5).ending
+
+
+def test_every_etcd_reads_each_encoding_as_expected(etcd_binary: Path) -> None:
+    with start_process(ClusterConfig(client_crl_file=_FILE), etcd_binary) as cluster:
+        issuer, (member,) = cluster.pki.authorities.client_issuer, cluster.members
+        clients = {name: issuer.issue(CLIENT, name=name) for name in ("unlisted", "first", "second")}
+        first, second = (clients[name].chain[0].serial_number for name in ("first", "second"))
+        named = files(issuer, first, second)
+        # Neither the issuer nor the signature of a list is verified.
+        another = CertificateAuthority.create("another CA", profile=AUTHORITY)
+        named["DER of another CA"] = signed(another, first)
+        named["PEM, two lists of two CAs"] = pem(signed(issuer, first)) + pem(signed(another, second))
+        listener = listener_of(cluster.target(), Role.CLIENT)
+        path, different = member.file(_FILE), []
+        for name, data in named.items():
+            member.replace_files({_FILE: data})
+            reading = crl_file(_FILE, str(path), data).read_by(cluster.version)
+            expected = {
+                client: Ending.CLOSED
+                if reading.error or identity.chain[0].serial_number in reading.serial_numbers
+                else Ending.SERVED
+                for client, identity in clients.items()
+            }
+            seen = {client: _ending(listener, identity) for client, identity in clients.items()}
+            if seen != expected:
+                different.append(f"{name}: expected {expected}, seen {seen} ({reading.error})")
+        assert different == []

@@ -128,23 +128,22 @@ def test_a_finding_names_the_setting_its_line_and_its_trap() -> None:
     assert finding.evidence["declared"] == "--client-cert-auth=true (the command line)"
 
 
-def test_a_finding_distinguishes_drift_from_the_declaration() -> None:
-    judged = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), matrix=_open()))
-    assert (
-        "etcd 3.6.16, started with this declaration, would behave differently: it was not restarted" in judged
-    )
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (GOOD, "etcd 3.6.16, started with this declaration, would behave differently: it was not restarted"),
+        ((*GOOD, "--client-cert-ath"), "etcd 3.6.16 does not start with this declaration"),
+        (without("client-cert-auth"), f"{CA} (the command line) is not in force"),
+    ],
+)
+def test_a_finding_distinguishes_drift_from_the_declaration(arguments: tuple[str, ...], said: str) -> None:
+    """A bundle declares client authentication from 3.4 on."""
+    declaration = _declared(*arguments)
+    assert said in _message(_judge("config.client-auth-in-force", declaration=declaration, matrix=_open()))
 
 
-def test_a_declaration_that_does_not_start_differs_from_the_running_one() -> None:
-    declaration = _declared(*GOOD, "--client-cert-ath")
-    judged = _message(_judge("config.client-auth-in-force", declaration=declaration, matrix=_open()))
-    assert "etcd 3.6.16 does not start with this declaration" in judged
-
-
-def test_a_bundle_declares_client_authentication_from_3_4_on() -> None:
-    arguments = without("client-cert-auth")
-    new, old = _declared(*arguments), _declared(*arguments, version="3.3.27")
-    assert _message(_judge("config.client-auth-in-force", declaration=new, matrix=_open())).startswith(CA)
+def test_a_bundle_declares_no_client_authentication_up_to_3_3() -> None:
+    old = _declared(*without("client-cert-auth"), version="3.3.27")
     (note,) = _judge("config.client-auth-in-force", declaration=old, matrix=_open())
     assert isinstance(note, Note)
 

@@ -7,10 +7,12 @@ crypto/x509; an etcd whose Go does not have the rule yet accepts the client.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from cryptography import x509
@@ -28,13 +30,7 @@ from pytest_etcdtls.etcd_log.parse import Cause, parse_log
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.profile import (
-    AUTHORITY,
-    CLIENT,
-    Identity,
-    OtherExtension,
-    Profile,
-)
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, OtherExtension, Profile
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
@@ -87,28 +83,14 @@ def _created_again(clients: Clients) -> Identity:
     return _issue(CertificateAuthority.create("created again"))
 
 
-def _not_sent(clients: Clients) -> Identity:
-    identity = _below(clients, "not sent")
-    clients.known.append(identity.chain[1])
+def _not_sent(clients: Clients, name: str, *, known: bool) -> Identity:
+    identity = _below(clients, name)
+    clients.known += identity.chain[1:] if known else ()
     return replace(identity, chain=identity.chain[:1])
 
 
-def _unknown_and_not_sent(clients: Clients) -> Identity:
-    identity = _below(clients, "not known")
-    return replace(identity, chain=identity.chain[:1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A client that etcd refuses.
-
-    Attributes:
-        make: makes it, and its CA.
-        why: what the message says of it.
-        remedy: what the remedy says.
-        logged: what etcd logs, a regular expression.
-        since: the Go release that began to refuse it.
-    """
+class Row(NamedTuple):
+    """A client that etcd refuses since a Go release, what is said of it, and a pattern of what etcd logs."""
 
     make: Callable[[Clients], Identity]
     why: str
@@ -185,13 +167,13 @@ ROWS = {
         logged=f"{_UNKNOWN}.*ECDSA verification failure",
     ),
     "intermediate not sent": Row(
-        make=_not_sent,
+        make=lambda clients: _not_sent(clients, "not sent", known=True),
         why="it does not send the intermediate CA CN=not sent intermediate",
         remedy="append the certificate of the intermediate CA to the client's certificate file",
         logged=_UNKNOWN,
     ),
     "unknown intermediate not sent": Row(
-        make=_unknown_and_not_sent,
+        make=lambda clients: _not_sent(clients, "not known", known=False),
         why="its CA, CN=not known intermediate, is not trusted",
         remedy="if it is an intermediate CA, append its certificate",
         logged=_UNKNOWN,
@@ -229,8 +211,6 @@ def _judged(
 
 
 def _go(binary: Path) -> tuple[int, int]:
-    import subprocess
-
     printed = subprocess.run([binary, "--version"], check=True, capture_output=True, encoding="utf-8").stdout
     major, minor = re.search(r"Go Version: go(\d+)\.(\d+)", printed).groups()  # type: ignore[union-attr]
     return int(major), int(minor)
@@ -269,12 +249,9 @@ def test_the_reason_is_gos(etcd_binary: Path, names: tuple[str, ...]) -> None:
                     wrong.append(f"{name}: {result.outcome}, and Go {go} has no such rule: {logged}")
                 continue
             message = result.findings[0].message if result.findings else result.reason
-            for what, wanted, found in (
-                ("message", row.why, message),
-                ("remedy", row.remedy, result.remediation),
-            ):
+            for wanted, found in ((row.why, message), (row.remedy, result.remediation)):
                 if wanted not in found:
-                    wrong.append(f"{name}: {what}: {found} [{result.outcome}] LOG {logged[:300]}")
+                    wrong.append(f"{name}: {found} [{result.outcome}] LOG {logged[:300]}")
             causes = {line.cause for line in parse_log(cluster.log()[before:], "log").rejections}
             if cause not in causes and "is not judged here" not in row.why:
                 wrong.append(f"{name}: etcd's log says {causes}, the reason {cause}")
