@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hostile.child_run import ChildRun
 from hostile.delaying_proxy import DelayingProxy
 from plugin.live_etcd import Live
+from plugin.runs import Ran, ran_in_a_child
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 SECONDS = 60.0
@@ -30,24 +29,20 @@ def silent() -> Iterator[str]:
         yield f"https://127.0.0.1:{server.getsockname()[1]}"
 
 
-def _report(directory: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    return loaded
-
-
-def _interrupted(run: ChildRun, number: signal.Signals, directory: Path, times: int = 1) -> None:
+def _interrupted(run: ChildRun, number: signal.Signals, times: int = 1) -> Ran:
     """Interrupt a run and judge its end."""
     sent = run.send(number)
     for _ in range(times - 1):
         run.wait_until(lambda: time.monotonic() > sent + 0.01)
         run.send(number)
-    ended = run.end()
+    ran = ran_in_a_child(run)
     seconds = time.monotonic() - sent
-    assert (ended.exit_code, seconds < SECONDS) == (2, True), ended.output
-    assert _report(directory)["partial"] is True
-    assert "INTERNALERROR" not in ended.output
-    assert "Traceback" not in ended.output
-    assert "etcd TLS conformance" in ended.output
+    assert (ran.exit_code, seconds < SECONDS) == (2, True), ran.out
+    assert ran.report["partial"] is True
+    assert "INTERNALERROR" not in ran.out
+    assert "Traceback" not in ran.out
+    assert "etcd TLS conformance" in ran.out
+    return ran
 
 
 @BOTH
@@ -61,7 +56,7 @@ def test_an_endpoint_that_does_not_answer_is_not_waited_for(
     )
     label = f"::client-{url.removeprefix('https://').replace(':', '-')}::"
     run.wait_until(lambda: label in run.output)
-    _interrupted(run, number, tmp_path)
+    _interrupted(run, number)
 
 
 @BOTH
@@ -69,16 +64,15 @@ def test_an_endpoint_that_does_not_answer_is_not_waited_for(
 def test_a_run_on_an_etcd_is_partial(live: Live, tmp_path: Path, number: signal.Signals, times: int) -> None:
     run = ChildRun(tmp_path, ["-v", *live.options, "--etcd-report=report.json", "--etcd-gentle"])
     run.wait_until(lambda: run.output.count("PASSED") > 3)
-    _interrupted(run, number, tmp_path, times)
-    outcomes = [result["outcome"] for result in _report(tmp_path)["results"]]
-    assert outcomes.count("conforms") > 3
-    assert "not-run" in outcomes
+    ran = _interrupted(run, number, times)
+    assert ran.counts["conforms"] > 3
+    assert ran.counts["not-run"]
 
 
-def _results(directory: Path, urls: Iterable[str]) -> dict[tuple[str, str], tuple[object, ...]]:
+def _results(ran: Ran, urls: Iterable[str]) -> dict[tuple[str, str], tuple[object, ...]]:
     return {
         (row["url"], row["check"]): (row["outcome"], [finding["message"] for finding in row["findings"]])
-        for row in _report(directory)["results"]
+        for row in ran.report["results"]
         if row["url"] in urls and row["role"] != "cluster" and row["outcome"] != "not-run"
     }
 
@@ -100,8 +94,8 @@ def test_what_is_recorded_is_judged(live: Live, tmp_path: Path, number: signal.S
         def accepted() -> int:
             return sum(proxy.accepted for proxy in proxies)
 
-        run = ChildRun(whole, [*live.options, *through, "--etcd-report=report.json"])
-        assert run.end().exit_code == 0
+        all_ = ran_in_a_child(ChildRun(whole, [*live.options, *through, "--etcd-report=report.json"]))
+        assert all_.exit_code == 0
         # What is asked of each member waits for the silent one: three connections.
         ahead = 2 * accepted() - 3
         silent = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=64))
@@ -110,12 +104,12 @@ def test_what_is_recorded_is_judged(live: Live, tmp_path: Path, number: signal.S
         run = ChildRun(interrupted, [endpoint, *live.options, *through, *waits])
         run.wait_until(lambda: accepted() == ahead and not any(proxy.open for proxy in proxies))
         assert run.output.count("PASSED") < 20
-        _interrupted(run, number, interrupted)
+        ran = _interrupted(run, number)
         assert accepted() == ahead
-    expected, judged = _results(whole, urls), _results(interrupted, urls)
+    expected, judged = _results(all_, urls), _results(ran, urls)
     assert judged.items() <= expected.items()
     assert len(judged) > len(expected) * 0.8, expected.keys() - judged.keys()
-    assert "exit code 2: interrupted" in run.output
+    assert "exit code 2: interrupted" in ran.out
 
 
 @BOTH
@@ -130,7 +124,7 @@ def test_nothing_of_an_owned_cluster_is_left(
         limit=False,
     )
     run.wait_until(lambda: run.output.count("PASSED") > 3)
-    _interrupted(run, number, tmp_path)
+    _interrupted(run, number)
     left = [path for path in (tmp_path / "tmp").iterdir() if not path.name.startswith("pytest-etcdtls-ports")]
     assert left == []  # the locks of ports are shared by the runs of a user
     assert str(tmp_path) not in _command_lines()

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from plugin.conftest import live, open_etcd
+
+__all__ = ["live", "open_etcd"]
 
 HERE = Path(__file__).parent
 

@@ -43,11 +43,6 @@ def cluster(etcd_binary: Path) -> Iterator[Cluster]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def credentials(cluster: Cluster) -> Credentials:
-    return Credentials(Observer(cluster.target()))
-
-
 def innermost(error: BaseException) -> str:
     while cause := error.__cause__ or error.__context__:
         error = cause
@@ -56,10 +51,11 @@ def innermost(error: BaseException) -> str:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_works_survives_a_rotation_and_reports_refusals_as_documented(
-    library: str, cluster: Cluster, credentials: Credentials
+    library: str, cluster: Cluster
 ) -> None:
     name, make, options, message = LIBRARIES[library]
     module = pytest.importorskip(name)
+    credentials = Credentials(Observer(cluster.target()))
     host, _, port = cluster.members[0].client_url.removeprefix("https://").rpartition(":")
     ca = str(cluster.members[0].file("server-ca.crt"))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,7 @@ from hostile.child_run import ChildRun
 from plugin.live_etcd import Live
 from plugin.runs import Ran, ran_in_a_child
 from shown_commands import section
-from starting import start_process
 
-from pytest_etcdtls import ClusterConfig
 from pytest_etcdtls.checks.registry import select
 
 PAGE = section("tests/neighbours/README.md", "Plugins of pytest")
@@ -46,22 +43,6 @@ HOST = _ON_PAGE.replace(_FILE, "{path!r}") + (
 """The example of the page."""
 
 
-@dataclass(frozen=True)
-class Etcd:
-    """A running etcd, and the result of pytest without any other plugin.
-
-    Attributes:
-        certificates: files of the server's and of a peer's.
-        violates: whether it is the one that asks no client for a certificate.
-        plain: the outcome of each result.
-    """
-
-    live: Live
-    certificates: tuple[Path, Path]
-    violates: bool
-    plain: Mapping[str, str]
-
-
 def pytest_in(directory: Path, live: Live, *options: str, user: str = BLOCKING) -> Ran:
     """Run pytest with our plugin and what the options load, beside one test of the user's."""
     directory.mkdir(exist_ok=True)
@@ -77,24 +58,17 @@ def pytest_in(directory: Path, live: Live, *options: str, user: str = BLOCKING) 
 
 
 @pytest.fixture(scope="session")
-def etcds(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Etcd]]:
-    """A clean etcd and one that asks no client for a certificate."""
-    # They stand for long: with these intervals they take next to no time of the processor.
-    clean = ClusterConfig(extra_flags=("--heartbeat-interval=100", "--election-timeout=500"))
-    wrong = replace(clean, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
-    with ExitStack() as stack:
-        found = {}
-        for name, config in (("clean", clean), ("wrong", wrong)):
-            cluster = stack.enter_context(start_process(config, newest_etcd))
-            live, member = Live.of(cluster), cluster.members[0]
-            ran = pytest_in(tmp_path_factory.mktemp(name), live)
-            violates = name == "wrong"
-            assert ran.exit_code == violates, ran.out
-            assert ran.found("violates") == ({WRONG} if violates else set())
-            found[name] = Etcd(
-                live, (member.file("server.crt"), member.file("peer.crt")), violates, ran.outcomes
-            )
-        yield found
+def etcds(
+    live: Live, open_etcd: Live, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Live, bool, Mapping[str, str]]]:
+    """An etcd, whether it violates the check, and the outcomes of pytest without any other plugin."""
+    etcds = []
+    for etcd, violates in ((live, False), (open_etcd, True)):
+        ran = pytest_in(tmp_path_factory.mktemp("plain"), etcd)
+        assert ran.exit_code == violates, ran.out
+        assert ran.found("violates") == ({WRONG} if violates else set())
+        etcds.append((etcd, violates, ran.outcomes))
+    return etcds
 
 
 def nothing_more(ran: Ran, violates: bool) -> None:
@@ -196,17 +170,19 @@ ALL = Way(
 
 
 @pytest.mark.parametrize("name", [*WAYS, "all"])
-def test_with_a_plugin_the_verdict_is_the_same(name: str, etcds: dict[str, Etcd], tmp_path: Path) -> None:
+def test_with_a_plugin_the_verdict_is_the_same(
+    name: str, etcds: list[tuple[Live, bool, Mapping[str, str]]], tmp_path: Path
+) -> None:
     way = WAYS.get(name, ALL)
-    for place, etcd in etcds.items():
-        path, other = map(str, etcd.certificates)
+    for etcd, violates, plain in etcds:
+        path, other = (str(etcd.files / "m0" / f"{file}.crt") for file in ("server", "peer"))
         user = HOST.format(path=path, other=other) if way.user is HOST else way.user
-        ran = pytest_in(tmp_path / place, etcd.live, *way.options, user=user)
+        ran = pytest_in(tmp_path / f"violates-{violates}", etcd, *way.options, user=user)
         assert "INTERNALERROR" not in ran.out, ran.out
-        assert ran.exit_code == etcd.violates, ran.out
-        assert ran.outcomes == etcd.plain
-        assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else IN_PART}" in ran.out, ran.out
-        way.left(ran, etcd.violates)
+        assert ran.exit_code == violates, ran.out
+        assert ran.outcomes == plain
+        assert f"etcd TLS: {'NOT CLEAN: 1 fault' if violates else IN_PART}" in ran.out, ran.out
+        way.left(ran, violates)
 
 
 def test_the_page_names_each_plugin_with_the_tested_version() -> None:

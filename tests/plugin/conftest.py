@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 from plugin.live_etcd import Live, start_live
 from plugin.runs import listening, run
-from starting import start_process
-
-from pytest_etcdtls.etcd.config import ClusterConfig
 
 __all__ = ["listening", "run"]
 
@@ -23,12 +20,11 @@ def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def open_etcd(newest_etcd: Path) -> Iterator[Live]:
+def open_etcd(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """An etcd that accepts clients without a certificate."""
-    intervals = ("--heartbeat-interval=100", "--election-timeout=500")
-    config = ClusterConfig(client_cert_auth=False, trusted_ca_file=None, extra_flags=intervals)
-    with start_process(config, newest_etcd) as cluster:
-        yield Live.of(cluster)
+    directory = tmp_path_factory.mktemp("open")
+    with start_live(directory, newest_etcd, client_cert_auth=False, trusted_ca_file=None) as live:
+        yield live
 
 
 @pytest.fixture

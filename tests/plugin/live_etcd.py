@@ -1,4 +1,4 @@
-"""A conforming owned etcd, with the options of a live one."""
+"""An owned etcd, with the options of a live one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -80,9 +81,10 @@ class Live:
 
 
 @contextmanager
-def start_live(directory: Path, binary: Path) -> Iterator[Live]:
-    """Start that etcd and stop it at the end."""
+def start_live(directory: Path, binary: Path, **fields: Any) -> Iterator[Live]:
+    """Start that etcd, configured with these fields, and stop it at the end."""
     # It stands for the whole session: with intervals of its own it takes next to no time of the processor.
-    config = ClusterConfig(extra_flags=("--heartbeat-interval=100", "--election-timeout=500"))
+    intervals = ("--heartbeat-interval=100", "--election-timeout=500")
+    config = ClusterConfig(extra_flags=intervals, **fields)
     with start_cluster(config, find_etcd("process", binary=binary), directory=directory) as cluster:
         yield Live.of(cluster)

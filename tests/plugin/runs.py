@@ -7,7 +7,6 @@ import importlib
 import json
 import pkgutil
 import socket
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +17,11 @@ from typing import Any
 import jsonschema
 import pytest
 from hostile.child_run import ChildRun
+from programs import run_program
 
 import pytest_etcdtls
 from pytest_etcdtls.checks import registry
 from pytest_etcdtls.checks.registry import import_checks, registered
-from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.report.document import schema
 
 HOUSE = Path(__file__).parent / "house.py"
@@ -120,14 +119,10 @@ def run_apart(
     report = directory / "report.json"
     report.unlink(missing_ok=True)
     suite = ("-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls")
-    done = subprocess.run(
+    done = run_program(
         [*prefix, sys.executable, *suite, *options, f"--etcd-report={report}"],
-        cwd=directory,
-        env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": "", **(environment or {})},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=300,
+        directory,
+        {"COLUMNS": "80", "PYTEST_ADDOPTS": "", **(environment or {})},
     )
     assert report.exists(), done.stdout + done.stderr
     result = pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0.0)
