@@ -8,10 +8,11 @@ from contextlib import ExitStack
 
 import pytest
 from hostile.hostile_servers import hostile, judge
+from impostors.staging import fake
 from plugin.conftest import live
 from servers import pki, serve
 
-__all__ = ["hostile", "judge", "live", "pki", "serve"]
+__all__ = ["fake", "hostile", "judge", "live", "pki", "serve"]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +12,14 @@ import pytest
 from discovery.discovering import live, named, observer_of
 from hostile.delaying_proxy import DelayingProxy
 from hostile.handshake_refusers import refusers
+from judged import listener_of
 from plugin.runs import Runner, run
 from servers import Server
 from starting import start_process, stop
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.etcd.cluster import Cluster, keep_message
+from pytest_etcdtls.etcd.cluster import keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
 from pytest_etcdtls.role import CLUSTER, Role
@@ -37,13 +37,6 @@ GIVEN_UP = "was given up"
 @pytest.fixture(autouse=True)
 def _no_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "USUAL_PORTS", {})
-
-
-@pytest.fixture(scope="module")
-def etcd(newest_etcd: Path) -> Iterator[Cluster]:
-    """A conforming etcd of one member."""
-    with start_process(ClusterConfig(), newest_etcd) as cluster:
-        yield cluster
 
 
 def _lost(observer: Observer, *urls: str) -> float:
@@ -161,17 +154,17 @@ def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after
         assert any(one.outcome is Outcome.NOT_VERIFIED and GIVEN_UP in one.reason for one in here)
 
 
-def test_silence_to_one_offer_does_not_end_the_others(etcd: Cluster) -> None:
+def test_silence_to_one_offer_does_not_end_the_others(newest_etcd: Path) -> None:
     """A firewall that drops hellos with unknown values is found by one check, and the others judge."""
-    port = int(etcd.members[0].client_url.rpartition(":")[2])
-    proxy = DelayingProxy(port, swallows=lambda first: b"\x2a\x2a" in first and b"\x3a\x3a" in first)
-    (client,) = [one for one in etcd.target().listeners if one.role is Role.CLIENT]
-    through = replace(client, connect_to=("127.0.0.1", proxy.port))
-    observer = Observer(replace(etcd.target(), listeners=(through,)), Bounds(timeout=TIMEOUT))
-    checks = select(["listener", "mtls", "tls", "!tls.stalled-handshake"])
-    results = {
-        result.check: result for result in run_checks(observer, checks) if result.listener == through.label
-    }
+    with start_process(ClusterConfig(), newest_etcd) as etcd:
+        client = listener_of(etcd.target(), Role.CLIENT)
+        proxy = DelayingProxy(
+            client.port, swallows=lambda first: b"\x2a\x2a" in first and b"\x3a\x3a" in first
+        )
+        through = replace(client, connect_to=("127.0.0.1", proxy.port))
+        observer = Observer(replace(etcd.target(), listeners=(through,)), Bounds(timeout=TIMEOUT))
+        checks = select(["listener", "mtls", "tls", "!tls.stalled-handshake"])
+        results = {result.check: result for result in _at(run_checks(observer, checks), through)}
     proxy.close()
     assert results["tls.unknown-extensions-tolerated"].outcome is Outcome.INCONCLUSIVE
     assert observer.given_up == set()

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,7 +18,7 @@ from discovery.test_unusual_answers import by_grpc, member
 from impostors.impostor import Answer, answers, impostor
 from impostors.staging import FakeCluster
 from OpenSSL import SSL, crypto
-from servers import Handler, Server, etcd_context
+from servers import Server, etcd_context
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import catalogue, select
@@ -148,10 +149,10 @@ def _authority(cluster: Cluster) -> CertificateAuthority:
     return CertificateAuthority.from_key(signing.certificate, signing.key)
 
 
-def _list_of(config: ClusterConfig, etcd: Path, servers: list[str]) -> Iterator[Cluster]:
+def _list_of(etcd: Path, *servers: str, **fields: Any) -> Cluster:
+    """Start an etcd whose member list names these servers."""
     flags = (f"--advertise-client-urls={','.join(servers)}",)
-    with start_process(replace(config, extra_flags=flags), etcd) as cluster:
-        yield cluster
+    return start_process(ClusterConfig(extra_flags=flags, **fields), etcd)
 
 
 def _with_keys(cluster: Cluster) -> Target:
@@ -162,10 +163,6 @@ def _with_keys(cluster: Cluster) -> Target:
 
 def _at(results: list[CheckResult], listener: Listener) -> list[CheckResult]:
     return [result for result in results if result.listener == listener.label]
-
-
-def _discovered(observer: Observer) -> list[Listener]:
-    return [listener for listener in observer.target.listeners if listener.discovered]
 
 
 @pytest.mark.parametrize("authentication", [False, True])
@@ -180,13 +177,13 @@ def test_unverified_servers_of_every_kind_get_no_credential(
     }
     plain = recording(None, host="127.0.0.5")
     urls = [f"https://{one.authority}" for one in strangers.values()] + [f"http://{plain.authority}"]
-    for cluster in _list_of(ClusterConfig(authentication=authentication), newest_etcd, urls):
+    with _list_of(newest_etcd, *urls, authentication=authentication) as cluster:
         observer = observer_of(_with_keys(cluster))
         results = run_checks(observer)
         here = [
             one
-            for one in _discovered(observer)
-            if one.host.startswith("127.0.0.") and one.host != "127.0.0.1"
+            for one in observer.target.listeners
+            if one.discovered and one.host.startswith("127.0.0.") and one.host != "127.0.0.1"
         ]
     assert {one.url for one in here} == set(urls)
     for kind, server in strangers.items():
@@ -225,7 +222,7 @@ def test_a_client_certificate_of_the_cluster_does_not_prove_a_member(
     ]
     member = recording(lambda _: switched[0], host="127.0.0.6")
     servers = [client, below, *switching, member]
-    for cluster in _list_of(ClusterConfig(), newest_etcd, [f"https://{one.authority}" for one in servers]):
+    with _list_of(newest_etcd, *(f"https://{one.authority}" for one in servers)) as cluster:
         authority = _authority(cluster)
         only_client = authority.issue(
             replace(SERVER, common_name="client", extended_key_usage=("clientAuth",)), name="client"
@@ -247,12 +244,11 @@ def test_a_client_certificate_of_the_cluster_does_not_prove_a_member(
 
 
 def test_a_server_with_a_certificate_of_another_role_gets_no_credential(
-    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], recording: Recording
+    fake: FakeCluster, recording: Recording
 ) -> None:
-    fake = FakeCluster(*pki, serve)
-    authority = CertificateAuthority.from_key(pki[0].client_ca.certificate, pki[0].client_ca.key)
+    authority = CertificateAuthority.from_key(fake.pki.client_ca.certificate, fake.pki.client_ca.key)
     wrong_role = recording(authority.issue(SERVER, name="server", hosts=("127.0.0.2",)), host="127.0.0.2")
-    very_same = recording(pki[0].leaves["m0"].server, host="127.0.0.3")
+    very_same = recording(fake.pki.leaves["m0"].server, host="127.0.0.3")
     peers = tuple(f"https://{one.authority}" for one in (wrong_role, very_same))
     fake.put_up(overrides=by_grpc(member(1, "https://127.0.0.1:1031", peers=peers)))
     observer = observer_of(replace(fake.target(), discover=True), Bounds(timeout=5, concurrency=1))
@@ -267,8 +263,8 @@ def test_a_list_is_followed_only_from_a_trusted_member(
     recording: Recording, newest_etcd: Path, trust: str
 ) -> None:
     stranger = recording(CertificateAuthority.create("foreign").issue(SERVER, name="s"), host="127.0.0.2")
-    config = ClusterConfig(plaintext_on_client_port=trust == "plain HTTP")
-    for cluster in _list_of(config, newest_etcd, [f"https://{stranger.authority}"]):
+    fields = {"plaintext_on_client_port": trust == "plain HTTP"}
+    with _list_of(newest_etcd, f"https://{stranger.authority}", **fields) as cluster:
         url = cluster.members[0].client_url
         url = url.replace("https", "http") if trust == "plain HTTP" else url
         target = live(cluster, named(url))
@@ -300,9 +296,8 @@ LOCAL_AND_METADATA = [f"https://{place}" for place in (*_PORTS, *(f"{host}:2379"
 
 
 def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted(
-    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
+    fake: FakeCluster,
 ) -> None:
-    fake = FakeCluster(*pki, serve)
     fake.put_up(overrides=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1031",))))
     observer = observer_of(replace(fake.target(), discover=True), Bounds(timeout=5, concurrency=1))
     (listed,) = found(observer).members
@@ -347,7 +342,7 @@ def test_plain_http_is_not_sent_to_the_usual_ports_of_an_unverified_server(
     foreign = CertificateAuthority.create("foreign").issue(SERVER, name="foreign")
     stranger, beside = recording(foreign, host="127.0.0.2"), recording(None, host="127.0.0.2")
     usual_ports[beside.port] = Role.METRICS
-    for cluster in _list_of(ClusterConfig(), newest_etcd, [f"https://{stranger.authority}"]):
+    with _list_of(newest_etcd, f"https://{stranger.authority}") as cluster:
         results = run_checks(observer_of(_with_keys(cluster)))
     assert beside.accepted == 0
     (result,) = [one for one in results if one.check == "listener.undeclared"]
@@ -358,13 +353,11 @@ def test_plain_http_is_not_sent_to_the_usual_ports_of_an_unverified_server(
 
 
 @pytest.mark.parametrize("turns", [1, 5, 1000])
-def test_a_password_does_not_follow_a_name(
-    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], tmp_path: Path, turns: int
-) -> None:
+def test_a_password_does_not_follow_a_name(fake: FakeCluster, tmp_path: Path, turns: int) -> None:
     """So many connections reach one server, the following as many the other one, and so on."""
     ClusterPKI.generate(PKIPlan(), [MemberNames("m0")]).write(tmp_path)
     another = etcd_context(tmp_path, verify=ssl.CERT_NONE)
-    contexts = [etcd_context(pki[1]), another]
+    contexts = [etcd_context(fake.directory), another]
     number, here, receivers = itertools.count(), threading.local(), set()
 
     def reached(_: socket.socket) -> ssl.SSLContext:
@@ -379,9 +372,7 @@ def test_a_password_does_not_follow_a_name(
 
     responses = Responses(answers("3.6.16"))
     responses["/etcdserverpb.KV/Range"] = Answer(grpc_status=16)  # without a token
-    fake = FakeCluster(*pki, serve)
-    server = serve(impostor(responses, reached))
-    fake.listeners.append(server.listener())
+    fake.listeners.append(fake.serve(impostor(responses, reached)).listener())
     target = replace(fake.target(), user=("root", "s3cret-password"))
     run_checks(
         Observer(target, Bounds(timeout=2, concurrency=1)), select(["api.grpc-range", "api.gateway-works"])

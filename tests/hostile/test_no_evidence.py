@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,7 +14,6 @@ from servers import Handler, Server
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
@@ -33,13 +31,13 @@ Judge = Callable[..., list[CheckResult]]
 
 
 @pytest.fixture
-def judged(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Judge:
+def judged(fake: FakeCluster) -> Judge:
     """Judges the server of that name by the whole catalogue, with every credential, in each role."""
 
     def judge(name: str, scheme: str, *roles: Role) -> list[CheckResult]:
-        chain = pki[0].leaves["m0"].server.chain
-        server = serve(refusers(tuple(found.public_bytes(Encoding.DER) for found in chain))[name])
-        fake = FakeCluster(*pki, serve, [server.listener(scheme, role) for role in roles])
+        chain = fake.pki.leaves["m0"].server.chain
+        server = fake.serve(refusers(tuple(der.public_bytes(Encoding.DER) for der in chain))[name])
+        fake.listeners = [server.listener(scheme, role) for role in roles]
         observer = Observer(replace(fake.target(), user=("root", "password")), Bounds(timeout=0.5))
         return run_checks(observer)
 

@@ -75,13 +75,13 @@ def filled(binary: Path, config: ClusterConfig, *, authentication: bool) -> Iter
         yield cluster
 
 
-def options(cluster: Cluster, client: str, peer: str) -> list[str]:
+def options(cluster: Cluster) -> list[str]:
     """Return all that lets the suite do the most: every credential, the CA keys, user and password."""
     files = cluster.pki_directory
     for name, authority in (("client-ca", cluster.pki.client_ca), ("peer-ca", cluster.pki.peer_ca)):
         (files / f"{name}.key").write_bytes(encode_key(authority.key))
     given = [
-        *(f"--etcd-endpoint={client}", f"--etcd-peer-endpoint={peer}", *Live.of(cluster).credentials),
+        *Live.of(cluster).options,
         *(f"--etcd-ca-key={files / 'client-ca.key'}", f"--etcd-trusted-ca={files / 'client-ca.crt'}"),
         *(f"--etcd-peer-ca-key={files / 'peer-ca.key'}", f"--etcd-peer-trusted-ca={files / 'peer-ca.crt'}"),
     ]
@@ -103,7 +103,7 @@ def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authe
         (member,) = cluster.members
         gateway = cluster.gateway(member)
         before, first = state(gateway, cluster.version), raft_index(gateway)
-        ran = run(*options(cluster, member.client_url, member.peer_url), "--etcd-discover")
+        ran = run(*options(cluster), "--etcd-discover")
         last, after = raft_index(gateway), state(gateway, cluster.version)
     judged_everything(ran)
     assert before["leases"] != {}
@@ -123,7 +123,7 @@ def test_every_request_is_an_allowed_one(
     with filled(newest_etcd, config, authentication=authentication) as cluster:
         [member] = cluster.members
         with recorded() as requests:
-            ran = run(*options(cluster, member.client_url, member.peer_url))
+            ran = run(*options(cluster))
     judged_everything(ran)
     client, peer = (
         requests.pop(url.removeprefix("https://")) for url in (member.client_url, member.peer_url)
