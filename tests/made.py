@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +25,17 @@ def made_result(outcome: Outcome, check: str = "cert.trusted", **fields: Any) ->
         "remedies": ("mend it",) if finds else (),
     }
     return CheckResult(check=check, outcome=outcome, **(usual | fields))
+
+
+def made_secret(name: str, kind: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return a Secret of Kubernetes with these values, as kubectl prints it in JSON."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": "kube-system"},
+        "type": kind,
+        "data": {key: base64.b64encode(content).decode() for key, content in files.items()},
+    }
 
 
 def made_report(*results: CheckResult, **fields: Any) -> Report:

@@ -35,7 +35,7 @@ from pytest_etcdtls.run.conforming import (
     views,
 )
 from pytest_etcdtls.run.observer import Network, Observer
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange
 
@@ -193,7 +193,7 @@ def record(binary: Path) -> dict[str, Any]:
                 ask(Observer(target, dataclasses.replace(BOUNDS, concurrency=4), recorder), had)
             version = cluster.version
             clusters[name] = {
-                "ports": _ports(cluster.target()),
+                "ports": sorted(listener.port for listener in cluster.target().listeners),
                 "arguments": {
                     member.name: [
                         "etcd",
@@ -204,10 +204,6 @@ def record(binary: Path) -> dict[str, Any]:
                 "answers": recorder.answers,
             }
     return {"etcd": version, "clusters": clusters}
-
-
-def _ports(target: Target) -> list[int]:
-    return sorted(listener.port for listener in target.listeners)
 
 
 def render(document: Mapping[str, Any]) -> str:

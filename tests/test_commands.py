@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from made import made_secret
 from programs import run_program
 from shown_commands import ELSEWHERE, ROOT, Command, commands, commands_of, fenced, unfenced
 from starting import start_process, write_manifest, write_unit
@@ -112,8 +112,8 @@ def _write_files(cluster: Cluster, directory: Path) -> None:
         (directory / name).write_bytes(encode_key(authority.key))
     (directory / "passphrases").write_text("of no key\n", encoding="utf-8")
     values = {"ca.crt": "server-ca.crt", "tls.crt": "client.crt", "tls.key": "client.key"}
-    data = {key: b64encode(member.file(name).read_bytes()).decode() for key, name in values.items()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "data": data}
+    contents = {key: member.file(name).read_bytes() for key, name in values.items()}
+    secret = made_secret("etcd-client", "kubernetes.io/tls", contents)
     (directory / "secret.yaml").write_text(json.dumps(secret), encoding="utf-8")
     [waivers] = fenced("docs/fix.md", "toml")
     (directory / "waivers.toml").write_text(waivers, encoding="utf-8")

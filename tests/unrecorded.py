@@ -42,9 +42,7 @@ _NOW = datetime.now(UTC)
 def add_unrecorded(observer: Observer) -> None:
     """Add these facts to the recording of a target."""
     add = observer.recording.add
-    of_target: list[tuple[type[Any], str | None, Any]] = [
-        (type_, None, make()) for type_, make in _OF_TARGET.items()
-    ]
+    of_target: list[tuple[type[Any], str | None, Any]] = [(type(fact), None, fact) for fact in _OF_TARGET]
     experiments = dict(_as_expected()) | _EXPERIMENTS
     of_target += [(Experiment, name, experiment_of(name, steps)) for name, steps in experiments.items()]
     for listener in (None, *observer.target.listeners):  # who reads a fact of the target may name a listener
@@ -146,22 +144,6 @@ def _as_expected() -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
         yield name, steps
 
 
-def _renewals() -> RenewalUnderLoad:
-    return RenewalUnderLoad(
-        etcd_version="3.6.16",
-        renewals=5,
-        seen=5,
-        paused=False,
-        counts={"new connections": Counts(served=50)},
-    )
-
-
-def _foreign_member() -> ForeignMember:
-    return ForeignMember(
-        etcd_version="3.6.16", rejected="rejected connection", joined=False, joined_again=True
-    )
-
-
 def _refused(here: Listener, version: TLSVersion, **changes: Any) -> Attempt:
     facts: dict[str, Any] = {"ending": Ending.REFUSED, "alert": 42, "stream_end": StreamEnd.ALERT}
     return Attempt(
@@ -202,10 +184,12 @@ def _addresses(here: Listener) -> ServerAddresses:
     )
 
 
-_OF_TARGET: Mapping[type[Any], Any] = {
-    RenewalUnderLoad: _renewals,
-    ForeignMember: _foreign_member,
-    EtcdLogs: lambda: EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),
-    Rehearsal: lambda: Rehearsal(source="process 1", compared=tuple(COMPARED)),
-    ProcessComparison: lambda: ProcessComparison(pid=1, source="etcd.yaml"),
-}
+_RELEASE = "3.6.16"
+_COUNTS = {"new connections": Counts(served=50)}
+_OF_TARGET = (
+    RenewalUnderLoad(etcd_version=_RELEASE, renewals=5, seen=5, paused=False, counts=_COUNTS),
+    ForeignMember(etcd_version=_RELEASE, rejected="rejected connection", joined=False, joined_again=True),
+    EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),
+    Rehearsal(source="process 1", compared=tuple(COMPARED)),
+    ProcessComparison(pid=1, source="etcd.yaml"),
+)

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -170,26 +169,16 @@ def test_the_workflow_judges_a_release(etcd_images: dict[str, str], job: Path) -
     assert ran.returncode == 0, ran.stdout
 
 
-def _repository(job: Path) -> Path:
-    """Return the example as a repository, with the wheel."""
-    return Path(shutil.copytree(BUMP, job, dirs_exist_ok=True))
-
-
-def _page(repository: Path) -> str:
-    """Return what the reviewer reads, as it is shown: without the marks of code."""
-    page, folded, _ = (repository / "etcd-tls/bump.md").read_text(encoding="utf-8").partition("<details>")
-    assert folded
-    assert len(page.splitlines()) < 40, "it is longer than a page"
-    return page.replace("`", "")
-
-
 def _try(repository: Path, etcd: Path) -> tuple[int, str]:
-    """Try an etcd as the recipe of GitLab does, and return the exit code and the page."""
+    """Try an etcd as the recipe of GitLab does; return the exit code and the page, without marks of code."""
     script = "\n".join(_loaded(BUMP / GITLAB.name)["etcd-bump"]["script"])
     few = "--etcd-check=config,listener,mtls.trusted-client,api.version-body -p no:cacheprovider"
     ran = _bash(script.replace("$name/etcd", str(etcd)), repository, PYTEST_ADDOPTS=few)
     assert ran.returncode in (0, 1), ran.stdout
-    return ran.returncode, _page(repository)
+    page, folded, _ = (repository / "etcd-tls/bump.md").read_text(encoding="utf-8").partition("<details>")
+    assert folded
+    assert len(page.splitlines()) < 40, "it is longer than a page"
+    return ran.returncode, page.replace("`", "")
 
 
 GATES = "--feature-gates=CompactHashCheck=true,InitialCorruptCheck=true"
@@ -207,7 +196,7 @@ def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], job: Path) -> None:
     """Each step as its reviewer reads it, does what the page says and takes the etcd into use."""
     if not {"3.6.16", "3.7.3"} <= etcd_binaries.keys():
         pytest.skip("needs etcd 3.6.16 and 3.7.3; run make etcd")
-    repository = _repository(job)
+    repository = Path(shutil.copytree(BUMP, job, dirs_exist_ok=True))
     declaration, baseline = repository / "etcd.yaml", repository / "etcd.baseline"
 
     status, page = _try(repository, etcd_binaries["3.6.16"])
@@ -252,27 +241,18 @@ def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], job: Path) -> None:
     assert f" of the baseline → etcd-{following.parent.name}" in page
 
 
-@pytest.fixture
-def broken(newest_etcd: Path) -> Iterator[Mapping[str, str]]:
-    """The variables of GitLab's recipe, for an etcd that accepts clients without a certificate."""
-    with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
-        member = cluster.members[0]
-        yield {
-            "ETCD_ENDPOINT": member.client_url,
-            "ETCD_CA": str(member.file("server-ca.crt")),
-            "ETCD_CERT": str(member.file("client.crt")),
-            "ETCD_KEY": str(member.file("client.key")),
-        }
-
-
 @pytest.mark.program("bash")
-def test_gitlab_shows_the_fault_as_a_failed_test_and_as_code_quality(
-    broken: Mapping[str, str], job: Path
-) -> None:
+def test_gitlab_shows_the_fault_as_a_failed_test_and_as_code_quality(newest_etcd: Path, job: Path) -> None:
+    """The etcd accepts clients without a certificate."""
     recipe = _loaded(GITLAB)["etcd-tls"]
     before = _bash("\n".join(recipe["before_script"]), job)
     assert before.returncode == 0, before.stdout
-    ran = _bash("\n".join(recipe["script"]), job, **broken)
+    with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
+        member = cluster.members[0]
+        files = {"CA": "server-ca.crt", "CERT": "client.crt", "KEY": "client.key"}
+        variables = {f"ETCD_{name}": str(member.file(file)) for name, file in files.items()}
+        script = "\n".join(recipe["script"])
+        ran = _bash(script, job, ETCD_ENDPOINT=member.client_url, **variables)
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout
     after = _bash("\n".join(recipe["after_script"]), job)
     assert after.returncode == 0, after.stdout

@@ -108,25 +108,13 @@ def _certificate(data: bytes) -> None:
         certificate_facts(loaded)
 
 
-def _configuration(path: Path) -> object:
-    return looks_like_configuration(_decoded(path), "etcd.yml")
-
-
 def _secret(path: Path) -> object:
-    text = _decoded(path)
+    text = path.read_text(encoding="utf-8", errors="replace")
     return credentials_of("--etcd-secret -", secrets_in(text, "--etcd-secret -"), lambda _, __: ())
-
-
-def _decoded(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "replace")
 
 
 def _members(path: Path) -> object:
     return [declared_member(declaration) for declaration in read_declarations(path)]
-
-
-def _profiles(path: Path) -> object:
-    return read_profiles([str(path)], Path)
 
 
 def _in_file(read: Callable[[Path], object], name: str = "input") -> Read:
@@ -231,10 +219,17 @@ _ALL = (
     _of_file("certificates-file", load_certificates, _PEM),
     _of_file("key-file", load_key, _PEM.replace(b"CERTIFICATE", b"PRIVATE KEY")),
     _of_file("log-file", read_log, *_files(LOGS, "journal-short-*"), words=_JSON),
-    _of_file("profile", _profiles, _PROFILE, words=_FLAT, file="profile.toml"),
+    _of_file(
+        "profile", lambda path: read_profiles([str(path)], Path), _PROFILE, words=_FLAT, file="profile.toml"
+    ),
     _of_file("waivers", read_waivers, _WAIVER, words=_FLAT, file="waivers.toml"),
     _of_file("baseline", read_baseline, _REPORT, words=_JSON),
-    _of_file("configuration", _configuration, *_files(SHAPES, "yaml/*"), words=_YAML),
+    _of_file(
+        "configuration",
+        lambda path: looks_like_configuration(path.read_text(encoding="utf-8", errors="replace"), "etcd.yml"),
+        *_files(SHAPES, "yaml/*"),
+        words=_YAML,
+    ),
     _of_file("secret", _secret, _SECRET, words=(*_YAML, b"data", b"LS0t")),
     _of_file(
         "declaration",

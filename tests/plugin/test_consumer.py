@@ -19,26 +19,19 @@ CONSUMER = Path(__file__).parents[2] / "examples" / "consumer"
 FILE = "--etcd-checks-file=etcd_checks.py"
 
 
-@pytest.fixture
-def consumer(run: Runner) -> Runner:
+def test_its_tests_checks_and_hooks_are_run(run: Runner, newest_etcd: Path) -> None:
     for file in CONSUMER.glob("*.py"):
         shutil.copy(file, run.directory)
-    return run
-
-
-def test_its_tests_checks_and_hooks_are_run(consumer: Runner, newest_etcd: Path) -> None:
-    ran = consumer(
-        FILE, f"--etcd-binary={newest_etcd}", "--etcd-conformance", "--etcd-check=company,mtls.no-*"
-    )
+    ran = run(FILE, f"--etcd-binary={newest_etcd}", "--etcd-conformance", "--etcd-check=company,mtls.no-*")
     assert ran.exit_code == 0, ran.out
     assert {name: out for name, out in ran.outcomes.items() if "company" in name} == {
         "client-m0::company.no-proxy": "conforms",
         "peer-m0::company.no-proxy": "conforms",
     }
-    (line,) = (consumer.directory / "verdicts.txt").read_text(encoding="utf-8").splitlines()
+    (line,) = (run.directory / "verdicts.txt").read_text(encoding="utf-8").splitlines()
     assert line.startswith("etcd-3.")
     assert line.endswith(f"results={len(ran.outcomes)} faults=0")
-    explained = consumer(FILE, "--etcd-explain=company.no-proxy", report=False)
+    explained = run(FILE, "--etcd-explain=company.no-proxy", report=False)
     assert explained.exit_code == 0
     assert "No proxy answers instead of etcd." in explained.out
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plugin.live_etcd import Live
 from plugin.runs import Runner
 from starting import start_process
 
@@ -28,14 +29,8 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
 
 def _credentials(cluster: Cluster) -> tuple[str, ...]:
     """The options of a user who has the client port's certificate and no other."""
-    member, files = cluster.members[0], cluster.pki_directory
-    return (
-        f"--etcd-endpoint={member.client_url}",
-        f"--etcd-peer-endpoint={member.peer_url}",
-        f"--etcd-cert={files / 'client.crt'}",
-        f"--etcd-key={files / 'client.key'}",
-        CHECKS,
-    )
+    live = Live.of(cluster)
+    return (*live.options[:2], *live.credentials[1:3], CHECKS)
 
 
 def _named(directory: Path, authority: CertificateAuthority, **fields: object) -> tuple[str, ...]:

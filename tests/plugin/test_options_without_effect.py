@@ -8,9 +8,8 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
-from pytest_etcdtls.options import OPTIONS, PARTS, Kind, Option, invocation_of
+from pytest_etcdtls.options import OPTIONS, PARTS, Kind, invocation_of
 
-BY_FLAG = {option.flag: option for option in OPTIONS}
 VALUES = {
     "--etcd-cluster-scope": "module",
     "--etcd-clusters": "clusters.toml",
@@ -84,14 +83,10 @@ REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
 """For each kind of run the options that have no effect in it, or contradict it."""
 
 
-def argument(option: Option) -> str:
-    if option.kind is Kind.FLAG:
-        return option.flag
-    return f"{option.flag}={VALUES.get(option.flag, 'https://10.0.0.12:2379')}"
-
-
 def test_every_option_has_a_decision() -> None:
-    assert PARTS.keys() == BY_FLAG.keys(), "a new option says in which parts of a run it has an effect"
+    assert PARTS.keys() == {option.flag for option in OPTIONS}, (
+        "a new option says in which parts of a run it has an effect"
+    )
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -105,7 +100,8 @@ def test_an_option_has_an_effect_or_is_refused(
         if option.flag.endswith("etcd-conformance"):
             continue  # these two say what kind of run it is
         more = ["--etcd-report=report.json"] if option.flag == "--etcd-metadata" else []
-        words = [*arguments, argument(option), *(more if "fixtures" not in kind else [])]
+        value = "" if option.kind is Kind.FLAG else f"={VALUES.get(option.flag, 'https://10.0.0.12:2379')}"
+        words = [*arguments, f"{option.flag}{value}", *(more if "fixtures" not in kind else [])]
         try:
             invocation_of(pytester.parseconfig("-petcdtls", *words))
         except pytest.UsageError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import made_secret
 from programs import run_program
 from starting import start_process
 
@@ -54,18 +55,7 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
 def _secret(cluster: Cluster, name: str, kind: str, files: Mapping[str, str]) -> str:
     directory = cluster.members[0].pki_directory
     values = {key: (directory / file).read_bytes() for key, file in files.items()}
-    document = {
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": "kube-system"},
-        "type": kind,
-        "data": {key: base64.b64encode(value).decode() for key, value in values.items()},
-    }
-    return json.dumps(document)
-
-
-def _client(cluster: Cluster) -> str:
-    files = {"ca.crt": "ca.crt", "tls.crt": "healthcheck-client.crt", "tls.key": "healthcheck-client.key"}
-    return _secret(cluster, "etcd-client", "kubernetes.io/tls", files)
+    return json.dumps(made_secret(name, kind, values))
 
 
 def _run(
@@ -85,7 +75,8 @@ def test_workers_get_it_and_commands_fetch_it(
 ) -> None:
     pytest.importorskip("xdist")
     pytester.makepyfile(test_user=USER.format(begins=IN_BASE64))
-    secret = _client(cluster)
+    files = {"ca.crt": "ca.crt", "tls.crt": "healthcheck-client.crt", "tls.key": "healthcheck-client.key"}
+    secret = _secret(cluster, "etcd-client", "kubernetes.io/tls", files)
     result, report = _run(pytester, cluster, secret, "-n1", "--etcd-check=api.pprof-hidden,mtls,listener")
     out = result.stdout.str()
     assert result.ret == pytest.ExitCode.OK, out

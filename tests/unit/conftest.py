@@ -1,5 +1,5 @@
-"""The servers of our own, as fixtures."""
+"""Servers of our own, as a fixture."""
 
-from servers import pki, serve, tls_context
+from servers import serve
 
-__all__ = ["pki", "serve", "tls_context"]
+__all__ = ["serve"]

@@ -96,19 +96,6 @@ def test_a_member_that_advertises_the_name_of_this_machine_is_local(
     assert live.unreached == ()
 
 
-def test_another_member_on_the_host_of_a_declared_member(manifest: Any, pki: Path) -> None:
-    """Two members on one machine, the declaration of one: the other's ports are not compared with it."""
-    ports = [f"https://{ADDRESS}:{port}" for port in (2379, 12379)]
-    live = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_endpoint=ports)
-    assert labels(live) == [
-        f"cp1 client-{ADDRESS}-2379",
-        f"{ADDRESS} client-{ADDRESS}-12379",
-        f"cp1 peer-{ADDRESS}-2380",
-    ]
-    alone = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_endpoint=ports[1:])
-    assert labels(alone)[0] == f"cp1 client-{ADDRESS}-12379"
-
-
 def test_an_endpoint_option_decides_its_role_alone(manifest: Any, pki: Path) -> None:
     live = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_metrics_endpoint=f"http://{ADDRESS}:2381")
     assert labels(live) == [
@@ -121,24 +108,23 @@ def test_an_endpoint_option_decides_its_role_alone(manifest: Any, pki: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "members"),
+    ("declared", "endpoints", "members"),
     [
-        ([f"https://{ADDRESS}:12379"], ["cp1"]),
-        (["https://etcd.example:2379"], ["etcd.example"]),
-        ([f"https://{ADDRESS}:2379", "https://192.0.2.12:2379"], ["cp1", "cp2"]),
-        ([f"https://{ADDRESS}:2379", "https://10.0.0.99:2379"], ["cp1", "10.0.0.99"]),
+        # Two members on one machine, the declaration of one: the other's ports are not compared with it.
+        (["cp1"], [f"https://{ADDRESS}:2379", f"https://{ADDRESS}:12379"], ["cp1", ADDRESS]),
+        (["cp1"], [f"https://{ADDRESS}:12379"], ["cp1"]),
+        (["cp1"], ["https://tunnel.example:9999"], ["cp1"]),
+        (["cp1", "cp2"], [f"https://{ADDRESS}:12379"], ["cp1"]),
+        (["cp1", "cp2"], ["https://etcd.example:2379"], ["etcd.example"]),
+        (["cp1", "cp2"], [f"https://{ADDRESS}:2379", "https://192.0.2.12:2379"], ["cp1", "cp2"]),
+        (["cp1", "cp2"], [f"https://{ADDRESS}:2379", "https://10.0.0.99:2379"], ["cp1", "10.0.0.99"]),
     ],
 )
 def test_a_named_listener_belongs_to_the_member_that_declares_it(
-    endpoints: list[str], members: list[str], manifest: Any, pki: Path
+    declared: list[str], endpoints: list[str], members: list[str], manifest: Any, pki: Path
 ) -> None:
-    live = target(etcd_config=[manifest("cp1"), manifest("cp2")], etcd_pki_dir=pki, etcd_endpoint=endpoints)
+    live = target(etcd_config=[*map(manifest, declared)], etcd_pki_dir=pki, etcd_endpoint=endpoints)
     assert [listener.member for listener in live.listeners if listener.role is Role.CLIENT] == members
-
-
-def test_a_single_declaration_is_that_of_a_single_host(manifest: Any, pki: Path) -> None:
-    live = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_endpoint="https://tunnel.example:9999")
-    assert [listener.member for listener in live.listeners if listener.role is Role.CLIENT] == ["cp1"]
 
 
 def test_a_tunnel_leads_to_declared_listeners_too(manifest: Any, pki: Path) -> None:
@@ -318,15 +304,9 @@ def test_etcdctls_certificate_is_found_in_the_environment_of_etcd(tmp_path: Path
     assert names(live.peer.identities) == ["peer-etcd1"]
 
 
-# kubeadm's directory without a declaration
-
-
 def test_kubeadms_directory_is_that_of_one_node(pki: Path) -> None:
     live = target(etcd_endpoint=[f"https://{ADDRESS}:2379", "https://192.0.2.12:2379"], etcd_pki_dir=pki)
     assert [one.host for one in live.expected] == [ADDRESS]
-
-
-# This machine's addresses
 
 
 def test_the_ca_of_the_served_certificate_is_beside_it(manifest: Any, pki: Path) -> None:

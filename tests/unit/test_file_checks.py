@@ -51,24 +51,23 @@ def with_key(**changes: Any) -> Change:
         ({"owner": 2379}, ""),
         ({"owner": 4711}, "owner 4711"),
         ({"owner": 4711, "original": False}, ""),
+        ({"owner": 4711, "data_owner": None}, ""),
     ],
     ids=str,
 )
 def test_rights_to_a_key(changes: dict[str, Any], fault: str) -> None:
+    """Its owner is not judged if the user of etcd, who owns the data, is unknown."""
+    changes = dict(changes)
+    data_owner = changes.pop("data_owner", 2379)
+
     def change(member: MemberFiles) -> MemberFiles:
         # Whoever runs the tests owns the recorded files.
         pairs = tuple(replace(pair, key=replace(pair.key, owner=0)) for pair in member.pairs)
         clients = tuple(replace(client, key=replace(client.key, owner=0)) for client in member.clients)
-        return with_key(**changes)(replace(member, pairs=pairs, clients=clients, data_owner=2379))
+        return with_key(**changes)(replace(member, pairs=pairs, clients=clients, data_owner=data_owner))
 
     found = said("config.key-file-mode", change, reader=1000)
     assert [fault in one.observed for one in found if isinstance(one, Finding)] == ([True] if fault else [])
-
-
-def test_an_owner_is_not_judged_if_the_user_of_etcd_is_unknown() -> None:
-    assert (
-        said("config.key-file-mode", lambda member: replace(with_key(owner=7)(member), data_owner=None)) == []
-    )
 
 
 def test_keys_that_are_not_here() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from given import Given
+from made import made_secret
 from unit.test_settings import ENDPOINT, PEER
 
 from pytest_etcdtls.errors import UsageError
@@ -52,13 +52,7 @@ def secret(pki: Mapping[str, bytes]) -> Make:
     """Return a Secret with files of the PKI under other names."""
 
     def make(kind: str, files: Mapping[str, str], name: str = "etcd-client") -> dict[str, Any]:
-        return {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "namespace": "kube-system"},
-            "type": kind,
-            "data": {key: base64.b64encode(pki[path]).decode() for key, path in files.items()},
-        }
+        return made_secret(name, kind, {key: pki[path] for key, path in files.items()})
 
     return make
 

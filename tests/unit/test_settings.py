@@ -126,7 +126,7 @@ def test_connect_to_has_curls_form(tmp_path: Path, rule: str, there: tuple[str, 
 # credentials
 
 
-def test_good_identities_are_in_the_order_of_the_attempts(files: Path) -> None:
+def test_good_identities_are_in_the_order_of_the_attempts_and_peers_get_those_of_clients(files: Path) -> None:
     live = target(
         files,
         etcd_cert="client.crt",
@@ -136,9 +136,6 @@ def test_good_identities_are_in_the_order_of_the_attempts(files: Path) -> None:
     )
     assert [identity.name for identity in live.client.identities] == ["client"]
     assert [identity.name for identity in live.peer.identities] == ["peer", "client"]
-
-
-def test_missing_peer_credentials_are_those_of_the_client(files: Path) -> None:
     live = target(files, etcd_cacert="server-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
     assert live.peer.server_ca == live.client.server_ca
     assert live.peer.identities == live.client.identities
@@ -150,13 +147,10 @@ def test_the_anchor_is_the_trusted_bundle_if_the_good_certificate_leads_to_it(fi
     assert live.client.client_trust == replace(live.client.server_ca, inferred=True)
     named = target(files, etcd_trusted_ca="client-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
     assert named.client.client_trust == live.client.server_ca
-
-
-@pytest.mark.parametrize("cacert", ["peer-ca.crt", None])
-def test_the_trusted_bundle_is_unknown_otherwise(files: Path, cacert: str | None) -> None:
-    values: dict[str, Any] = {"etcd_cacert": cacert} if cacert else {}
-    live = target(files, etcd_cert="client.crt", etcd_key="client.key", **values)
-    assert live.client.client_trust is None
+    others: tuple[dict[str, Any], ...] = ({"etcd_cacert": "peer-ca.crt"}, {})
+    for values in others:
+        unknown = target(files, etcd_cert="client.crt", etcd_key="client.key", **values)
+        assert unknown.client.client_trust is None
 
 
 @pytest.mark.parametrize(
@@ -240,13 +234,10 @@ def test_an_option_precedes_etcdctls_variable_and_a_pair_is_not_split(files: Pat
         target(files, environment, etcd_cert="peer-client.crt")
 
 
-def test_a_user_of_the_environment_needs_a_password(files: Path) -> None:
+def test_a_user_of_the_environment_needs_a_password_if_a_cluster_is_live(files: Path) -> None:
     with pytest.raises(UsageError, match="ETCDCTL_USER"):
         target(files, {"ETCDCTL_USER": "root"})
-
-
-def test_environment_is_not_read_without_a_live_cluster(tmp_path: Path) -> None:
-    assert settings(tmp_path, {"ETCDCTL_USER": "root", "ETCDCTL_CERT": "missing"}).live == ()
+    assert settings(files, {"ETCDCTL_USER": "root", "ETCDCTL_CERT": "missing"}).live == ()
 
 
 # expected certificates
