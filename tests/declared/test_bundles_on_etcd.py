@@ -92,7 +92,7 @@ def test_a_ca_renewed_with_the_same_key_is_judged_by_its_file(
 ) -> None:
     """Whom it has accepted, etcd then refuses when it is started again, if and only if that was found."""
     file = cluster.members[0].file("client-ca.crt")
-    file.write_bytes(encode_certificates([renewed(cluster.pki.client_ca, **changes)]))
+    file.write_bytes(renewed(cluster.pki.client_ca, **changes))
     target = cluster.target()
     for result in (judge(target, IN_FORCE, Role.CLIENT), judge(target, "config.chain-closes")):
         assert result.outcome is (Outcome.VIOLATES if flaw else Outcome.CONFORMS), result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
     CLIENT,
@@ -107,11 +108,12 @@ def behind_the_first_gate(role: Role) -> list[str]:
     return [check.id for check in gated if check.id != "listener.answers"]
 
 
-def _trust_another_ca_too(cluster: Cluster) -> None:
+def rewrite(cluster: Cluster, name: str, change: Callable[[bytes], bytes], *, restart: bool = False) -> None:
+    """Change a file of every member."""
     for member in cluster.members:
-        bundle = member.file("client-ca.crt")
-        bundle.write_bytes(bundle.read_bytes() + other_ca())
-    cluster.restart()
+        member.replace_files({name: change(member.file(name).read_bytes())})
+    if restart:
+        cluster.restart()
 
 
 def namesake_of(authority: CertificateAuthority) -> bytes:
@@ -150,11 +152,6 @@ NO_ACCEPTED_PEER = {
 def _former_ca() -> bytes:
     authority = CertificateAuthority.create("etcd client-port CA")
     return authority.certificate.public_bytes(Encoding.PEM)
-
-
-def _renew_the_bundle(cluster: Cluster) -> None:
-    for member in cluster.members:
-        member.file("clients.crt").write_bytes(member.file("client-ca.crt").read_bytes())
 
 
 ZOO = [
@@ -213,7 +210,9 @@ ZOO = [
         what="the CA bundle of the client port contains one CA too many",
         faults=("mtls.announced-ca-expected",),
         config=BROKEN,
-        after_start=_trust_another_ca_too,
+        after_start=lambda cluster: rewrite(
+            cluster, "client-ca.crt", lambda pem: pem + other_ca(), restart=True
+        ),
         violated={"client": ["mtls.announced-ca-expected"]},
         warned={"client": ["mtls.announced-ca-single"]},
     ),
@@ -252,7 +251,9 @@ ZOO = [
         name="client-ca-renewed-on-disk",
         what="the CA of clients was created again under its name, and etcd was not restarted",
         config=replace(BROKEN, trusted_ca_file="clients.crt", extra_files={"clients.crt": _former_ca()}),
-        after_start=_renew_the_bundle,
+        after_start=lambda cluster: rewrite(
+            cluster, "clients.crt", lambda _: encode_certificates([cluster.pki.client_ca.certificate])
+        ),
         violated={"client": ["mtls.trusted-client"]},
         not_verified=NO_ACCEPTED_CLIENT,
     ),

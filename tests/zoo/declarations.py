@@ -6,12 +6,11 @@ ignore their flags: what runs was then started with other settings than declared
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from cryptography import x509
 from cryptography.x509.oid import NameOID
 from oracle.crls import pem, signed, version_1
 from unruly.programs import changed_flags, rewritten_arguments
@@ -26,6 +25,7 @@ from zoo.client_access import (
     UNAUTHENTICATED_ANSWERED,
     namesake_of,
     other_ca,
+    rewrite,
 )
 from zoo.model import Misconfigured
 
@@ -85,22 +85,11 @@ def _on_both(check: str) -> dict[str, list[str]]:
     return {"client": [check], "peer": [check]}
 
 
-def _append(name: str, content: bytes, cluster: Cluster) -> None:
-    for member in cluster.members:
-        bundle = member.file(name)
-        bundle.write_bytes(bundle.read_bytes() + content)
-
-
-def renewed(authority: CertificateAuthority, **changes: Any) -> x509.Certificate:
-    """Return a CA certificate with the name and key of another, and fields of its profile changed."""
+def renewed(authority: CertificateAuthority, **changes: Any) -> bytes:
+    """Return a CA certificate with the name and key of another, and fields of its profile changed, as PEM."""
     (name,) = authority.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     profile = replace(AUTHORITY, common_name=str(name.value), self_signed=True, **changes)
-    return authority.issue(profile, name="ca", key=authority.key).chain[0]
-
-
-def _renew(name: str, authority: CertificateAuthority, cluster: Cluster, **changes: Any) -> None:
-    for member in cluster.members:
-        member.file(name).write_bytes(encode_certificates([renewed(authority, **changes)]))
+    return encode_certificates(authority.issue(profile, name="ca", key=authority.key).chain[:1])
 
 
 def _delete(name: str, cluster: Cluster) -> None:
@@ -108,21 +97,10 @@ def _delete(name: str, cluster: Cluster) -> None:
         member.file(name).unlink()
 
 
-def _put_on_one_line(cluster: Cluster) -> None:
-    for member in cluster.members:
-        bundle = member.file("client-ca.crt")
-        certificate = bundle.read_bytes()
-        bundle.write_bytes(certificate.rstrip() + other_ca() + certificate)
-    cluster.restart()
-
-
 def _forget_a_namesake(name: str, authority: CertificateAuthority, cluster: Cluster) -> None:
-    bundles = [member.file(name) for member in cluster.members]
-    for bundle in bundles:
-        bundle.write_bytes(encode_certificates([authority.certificate]) + namesake_of(authority))
-    cluster.restart()
-    for bundle in bundles:
-        bundle.write_bytes(encode_certificates([authority.certificate]))
+    own = encode_certificates([authority.certificate])
+    rewrite(cluster, name, lambda _: own + namesake_of(authority), restart=True)
+    rewrite(cluster, name, lambda _: own)
 
 
 def _bundle_in_memory(side: str, check: str) -> Iterator[Misconfigured]:
@@ -132,7 +110,7 @@ def _bundle_in_memory(side: str, check: str) -> Iterator[Misconfigured]:
     yield Misconfigured(
         name=f"{side}-bundle-not-read-again",
         what=f"a CA was added to the bundle of {side}s, and etcd was not restarted",
-        after_start=lambda cluster: _append(bundle, other_ca(), cluster),
+        after_start=lambda cluster: rewrite(cluster, bundle, lambda pem: pem + other_ca()),
         **same,
     )
     yield Misconfigured(
@@ -141,11 +119,6 @@ def _bundle_in_memory(side: str, check: str) -> Iterator[Misconfigured]:
         after_start=lambda cluster: _forget_a_namesake(bundle, getattr(cluster.pki, f"{side}_ca"), cluster),
         **same,
     )
-
-
-def _rewrite_list(cluster: Cluster, change: Callable[[bytes], bytes]) -> None:
-    for member in cluster.members:
-        member.replace_files({"crl.der": change(member.file("crl.der").read_bytes())})
 
 
 def _list_of_nobody() -> bytes:
@@ -205,7 +178,7 @@ ZOO = [
         what="the revocation list is of version 1, which this etcd does not read",
         faults=("config.crl-encoding",),
         config=replace(BROKEN, client_crl_file="crl.der"),
-        after_start=lambda cluster: _rewrite_list(cluster, version_1),
+        after_start=lambda cluster: rewrite(cluster, "crl.der", version_1),
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
         not_verified=_EVERYBODY_IS_CLOSED,
         lines=("3.6", "3.7"),
@@ -215,7 +188,7 @@ ZOO = [
         what="the revocation list is PEM after a text, as openssl crl -text writes it",
         faults=("config.crl-encoding",),
         config=replace(BROKEN, client_crl_file="crl.der"),
-        after_start=lambda cluster: _rewrite_list(cluster, lambda der: b"List (CRL):\n" + pem(der)),
+        after_start=lambda cluster: rewrite(cluster, "crl.der", lambda der: b"List (CRL):\n" + pem(der)),
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
         not_verified=_EVERYBODY_IS_CLOSED,
     ),
@@ -224,7 +197,7 @@ ZOO = [
         what="the file of the revocation list has a second one, which alone revokes a client",
         faults=("config.crl-one-list",),
         config=replace(BROKEN, client_crl_file="crl.der"),
-        after_start=lambda cluster: _rewrite_list(cluster, lambda der: _list_of_nobody() + pem(der)),
+        after_start=lambda cluster: rewrite(cluster, "crl.der", lambda der: _list_of_nobody() + pem(der)),
         violated={
             "client": ["mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-one-list"],
@@ -402,12 +375,10 @@ ZOO = [
         what="the clients' CA was renewed with the same key and has expired; etcd still has the old one",
         faults=("config.chain-closes",),
         config=BROKEN,
-        after_start=lambda cluster: _renew(
-            "client-ca.crt",
-            cluster.pki.client_ca,
+        after_start=lambda cluster: rewrite(
             cluster,
-            valid_from=timedelta(-30),
-            valid_for=timedelta(20),
+            "client-ca.crt",
+            lambda _: renewed(cluster.pki.client_ca, valid_from=timedelta(-30), valid_for=timedelta(20)),
         ),
         checks=_DECLARED,
         violated={"client": ["config.trusted-ca-in-force"], "cluster": ["config.chain-closes"]},
@@ -417,8 +388,10 @@ ZOO = [
         what="the CA of peers was renewed with its key, for servers only; etcd has the old one",
         faults=("config.chain-closes",),
         config=BROKEN,
-        after_start=lambda cluster: _renew(
-            "peer-ca.crt", cluster.pki.peer_ca, cluster, extended_key_usage=("serverAuth",)
+        after_start=lambda cluster: rewrite(
+            cluster,
+            "peer-ca.crt",
+            lambda _: renewed(cluster.pki.peer_ca, extended_key_usage=("serverAuth",)),
         ),
         checks=_DECLARED,
         violated={"peer": ["config.peer-trusted-ca-in-force"], "cluster": ["config.chain-closes"]},
@@ -427,7 +400,9 @@ ZOO = [
         name="client-bundle-with-a-key",
         what="a private key was put into the bundle of clients, with which etcd will not start again",
         config=BROKEN,
-        after_start=lambda cluster: _append("client-ca.crt", encode_key(cluster.pki.client_ca.key), cluster),
+        after_start=lambda cluster: rewrite(
+            cluster, "client-ca.crt", lambda pem: pem + encode_key(cluster.pki.client_ca.key)
+        ),
         checks=_DECLARED,
         violated={"cluster": ["config.trusted-ca-usable"]},
     ),
@@ -436,7 +411,9 @@ ZOO = [
         what="the second certificate in the bundle of clients begins where the first one ends",
         faults=("config.trusted-ca-usable",),
         config=BROKEN,
-        after_start=_put_on_one_line,
+        after_start=lambda cluster: rewrite(
+            cluster, "client-ca.crt", lambda pem: pem.rstrip() + other_ca() + pem, restart=True
+        ),
         checks=_DECLARED,
         violated={"cluster": ["config.trusted-ca-usable"]},
         # Go 1.24.8, 1.24.9, 1.25.2 and 1.25.3 read nothing behind such a line (encoding/pem, Decode), so that

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from zoo.client_access import BROKEN, GATEWAY_FAILS, NOT_AS_CLIENT, OPEN, UNAUTHENTICATED_ANSWERED, issued
 from zoo.model import Misconfigured
+from zoo.served_certificates import serve
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, KeyType, OtherExtension
 
 _FOR_SERVERS = ("serverAuth",)
@@ -30,13 +30,9 @@ _NO_MASK = OtherExtension("2.5.29.30", bytes.fromhex("300aa0083006" + "87047f000
 
 
 def _serve_a_malformed_one_too(cluster: Cluster) -> None:
-    """Restarted, so that the gateway dials with it as well."""
     profile = replace(AUTHORITY, other_extensions=(_NO_MASK,))
     malformed = CertificateAuthority.create("malformed CA", profile=profile).certificate
-    for member in cluster.members:
-        served = cluster.pki.servers[member.name].chain
-        member.file("server.crt").write_bytes(encode_certificates([*served, malformed]))
-    cluster.restart()
+    serve(cluster, *cluster.pki.servers["m0"].chain, malformed, restart=True)
 
 
 ZOO = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from zoo.client_access import BROKEN, GATEWAY_FAILS, behind_the_first_gate, issued
+from cryptography import x509
+from zoo.client_access import BROKEN, GATEWAY_FAILS, behind_the_first_gate, issued, rewrite
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -14,19 +15,9 @@ from pytest_etcdtls.pki.profile import PEER, CALayout, OtherExtension
 from pytest_etcdtls.role import Role
 
 
-def _serve_the_leaf_alone(cluster: Cluster) -> None:
-    """Restarted, so that the gateway dials with it as well."""
-    for member in cluster.members:
-        leaf = cluster.pki.servers[member.name].chain[0]
-        member.file("server.crt").write_bytes(encode_certificates([leaf]))
-    cluster.restart()
-
-
-def _serve_another_too(cluster: Cluster) -> None:
-    for member in cluster.members:
-        stray = cluster.pki.peers[member.name].chain[0]
-        served = cluster.pki.servers[member.name].chain
-        member.file("server.crt").write_bytes(encode_certificates([*served, stray]))
+def serve(cluster: Cluster, *certificates: x509.Certificate, restart: bool = False) -> None:
+    """Serve other certificates on the client port; after a restart the gateway dials with them as well."""
+    rewrite(cluster, "server.crt", lambda _: encode_certificates(certificates), restart=restart)
 
 
 def _give_all_the_first_ones_pair(cluster: Cluster) -> None:
@@ -145,7 +136,7 @@ ZOO = [
         what="the client port serves its certificate without the intermediate CA that signed it",
         faults=("cert.complete",),
         config=issued(layout=CALayout.INTERMEDIATE),
-        after_start=_serve_the_leaf_alone,
+        after_start=lambda cluster: serve(cluster, cluster.pki.servers["m0"].chain[0], restart=True),
         violated={"client": ["cert.complete"]},
         warned={"client": ["api.gateway-works"]},
     ),
@@ -153,7 +144,9 @@ ZOO = [
         name="client-stray-certificate",
         what="the client port serves the certificate of the peer port after its own",
         config=BROKEN,
-        after_start=_serve_another_too,
+        after_start=lambda cluster: serve(
+            cluster, *cluster.pki.servers["m0"].chain, cluster.pki.peers["m0"].chain[0]
+        ),
         warned={"client": ["cert.no-stray-certificates"]},
     ),
     Misconfigured(
