@@ -14,18 +14,10 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.engine import engine
-from pytest_etcdtls.etcd.member import Member
-from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.sources import EtcdSource, find_etcd
 
 DEADLINE = 60.0
 """Seconds after which something counts as hanging; it is not an expected duration."""
-
-
-def process_of(member: Member) -> EtcdProcess:
-    """Return the process of a member of a cluster of processes."""
-    assert isinstance(member.server, EtcdProcess)
-    return member.server
 
 
 def left_behind(token: str) -> list[str]:

@@ -13,16 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from cluster.clients import get
-from cluster.conftest import Start, process_of
+from cluster.conftest import Start
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd.admin import Gateway
 from pytest_etcdtls.etcd.cluster import keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 
-OK = 200
 GOOD = ClusterConfig()
 
 
@@ -117,26 +116,15 @@ def _wrapper(path: Path, line: str) -> Path:
     return path
 
 
-def test_etcd_variables_of_the_user_do_not_reach_etcd(
-    start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ETCD_LISTEN_METRICS_URLS", "http://127.0.0.1:1")
-    monkeypatch.setenv("ETCD_CLIENT_CERT_AUTH", "nonsense")
-    monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://elsewhere.example:2379")
-    monkeypatch.setenv("GODEBUG", "tlsrsakex=1")
-    (member,) = start(replace(GOOD, client_cert_auth=False, trusted_ca_file=None), etcd_binary).members
-    environment = Path(f"/proc/{process_of(member).pid}/environ").read_text(encoding="utf-8").split("\0")
-    assert [each for each in environment if each.startswith(("ETCD", "GODEBUG"))] == []
-    assert get(member.client_url, member, None) == OK
-
-
 def test_files_are_private_and_nothing_of_them_is_shown(start: Start, newest_etcd: Path) -> None:
     cluster = start(replace(GOOD, extra_files={"extra.key": b"secret"}), newest_etcd)
     assert stat.S_IMODE(cluster.directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(cluster.pki_directory.stat().st_mode) == 0o700
     assert _modes(cluster.pki_directory) == {0o600}
     assert list(cluster.pki_directory.rglob("*-ca.key")) == []
-    assert _modes(process_of(cluster.members[0]).log_file.parent) <= {0o600}
+    server = cluster.members[0].server
+    assert isinstance(server, EtcdProcess)
+    assert _modes(server.log_file.parent) <= {0o600}
     shown = repr(cluster.members) + repr(cluster.target())
     assert "PRIVATE KEY" not in shown
     assert "secret" not in shown
