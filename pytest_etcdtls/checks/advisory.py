@@ -19,7 +19,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.command import GOOD_CLIENT, curl, etcdctl, show_version
 from pytest_etcdtls.versions import Release, has_since
 
-# A pre-release of 3.8 has not the fix of stalled handshakes: client/pkg/transport/listener_tls.go of
+# A pre-release of 3.8 lacks the fix of stalled handshakes: client/pkg/transport/listener_tls.go of
 # 3.8.0-alpha.0 has no tlsHandshakeTimeout.
 _SPLIT_SINCE = {"3.4": 25, "3.5": 8}
 _STALLED_FIXED = {"3.5": 33, "3.6": 14, "3.7": 1, "3.8": 0}
