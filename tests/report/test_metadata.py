@@ -78,7 +78,7 @@ def test_several_hooks_are_joined_and_the_nearest_has_precedence(run: Runner, li
         ("ticket", "'ticket' is no KEY=VALUE"),
         ("=value", "'=value' is no KEY=VALUE"),
         ("k" * 65 + "=value", "a printable key of at most 64 characters"),
-        ("a\x1b=value", r"'a\\x1b=value' is no KEY=VALUE"),
+        ("a\x1b=value", r"'a\x1b=value' is no KEY=VALUE"),
     ],
 )
 def test_an_option_that_names_no_key_is_a_usage_error(run: Runner, given: str, why: str) -> None:
