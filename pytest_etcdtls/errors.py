@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Self
 
 MESSAGE_LIMIT: Final = 3072
 """Characters of a line of a message. A line of etcd's log has up to 2,500."""
@@ -153,6 +153,10 @@ class UnobservedError(EtcdTLSError):
     def __init__(self, reason: str, *lines: str) -> None:
         super().__init__("\n".join(text.replace("\n", r"\n") for text in (reason, *lines)))
         self.reason = str(self)
+
+    def again(self) -> Self:
+        """Return the same error, without where it was raised."""
+        return type(self)(*self.reason.split("\n"))
 
 
 class NotApplicableError(UnobservedError):

@@ -61,7 +61,7 @@ class Recording:
         """
         fact = self._facts[place]
         if isinstance(fact, UnobservedError):
-            raise type(fact)(fact.reason)
+            raise fact.again()
         return fact
 
     def add(self, place: Place, fact: Any, *, reported: bool = True) -> None:  # noqa: ANN401 - of any type
@@ -75,7 +75,7 @@ class Recording:
         if not reported:
             self._withheld.add(place[1])
         # Not the error itself: its traceback would keep every frame, with connections in them.
-        self._facts[place] = type(fact)(fact.reason) if isinstance(fact, UnobservedError) else fact
+        self._facts[place] = fact.again() if isinstance(fact, UnobservedError) else fact
 
     def known(self, type_: type[T], key: str | None = None, label: str | None = None) -> T | None:
         """Return a fact if it was got, else ``None``."""
