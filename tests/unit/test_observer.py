@@ -77,7 +77,7 @@ def test_an_observation_is_made_once_per_listener_and_key() -> None:
         assert observer.get(Weather, "a", LISTENER) == Weather("fine a")
         assert observer.get(Weather, "b", LISTENER) == Weather("fine b")
         assert observer.get(Weather, "a") == Weather("fine a")
-        with pytest.raises(NotVerifiedError, match="^pass an umbrella\nlog: rain$"):
+        with pytest.raises(NotVerifiedError, match=r"^pass an umbrella\nlog: rain$"):
             observer.get(Weather, "rain", LISTENER)
     assert asked == [("client-m0", "a"), ("client-m0", "b"), (None, "a"), ("client-m0", "rain")]
     assert len(observer.facts) == 3
