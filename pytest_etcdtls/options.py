@@ -725,6 +725,8 @@ def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]
         in_file = any(Values(config).texts(option.name) for option in LIVE)
         use = "add --etcd-conformance, which uses those of the ini file" if in_file else "add --etcd-endpoint"
         return f"it is about a live cluster, and the command line names none: {use}, or omit {flag}"
+    if acts == {Part.CLUSTERS}:
+        return f"it is about a list of clusters: add --etcd-clusters, or omit {flag}"
     if Part.OWNED in acts and not acts <= _SUITE:
         if Part.REPLAY in parts:
             return f"the replayed declaration says how etcd is started: omit {flag}"

@@ -126,7 +126,7 @@ _HASHED = "openssl sha256"
 
 def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
     return Finding(
-        message=f"{member.label}: a declared file cannot be used",
+        message=f"{member.label}: a declared file cannot be used: {file.problem}",
         concerns=listeners_of_side(member.label, pair.side),
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,

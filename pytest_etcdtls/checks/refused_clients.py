@@ -424,8 +424,8 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
     def _not_trusted(self, top: x509.Certificate, name: str) -> Reason:
         remedy = (
-            "put this CA into --{peer}trusted-ca-file and restart etcd, which reads it at start only; or use "
-            "a certificate of a CA that is there"
+            "use a certificate of a CA that is there; or put this CA, with all clients that it has, into "
+            "--{peer}trusted-ca-file and restart etcd, which reads it at start only"
         )
         if not is_self_signed(top):
             remedy += "; if it is an intermediate CA, append its certificate to the client's certificate file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 import stat
@@ -517,6 +518,13 @@ _APISERVER_CLIENT = "apiserver-etcd-client."
 """kubeadm keeps these files in the parent of etcd's directory."""
 
 
+_NEVER_OPENED: Final[dict[int | None, str]] = {
+    errno.ENAMETOOLONG: "has too long a name",
+    errno.ELOOP: "has too many symbolic links",
+}
+"""Errors with which a file is opened by nobody."""
+
+
 class DeclaredPaths(Struct, frozen=True, kw_only=True):
     """Where the files of declared paths are on this machine.
 
@@ -558,8 +566,9 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
             return (path, f"{path} is a directory") if stat.S_ISDIR(status_of(path).st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
             return path, f"{path} does not exist"
-        except (OSError, ValueError):
-            return None
+        except (OSError, ValueError) as error:
+            why = _NEVER_OPENED.get(getattr(error, "errno", 0))
+            return (path, f"{path} {why}") if why else None
 
     def is_original(self, declared: str, path: Path) -> bool:
         """Return whether a path is the file that etcd reads, not a copy at another path."""

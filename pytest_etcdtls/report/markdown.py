@@ -248,7 +248,8 @@ def _details(fault: Fault) -> Iterator[str]:
         for result in fault.consequences:
             names.setdefault(result.check, []).append(result.listener)
         follow = [f"- {code(check)} on {_some(labels)}" for check, labels in names.items()]
-        yield f"{plural(len(fault.consequences), 'check')} follow from it:\n\n{_bounded(follow)}"
+        verb = "follows" if len(fault.consequences) == 1 else "follow"
+        yield f"{plural(len(fault.consequences), 'check')} {verb} from it:\n\n{_bounded(follow)}"
 
 
 def _undecided(heading: str, report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -609,11 +609,10 @@ def _without_evidence(report: Report, width: int) -> Iterator[Line]:
     groups = undecided(without_evidence(report))
     groups.sort(key=lambda group: GATES[0] not in group.checks)
     for group in groups[:_UNDECIDED]:
-        lines = _FAULT_LINES if GATES[0] in group.checks else _LINES
         # Of many checks one is named, so that the reason is not cut.
         checks = some([*group.checks], _NAMED if len(group.checks) <= _NAMED else 1)
         where = f"{checks} on {some(group.listeners, _NAMED)}"
-        yield from _at_most(f"{where}: {group.reason}", width, "? ", lines, "red")
+        yield from _at_most(f"{where}: {group.reason}", width, "? ", _FAULT_LINES, "red")
     if (left := len(groups) - _UNDECIDED) > 0:
         yield coloured(f"? and {plural(left, 'more reason')} why checks have no evidence", "red")
 
@@ -655,10 +654,11 @@ def _differences(compared: Sequence[ComparedTargets], width: int) -> Iterator[Li
     """Yield what differs, the most important first, in at most :data:`_DIFFERENCE_LINES` lines."""
     shown = compared[-_COMPARISONS:]
     if len(shown) < len(compared):
-        yield Line(f"{plural(len(compared) - len(shown), 'more comparison')}: see the report")
-    left = _DIFFERENCE_LINES - len(shown)
+        yield Line(f"{plural(len(compared) - len(shown), 'more comparison')}: see the report (--etcd-report)")
+    headlines = [list(_at_most(targets.headline, width, "", _LINES, "bold")) for targets in shown]
+    left = _DIFFERENCE_LINES - sum(map(len, headlines))
     for number, targets in enumerate(shown):
-        yield from _at_most(targets.headline, width, "", 1, "bold")
+        yield from headlines[number]
         waiting = sum(bool(later.differences or later.remarks) for later in shown[number + 1 :])
         lines = list(_most_important(targets, width, left - 2 * waiting))
         left -= len(lines)
@@ -687,7 +687,7 @@ def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator
             room -= len(meaning)
             yield from meaning
     left = len(differences) - shown
-    rest = [f"{left} more: see the report"] if left > 0 else []
+    rest = [f"{left} more: see the report (--etcd-report)"] if left > 0 else []
     if rest or targets.remarks:
         yield from _at_most("; ".join([*rest, *targets.remarks]), width, "  ", 1)
 

@@ -63,10 +63,14 @@ def test_the_api_servers_client_is_found_in_the_parent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("declared", "problem"),
-    [("gone.crt", "does not exist"), ("there.crt/x", "does not exist"), ("directory", "is a directory")],
+    [
+        *(("gone.crt", "does not exist"), ("there.crt/x", "does not exist"), ("directory", "is a directory")),
+        *((f"{'x' * 300}.crt", "has too long a name"), ("loop.crt", "has too many symbolic links")),
+    ],
 )
 def test_what_a_member_of_this_machine_does_not_find(declared: str, problem: str, tmp_path: Path) -> None:
     _touch(tmp_path / "there.crt", tmp_path / "directory/x")
+    (tmp_path / "loop.crt").symlink_to("loop.crt")
     path = tmp_path / declared
     assert DeclaredPaths().missing(str(path)) == (path, f"{path} {problem}")
     mounted = DeclaredPaths(mounts=(Mount("/certs", str(tmp_path)),))
