@@ -285,7 +285,7 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
 def _judge_path(
     member: MemberFiles, pair: PairFact, bundle: BundleFact, when: datetime
 ) -> Iterator[Statement]:
-    reasons = (pair.certificate.absent, bundle.file.absent or bundle.file.problem)
+    reasons = [file.absent or file.problem for file in (pair.certificate, bundle.file)]
     missing = [reason for reason in reasons if reason]
     for reason in missing:
         yield not_verified(f"{member.label}: {reason}")
