@@ -564,6 +564,7 @@ def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(printable(_show(name)) for name in names or ())
 
 
+@functools.lru_cache(maxsize=4096)
 def names_host(certificate: x509.Certificate, host: str) -> bool:
     """Return whether the subjectAltName covers a DNS name or an IP address, whose zone is ignored."""
     fields = details(certificate)

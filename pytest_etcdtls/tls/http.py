@@ -14,6 +14,7 @@ our requests, at any level: hpack logs each header.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 import threading
@@ -162,12 +163,18 @@ def _is_of_others(_: logging.LogRecord) -> bool:
     return not getattr(_this_thread, "requests", False)
 
 
-@contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
-    """Suppress the log messages of the HTTP libraries while this thread sends a request of ours."""
+@functools.lru_cache(maxsize=1)
+def _filter_loggers(_number: int) -> None:
+    """Filter the loggers of the HTTP libraries, again if there are more loggers than before."""
     for name in tuple(logging.root.manager.loggerDict):
         if name.partition(".")[0] in _LIBRARIES:
             logging.getLogger(name).addFilter(_is_of_others)  # no second time
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Suppress the log messages of the HTTP libraries while this thread sends a request of ours."""
+    _filter_loggers(len(logging.root.manager.loggerDict))
     _this_thread.requests = True
     try:
         yield
