@@ -312,6 +312,24 @@ class Ticket(Struct, frozen=True, kw_only=True):
     max_early_data: int
 
 
+@dataclass(slots=True, repr=False)
+class _Secret:
+    """The secret that decrypts the tickets of the first connection of a context.
+
+    The callback of the context keeps it, and it keeps nothing. So a context and its callback are freed by the
+    thread that used them last, not by a collection of garbage in another one.
+    """
+
+    octets: bytes = b""
+    is_awaited: bool = True
+
+    def note(self, _connection: SSL.Connection, line: bytes) -> None:
+        """Take the secret from a line that OpenSSL logs."""
+        label, _, rest = line.partition(b" ")
+        if label == _TRAFFIC_SECRET and self.is_awaited:
+            self.octets = bytes.fromhex(rest.partition(b" ")[2].decode())
+
+
 @dataclass(slots=True)
 class SessionSlot:
     """The session of one connection, empty until the connection is made.
@@ -326,8 +344,7 @@ class SessionSlot:
     session: SSL.Session | None = field(default=None, repr=False)
     tickets: tuple[Ticket, ...] = ()
     _connection: SSL.Connection | None = field(default=None, repr=False)
-    _secret: bytes = field(default=b"", repr=False)
-    _watching: bool = False
+    _secret: _Secret = field(default_factory=_Secret, repr=False)
 
     def watch(self, context: SSL.Context) -> None:
         """Register for the secret that decrypts the tickets of the first connection of a new context.
@@ -336,8 +353,8 @@ class SessionSlot:
         OpenSSL calls it in another thread. A connection keeps its context.
         """
         self.context, self.session, self.tickets = context, None, ()
-        self._secret, self._watching = b"", True
-        context.set_keylog_callback(self._note_secret)
+        self._secret = _Secret()
+        context.set_keylog_callback(self._secret.note)
 
     def fill(self, connection: SSL.Connection, received: bytes) -> None:
         """Take the session of a finished connection, and read its tickets.
@@ -349,14 +366,9 @@ class SessionSlot:
         self._connection = connection
         self.session = connection.get_session()
         suite = connection.get_cipher_name()
-        if self._secret and suite is not None:
-            self.tickets = read_tickets(received, self._secret, suite)
-        self._secret, self._watching = b"", False
-
-    def _note_secret(self, connection: SSL.Connection, line: bytes) -> None:
-        label, _, rest = line.partition(b" ")
-        if label == _TRAFFIC_SECRET and self._watching:
-            self._secret = bytes.fromhex(rest.partition(b" ")[2].decode())
+        if self._secret.octets and suite is not None:
+            self.tickets = read_tickets(received, self._secret.octets, suite)
+        self._secret.octets, self._secret.is_awaited = b"", False
 
 
 def read_tickets(received: bytes, secret: bytes, suite: str) -> tuple[Ticket, ...]:

@@ -409,9 +409,8 @@ class WireStream(httpcore.NetworkStream):
         """Start TLS on the socket; the certificate to present can be set before the handshake."""
         self.trace.phase = Phase.HANDSHAKE
         self.tls = SSL.Connection(context, None)
-        self.tls.set_info_callback(
-            lambda tls, where, value: self.trace.note(where, value, tls.get_state_string())
-        )
+        trace = self.trace  # not of this stream: the callback would keep the connection that keeps it
+        self.tls.set_info_callback(lambda tls, where, value: trace.note(where, value, tls.get_state_string()))
         if name is not None:
             self.tls.set_tlsext_host_name(name.encode("ascii"))
         self.tls.set_connect_state()

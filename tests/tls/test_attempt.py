@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
 from servers import Handler, Server, reset
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.identities import foreign_ca
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, SessionSlot, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
 
 Serve = Callable[[Handler], Server]
@@ -79,6 +82,27 @@ def test_served(serve: Serve, tls_context: ssl.SSLContext, version: TLSVersion) 
     elsewhere = replace(server.listener(), host="etcd.invalid", connect_to=("127.0.0.1", server.port))
     attempt = _attempt(elsewhere, version=version)
     assert (attempt.ending, attempt.url) == (Ending.SERVED, f"https://etcd.invalid:{server.port}")
+
+
+def test_what_openssl_allocates_is_freed_without_a_collection(
+    serve: Serve, tls_context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection may run in any thread, while OpenSSL works in others."""
+    made: list[weakref.ref[Any]] = []
+
+    class Connection(SSL.Connection):
+        def __init__(self, context: SSL.Context, end: None = None) -> None:
+            super().__init__(context, end)
+            made.extend((weakref.ref(self), weakref.ref(context)))
+
+    monkeypatch.setattr(SSL, "Connection", Connection)
+    server = serve(_tls(tls_context, lambda stream: stream.sendall(ANSWER)))
+    gc.disable()
+    try:
+        assert _attempt(server.listener(), keep=SessionSlot()).ending is Ending.SERVED
+        assert [reference() for reference in made] == [None, None]
+    finally:
+        gc.enable()
 
 
 @EVERY_VERSION
