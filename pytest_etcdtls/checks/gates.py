@@ -22,7 +22,7 @@ from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, Unnam
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, is_loopback
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
+from pytest_etcdtls.tls.attempt import NOT_RESOLVED, Attempt, Ending, Phase, Response, StreamEnd
 from pytest_etcdtls.tls.command import ANNOUNCED, GOOD_CLIENT, curl, s_client
 
 _INTERNAL_ERROR = 80
@@ -86,6 +86,8 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         why = (last.detail or last.describe()) if last else "no attempt was made"
         is_closed = last is not None and last.phase is Phase.CONNECT
         advice = "; start etcd, or name the address and port at which it listens" if is_closed else ""
+        if NOT_RESOLVED in why:
+            advice = "; correct the name, or name the member by its address"
         if is_closed and re.search(r"\.svc(\.|$)", here.host):
             advice = "; a Service's name is known in its cluster only: run it there, or pass --etcd-via"
         yield inconclusive(f"{here.url} does not answer: {why}{advice}")

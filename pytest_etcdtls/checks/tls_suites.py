@@ -283,6 +283,11 @@ _APPROVED_GROUPS = (
     "etcd has no flag for groups: run one that was built with Go 1.24 or newer with the variable "
     "GODEBUG=fips140=on, which leaves P-256, P-384, P-521 and hybrid groups"
 )
+_APPROVED = {"secp256r1", "secp384r1", "secp521r1"}
+_ALL_GROUPS = (
+    "etcd has no setting that takes these groups away: use a profile that lists them, or waive this finding "
+    "(--etcd-waivers)"
+)
 
 
 def _not_of_the_profile(here: Listener, support: GroupSupport, thresholds: Thresholds) -> Iterator[Statement]:
@@ -302,7 +307,7 @@ def _not_of_the_profile(here: Listener, support: GroupSupport, thresholds: Thres
                 expected=f"{', '.join(sorted(allowed))} alone{thresholds.source('groups')}",
                 observed=f"{support.version}: {', '.join(other)}",
                 reproduce=(s_client(here.url, support.version, f"-groups {':'.join(other)}", look=GROUP),),
-                remediation=_APPROVED_GROUPS,
+                remediation=_ALL_GROUPS if _APPROVED & {*other} else _APPROVED_GROUPS,
             )
     for wanted in thresholds.groups_one_of:
         if not wanted & accepted.keys():

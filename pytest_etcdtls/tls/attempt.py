@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -33,6 +34,9 @@ from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.untrusted.json_text import JSONValue, read_json
 from pytest_etcdtls.untrusted.printable import printable
+
+NOT_RESOLVED: Final = "was not resolved"
+"""How a connection ended to a host without an address."""
 
 
 class Ending(StrEnum):

@@ -43,6 +43,7 @@ from pytest_etcdtls.target import Carrier, Listener, is_loopback, no_machine
 from pytest_etcdtls.tls.attempt import (
     CERTIFICATE_ALERTS,
     HANDSHAKE_FAILURE,
+    NOT_RESOLVED,
     Attempt,
     Ending,
     Phase,
@@ -279,7 +280,7 @@ def _resolved(host: str, port: int) -> list[str]:
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise _no_connection(host, port, [error]) from error
+        raise DialError(StreamEnd.FAILED, f"the name {host} {NOT_RESOLVED}: {error.strerror}") from error
     except UnicodeError as error:
         raise DialError(StreamEnd.FAILED, f"{host!r} is not a host name: {error}") from error
     return in_order(str(address[0]) for *_, address in answers)
@@ -293,7 +294,7 @@ def _allowed(host: str, seconds: float, *, may_be_local: bool) -> list[str]:
     """
     addresses = in_order(addresses_of(host, seconds))
     if not addresses:
-        raise DialError(StreamEnd.FAILED, f"the name {host} was not resolved")
+        raise DialError(StreamEnd.FAILED, f"the name {host} {NOT_RESOLVED}")
     for address in addresses:
         if why_not := why_not_contacted(address, may_be_local=may_be_local):
             raise DialError(StreamEnd.FAILED, f"{host} was not contacted: {why_not}")

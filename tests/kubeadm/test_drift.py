@@ -151,7 +151,10 @@ DRIFTS: Mapping[str, Drift] = {
         files=_a_request,
         found={
             "violates": {"cluster": {"config.key-matches-certificate"}},
-            "not-verified": {"peer": {"cert.complete", "cert.trusted", "config.peer-served-file"}},
+            "not-verified": {
+                "peer": {"cert.complete", "cert.trusted", "config.peer-served-file"},
+                "cluster": {"config.chain-closes"},
+            },
         },
     ),
     "a key for everybody": Drift(

@@ -269,7 +269,11 @@ _TELLING = [
     (_EXPIRED, "its certificate expired 3 hours ago", "renew this certificate"),
     (_LATER, "its certificate is not valid before", "from then on"),
     (_FOR_SERVERS, "its extendedKeyUsage (serverAuth) has no clientAuth", "with extendedKeyUsage clientAuth"),
-    (replace(CLIENT, self_signed=True), "is not trusted (trusted: ", "put this CA into --trusted-ca-file"),
+    (
+        replace(CLIENT, self_signed=True),
+        "is not trusted (trusted: ",
+        "use a certificate of a CA that is there; or",
+    ),
 ]
 
 

@@ -20,7 +20,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.plan import planned
-from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
+from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
 
 GOOD = ClusterConfig()
 
@@ -89,6 +89,16 @@ def test_hosts_that_are_not_idna(host: str, newest_etcd: Path) -> None:
     by_check = {result.check: result.outcome for result in results}
     for check in ("listener.answers", "cert.covers-endpoint", "cert.same-for-every-hello"):
         assert by_check[check] is Outcome.CONFORMS
+
+
+def test_a_name_that_is_not_resolved_is_to_be_corrected() -> None:
+    here = Listener(
+        role=Role.CLIENT, scheme="https", host="nowhere.invalid", port=2379, member="m0", label="m0"
+    )
+    result = _judge(Target(label="live", origin="live", listeners=(here,)), "listener.answers")
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "the name nowhere.invalid was not resolved" in result.reason
+    assert result.reason.endswith("; correct the name, or name the member by its address")
 
 
 @pytest.mark.kills("api.version-agrees", "api.peer-members")

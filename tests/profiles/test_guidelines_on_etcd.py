@@ -131,6 +131,10 @@ def test_only_the_violated_section_fails(
     if warned is not None:
         assert sections(profiles, results, Outcome.WARNS) == warned, explain(results)
         assert not sections(profiles, results, Outcome.NOT_VERIFIED), explain(results)
+        advice = [
+            result.remediation for result in results if result.check == "tls.groups" and result.findings
+        ]
+        assert all(text.startswith("etcd has no setting that takes these groups away") for text in advice)
 
 
 def test_section_27_of_cis_is_judged_with_the_ca_of_kubernetes(newest_etcd: Path) -> None:
