@@ -9,8 +9,9 @@ import pytest
 from made import made_result
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.registry import ancestors, catalogue, causes_of, faults
+from pytest_etcdtls.checks.registry import ancestors, catalogue, causes_of
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding, Outcome
+from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 

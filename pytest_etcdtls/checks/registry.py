@@ -469,42 +469,8 @@ def was_removed(id_: str) -> str:
 FOUND = (Outcome.VIOLATES, Outcome.WARNS)
 """Outcomes with findings that no waiver accepts."""
 
-_SEVERITIES = list(Severity)
-
 Lookup = Callable[[str, str], CheckResult | None]
 """Returns the result of a check (id, label of the listener) of one target, ``None`` if it was not run."""
-
-
-class Fault(Struct, frozen=True, kw_only=True):
-    """A violation that follows from no other one, with its consequences.
-
-    Attributes:
-        results: the violation, one result for each listener on which it has the same remedy.
-        consequences: the violations that follow from it, directly or indirectly.
-    """
-
-    results: tuple[CheckResult, ...]
-    consequences: tuple[CheckResult, ...] = ()
-
-    @property
-    def first(self) -> CheckResult:
-        """The result that represents the fault: the one of the first listener."""
-        return self.results[0]
-
-    @property
-    def listeners(self) -> tuple[str, ...]:
-        """The labels of the listeners that it concerns."""
-        return tuple(dict.fromkeys(result.listener for result in self.results))
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """The lines of the declaration to write and to remove that cure it, each once."""
-        return tuple(dict.fromkeys(line for result in self.results for line in result.settings))
-
-    @property
-    def size(self) -> int:
-        """The number of violations of the fault: its own, and those that follow from it."""
-        return len(self.results) + len(self.consequences)
 
 
 def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
@@ -556,50 +522,3 @@ def _concerns(finding: Finding, result: CheckResult, names: AbstractSet[str]) ->
     if not finding.concerns or result.role in finding.concerns or not names.isdisjoint(finding.concerns):
         return True
     return any(result.listener == name or result.listener.startswith(f"{name}-") for name in finding.concerns)
-
-
-def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) -> list[Fault]:
-    """Return the faults among the results, the most severe first, else in the order of the results.
-
-    A violation whose cause is not among the results is a fault itself, so that none is hidden.
-
-    Args:
-        results: of one or several targets, with their causes.
-        outcome: ``VIOLATES`` for faults that fail the run, ``WARNS`` for warnings, ``WAIVED``.
-    """
-    with_findings = [result for result in results if result.outcome in (*FOUND, outcome)]
-    known = {(result.target, result.check, result.listener): result for result in with_findings}
-    groups: dict[tuple[str, str, str], list[CheckResult]] = {}
-    following: dict[tuple[str, str, str], list[CheckResult]] = {}
-    for result in with_findings:
-        root = root_of(result, known.get)
-        key = (root.target, root.check, root.remediation)
-        if root is not result:
-            following.setdefault(key, []).append(result)
-        elif result.outcome is outcome:
-            groups.setdefault(key, []).append(result)
-    made = [
-        Fault(
-            # Checks may have run in another order.
-            results=tuple(sorted(alike, key=lambda result: (result.target, result.listener))),
-            consequences=tuple(following.get(key, ())),
-        )
-        for key, alike in groups.items()
-    ]
-    return sorted(made, key=lambda fault: _SEVERITIES.index(fault.first.severity))
-
-
-def root_of(result: CheckResult, known: Callable[[tuple[str, str, str]], CheckResult | None]) -> CheckResult:
-    """Return the fault from which a violation follows in the end; the result itself if it is a fault.
-
-    ``known`` returns a violation by target, check and listener.
-    """
-    seen = {(result.check, result.listener)}
-    while result.cause is not None:
-        place = (result.cause.check, result.cause.listener)
-        above = known((result.target, *place))
-        if above is None or place in seen:
-            break
-        seen.add(place)
-        result = above
-    return result

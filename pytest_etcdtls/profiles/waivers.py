@@ -17,7 +17,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.checks.registry import FOUND, Fault, catalogue, was_removed
+from pytest_etcdtls.checks.registry import FOUND, catalogue, was_removed
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
 
@@ -85,8 +85,8 @@ PROPOSED_DAYS: Final = 90
 """For how many days a proposed waiver is valid."""
 
 
-def proposal(faults: Sequence[Fault], today: dt.date) -> str:
-    """Return a file of waivers for the faults that fail a run, without reasons."""
+def proposal(violations: Iterable[CheckResult], today: dt.date) -> str:
+    """Return a file of waivers for the violations that fail a run, without reasons."""
     expires = today + dt.timedelta(days=PROPOSED_DAYS)
     lines = [
         "# Proposed from the faults of a run. Give each waiver that you accept a reason, and delete",
@@ -94,20 +94,19 @@ def proposal(faults: Sequence[Fault], today: dt.date) -> str:
         "# fault is accepted with it.",
     ]
     known: set[tuple[str, str]] = set()
-    for fault in faults:
-        for result in fault.results:
-            if (place := (result.check, result.listener)) in known:
-                continue  # the same on another target, which a waiver does not name
-            known.add(place)
-            lines += [
-                "",
-                f"# {result.severity}: {result.message}",
-                "[[waiver]]",
-                f"check = {_quoted(result.check)}",
-                f"listener = {_quoted(_literally(result.listener))}",
-                'reason = ""',
-                f"expires = {expires}",
-            ]
+    for result in violations:
+        if (place := (result.check, result.listener)) in known:
+            continue  # the same on another target, which a waiver does not name
+        known.add(place)
+        lines += [
+            "",
+            f"# {result.severity}: {result.message}",
+            "[[waiver]]",
+            f"check = {_quoted(result.check)}",
+            f"listener = {_quoted(_literally(result.listener))}",
+            'reason = ""',
+            f"expires = {expires}",
+        ]
     return "\n".join([*lines, ""])
 
 
@@ -122,14 +121,14 @@ def _literally(label: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", label)
 
 
-def write_proposal(path: Path, faults: Sequence[Fault], today: dt.date) -> None:
+def write_proposal(path: Path, violations: Iterable[CheckResult], today: dt.date) -> None:
     """Write a file of proposed waivers.
 
     Raises:
         OSError: if the file exists or cannot be written.
     """
     path.touch(0o600, exist_ok=False)
-    path.write_text(proposal(faults, today), encoding="utf-8")
+    path.write_text(proposal(violations, today), encoding="utf-8")
 
 
 def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> CheckResult:

@@ -16,7 +16,6 @@ from cryptography import x509
 from msgspec import Struct, to_builtins
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.checks.registry import Fault
 from pytest_etcdtls.checks.results import Ancestor
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.facts.configuration import MemberDeclaration
@@ -44,7 +43,7 @@ from pytest_etcdtls.report.document import (
     TrapEntry,
     UnreachedListener,
 )
-from pytest_etcdtls.report.model import Report, tool, version_of
+from pytest_etcdtls.report.model import Fault, Report, tool, version_of
 from pytest_etcdtls.report.overview import access_in_words, conclusion
 from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.role import CLUSTER

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_etcdtls.checks.registry import Fault, why
+from pytest_etcdtls.checks.registry import why
 from pytest_etcdtls.checks.results import Finding, Outcome
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
-from pytest_etcdtls.report.model import Report, tool, version_of
+from pytest_etcdtls.report.model import Fault, Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     access_in_words,
     certificates,

@@ -1,10 +1,10 @@
-"""The report of a run, from which every format is made. Data only."""
+"""The report of a run, from which every format is made, and the faults among its results. Data only."""
 
 from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,8 +13,8 @@ from cryptography.hazmat.backends.openssl.backend import backend
 from msgspec import Struct
 
 from pytest_etcdtls._version import __version__
-from pytest_etcdtls.checks.registry import Fault, catalogue, faults
-from pytest_etcdtls.checks.results import CheckResult, Level, Outcome
+from pytest_etcdtls.checks.registry import FOUND, catalogue
+from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
@@ -35,6 +35,41 @@ def versions_of(recording: Recording) -> list[str]:
     if recording.target.etcd_version is not None:
         return [recording.target.etcd_version]
     return list(dict.fromkeys(text for _, _, fact in recording.facts if (text := _version(fact)) is not None))
+
+
+_SEVERITIES = list(Severity)
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """A violation that follows from no other one, with its consequences.
+
+    Attributes:
+        results: the violation, one result for each listener on which it has the same remedy.
+        consequences: the violations that follow from it, directly or indirectly.
+    """
+
+    results: tuple[CheckResult, ...]
+    consequences: tuple[CheckResult, ...] = ()
+
+    @property
+    def first(self) -> CheckResult:
+        """The result that represents the fault: the one of the first listener."""
+        return self.results[0]
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        """The labels of the listeners that it concerns."""
+        return tuple(dict.fromkeys(result.listener for result in self.results))
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The lines of the declaration to write and to remove that cure it, each once."""
+        return tuple(dict.fromkeys(line for result in self.results for line in result.settings))
+
+    @property
+    def size(self) -> int:
+        """The number of violations of the fault: its own, and those that follow from it."""
+        return len(self.results) + len(self.consequences)
 
 
 class Report(Struct, frozen=True, kw_only=True, dict=True):
@@ -120,6 +155,53 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     def connections(self) -> int:
         """The number of connections made."""
         return sum(len(seen.connections) for seen in self.seen)
+
+
+def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) -> list[Fault]:
+    """Return the faults among the results, the most severe first, else in the order of the results.
+
+    A violation whose cause is not among the results is a fault itself, so that none is hidden.
+
+    Args:
+        results: of one or several targets, with their causes.
+        outcome: ``VIOLATES`` for faults that fail the run, ``WARNS`` for warnings, ``WAIVED``.
+    """
+    with_findings = [result for result in results if result.outcome in (*FOUND, outcome)]
+    known = {(result.target, result.check, result.listener): result for result in with_findings}
+    groups: dict[tuple[str, str, str], list[CheckResult]] = {}
+    following: dict[tuple[str, str, str], list[CheckResult]] = {}
+    for result in with_findings:
+        root = root_of(result, known.get)
+        key = (root.target, root.check, root.remediation)
+        if root is not result:
+            following.setdefault(key, []).append(result)
+        elif result.outcome is outcome:
+            groups.setdefault(key, []).append(result)
+    made = [
+        Fault(
+            # Checks may have run in another order.
+            results=tuple(sorted(alike, key=lambda result: (result.target, result.listener))),
+            consequences=tuple(following.get(key, ())),
+        )
+        for key, alike in groups.items()
+    ]
+    return sorted(made, key=lambda fault: _SEVERITIES.index(fault.first.severity))
+
+
+def root_of(result: CheckResult, known: Callable[[tuple[str, str, str]], CheckResult | None]) -> CheckResult:
+    """Return the fault from which a violation follows in the end; the result itself if it is a fault.
+
+    ``known`` returns a violation by target, check and listener.
+    """
+    seen = {(result.check, result.listener)}
+    while result.cause is not None:
+        place = (result.cause.check, result.cause.listener)
+        above = known((result.target, *place))
+        if above is None or place in seen:
+            break
+        seen.add(place)
+        result = above
+    return result
 
 
 def tool() -> Tool:

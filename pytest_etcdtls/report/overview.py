@@ -13,7 +13,7 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.registry import GATES, Fault, catalogue, family_of, select
+from pytest_etcdtls.checks.registry import GATES, catalogue, family_of, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -24,7 +24,7 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import KUBEADM
-from pytest_etcdtls.report.model import Report, versions_of
+from pytest_etcdtls.report.model import Fault, Report, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import LIVE, Listener, Target, is_loopback

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pytest_etcdtls.checks.registry import GATES, Fault, family_of
+from pytest_etcdtls.checks.registry import GATES, family_of
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Outcome, Severity
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
@@ -27,7 +27,7 @@ from pytest_etcdtls.profiles.waivers import Review, Waiver
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import is_decided, judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
-from pytest_etcdtls.report.model import Report, version_of
+from pytest_etcdtls.report.model import Fault, Report, version_of
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
     WORST_FIRST,

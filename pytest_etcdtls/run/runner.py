@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from pytest_etcdtls.checks.registry import FOUND, Check, root_of, select
+from pytest_etcdtls.checks.registry import FOUND, Check, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import (
     ClusterStartError,
@@ -25,6 +25,7 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.report.model import root_of
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import (
     STARTS,

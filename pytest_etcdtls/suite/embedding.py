@@ -13,7 +13,7 @@ import httpx
 import pytest
 from msgspec import Struct
 
-from pytest_etcdtls.checks.registry import GATES, Check, catalogue, faults, select
+from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.etcd.admin import call
@@ -24,6 +24,7 @@ from pytest_etcdtls.etcd.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.etcd.sources import named_binary
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import FAILED
+from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role

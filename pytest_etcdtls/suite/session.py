@@ -253,8 +253,9 @@ class SuiteSession(Reporting):
         if not report.faults:
             self.written.append(f"no waivers are proposed in {path}: there is no fault")
             return
+        violations = [result for fault in report.faults for result in fault.results]
         try:
-            write_proposal(path, report.faults, report.started_at.date())
+            write_proposal(path, violations, report.started_at.date())
         except OSError as error:
             self.problems.append(not_written(f"waivers {path}", error))
         else:

@@ -17,13 +17,14 @@ from starting import start_process
 from tls.hello_server import ClientHello
 from zoo.model import explain
 
-from pytest_etcdtls.checks.registry import faults, select
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.alternatives import UNKNOWN_NAME, ServerNames
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
+from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

@@ -24,7 +24,7 @@ from zoo import baseline
 from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found, start_member
 
-from pytest_etcdtls.checks.registry import faults, select
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.cures import PLACEHOLDER, FaultyMember
 from pytest_etcdtls.declared.declaration import Declaration, Setting
@@ -38,6 +38,7 @@ from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts
 from pytest_etcdtls.pki.bundle import encode_key
+from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer

@@ -10,12 +10,12 @@ import pytest
 from starting import start_process
 from zoo import baseline
 
-from pytest_etcdtls.checks.registry import faults
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version
+from pytest_etcdtls.report.model import faults
 
 Expectation = Mapping[str, Iterable[str]]
 """Check ids by listener: ``{"client": ["mtls.no-certificate"], "peer": []}``; ``cluster`` for the target."""

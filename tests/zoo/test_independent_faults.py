@@ -13,8 +13,8 @@ from starting import start_process
 from zoo.client_access import BROKEN, issued
 from zoo.model import explain
 
-from pytest_etcdtls.checks.registry import Fault, faults
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.report.model import Fault, faults
 from pytest_etcdtls.role import Role
 
 SINGLE: dict[tuple[str, str], dict[str, Any]] = {
