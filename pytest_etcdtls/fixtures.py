@@ -175,7 +175,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         ("etcd that was replaced", [*sharing.replaced, advice] if sharing.replaced else []),
     ]
     if config.getoption("etcd_keep") and run is not None:
-        sections += [("etcd that keeps running", [text]) for text in run.keep_messages()]
+        sections += [("etcd that keeps running", [text]) for text in run.etcds.keep_messages()]
     for title, lines in sections:
         if lines:
             terminalreporter.section(title)

@@ -449,15 +449,15 @@ class Fact:
         """Whether it is got from other facts, the options and files, without connections and experiments."""
         return {Wire, Work}.isdisjoint(self._hints.values())
 
-    def get(self, context: Context, key: str | None) -> Any:  # noqa: ANN401 - of the type
-        """Call the function.
+    def arguments(self, context: Context, key: str | None) -> dict[str, Any]:
+        """Return what the function is called with.
 
         Raises:
-            UnobservedError: if the fact cannot be obtained.
+            UnobservedError: if a fact that it needs cannot be obtained.
             RegistrationError: if a parameter is not one of those in the head of this module.
         """
         planned = Planned(context.target, context.listener, key)
-        return self.function(**{name: read(context, planned) for name, read in self._readers.items()})
+        return {name: read(context, planned) for name, read in self._readers.items()}
 
     @property
     def readings(self) -> frozenset[Reading]:

@@ -207,7 +207,7 @@ class Observer:
         try:
             made: Any
             try:
-                made = fact.get(context, key)
+                made = fact.function(**fact.arguments(context, key))
             except UnobservedError as unobserved:
                 made = unobserved
             if is_abandoned():  # it lacks connections; a check that needs it later makes it

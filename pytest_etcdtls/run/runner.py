@@ -1,20 +1,24 @@
-"""A run: its targets, the etcds that it starts for them, and the results with their waivers and causes."""
+"""A run: its targets, the selected checks and their results, of which it makes the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pytest_etcdtls.checks.registry import FOUND, Check, select
+from msgspec.structs import replace as with_values
+
+from pytest_etcdtls.checks.registry import FOUND, Check, catalogue, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdFailedError,
     EtcdTLSError,
-    NoEtcdError,
     RunEndedError,
     UnobservedError,
     UsageError,
@@ -25,8 +29,13 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.report.model import root_of
+from pytest_etcdtls.profiles.profiles import FAILED
+from pytest_etcdtls.profiles.waivers import Review, review
+from pytest_etcdtls.report.baseline import Baseline
+from pytest_etcdtls.report.differences import ComparedTargets, comparisons
+from pytest_etcdtls.report.model import Report, root_of
 from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.run.etcds import Etcds
 from pytest_etcdtls.run.judge import (
     STARTS,
     Judge,
@@ -35,27 +44,28 @@ from pytest_etcdtls.run.judge import (
     find_listener,
     is_of_its_roles,
     left_out,
+    left_out_of,
     see_start,
 )
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.settings.read import Settings, owned_sources
-from pytest_etcdtls.target import StartFailure, Target, safe, unique
+from pytest_etcdtls.settings.read import Settings
+from pytest_etcdtls.target import StartFailure, Target
 from pytest_etcdtls.tls.hello import Connection
-from pytest_etcdtls.untrusted.printable import some
+from pytest_etcdtls.untrusted.printable import error_text, some
 
 if TYPE_CHECKING:
     # A run on a live cluster starts none.
     from pytest_etcdtls.etcd.cluster import Cluster
-    from pytest_etcdtls.etcd.config import ClusterConfig
-    from pytest_etcdtls.etcd.replay import ReplayedEtcd, ReplayPlan
-    from pytest_etcdtls.etcd.request import ClusterRequest
-    from pytest_etcdtls.etcd.sources import Announce, EtcdSource
+    from pytest_etcdtls.etcd.replay import ReplayedEtcd
+    from pytest_etcdtls.etcd.sources import EtcdSource
     from pytest_etcdtls.run.collector import Experiments
 
     Etcd = Cluster | ReplayedEtcd
 
 _AWAITED = 3
 """Maximum number of listeners that are named as awaited."""
+_SECONDS_AT_END: Final = 10.0
+"""Longest time for judging after an interruption, since somebody waits for it."""
 
 
 class TargetRun:
@@ -408,33 +418,24 @@ class TargetRun:
         return subject.with_outcome(outcome, reason)
 
 
+Selected = tuple[TargetRun, Check, str]
+"""A selected check: its target, the check, and the label of the listener."""
+
+
 class Run:
-    """All targets of a run, and the checks that are selected.
+    """All targets of a run, the checks that are selected, and their results.
 
     Args:
         settings: the user's options.
-        announce: called with a message before a download that takes long.
+        etcds: those that it starts.
         discovers: the members of a live cluster may be requested.
-        pulls: a missing image may be pulled.
-        prepare: returns the configuration that a cluster is started with.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        announce: Announce | None = None,
-        *,
-        discovers: bool = True,
-        pulls: bool = True,
-        prepare: Callable[[ClusterConfig, EtcdSource], ClusterConfig] = lambda config, _: config,
-    ) -> None:
+    def __init__(self, settings: Settings, etcds: Etcds | None = None, *, discovers: bool = True) -> None:
         self.settings = settings
-        self._pulls = pulls
-        self._prepare = prepare
-        self._no_etcd: NoEtcdError | None = None
+        self.etcds = etcds or Etcds(settings.owned)
         self._discovers = discovers
-        self._announce = announce
-        self._clusters: list[Etcd] = []
+        self._selected: Sequence[Selected] = ()
 
     @cached_property
     def targets(self) -> tuple[TargetRun, ...]:
@@ -450,43 +451,11 @@ class Run:
             return tuple(TargetRun(live, settings, discovers=self._discovers) for live in settings.live)
         if plan is None:
             return self.owned
-        start = partial(self.start_replay, plan)
+        start = partial(self.etcds.start_replay, plan)
         return tuple(
             TargetRun(settings.on(plan.outline(label, source)), settings, source, start)
-            for label, source in self.sources.items()
+            for label, source in self.etcds.sources.items()
         )
-
-    @cached_property
-    def sources(self) -> Mapping[str, EtcdSource]:
-        """The etcds to start, each with the label of its target.
-
-        Raises:
-            UsageError: if there is no etcd to start an owned cluster from.
-        """
-        if self._no_etcd is not None:
-            raise self._no_etcd
-        try:
-            sources = owned_sources(self.settings.owned, self._announce, pulls=self._pulls)
-        except NoEtcdError as error:
-            self._no_etcd = error  # searched for once
-            raise
-        labelled: dict[str, EtcdSource] = {}
-        for source in sources:
-            labelled[unique(f"etcd-{safe(source.version)}", labelled)] = source
-        return labelled
-
-    def requested(self, request: ClusterRequest, label: str | None) -> tuple[ClusterConfig, EtcdSource]:
-        """Return the configuration and the etcd of a test's request, by default those of its target.
-
-        Raises:
-            UsageError: if the request cannot be met.
-        """
-        owned = self.settings.owned
-        source = request.source(
-            lambda: self.sources.get(label or "") or next(iter(self.sources.values())),
-            lambda: [*self.sources.values()] if owned.binaries or owned.images else [],
-        )
-        return request.config(owned.config), source
 
     @cached_property
     def owned(self) -> tuple[TargetRun, ...]:
@@ -496,7 +465,7 @@ class Run:
             UsageError: if there is no etcd to start a cluster from.
         """
         return tuple(
-            self.owned_target(label, source, self.settings) for label, source in self.sources.items()
+            self.owned_target(label, source, self.settings) for label, source in self.etcds.sources.items()
         )
 
     def owned_target(self, label: str, source: EtcdSource, settings: Settings) -> TargetRun:
@@ -510,7 +479,7 @@ class Run:
             etcd_version=source.version,
             source=source.location,
         )
-        start = partial(self.start, settings.owned.config)
+        start = partial(self.etcds.start, settings.owned.config)
         return TargetRun(settings.on(outline), settings, source, start)
 
     @property
@@ -532,41 +501,6 @@ class Run:
         """Discover the members of a live cluster once, if that is requested."""
         for target in self.targets if self.settings.live else ():
             target.discover()
-
-    def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
-        """Start a cluster that is stopped at the end of the run at the latest.
-
-        Raises:
-            UsageError: if that etcd does not support the configuration.
-            ClusterStartError: if it does not start.
-        """
-        from pytest_etcdtls.etcd.cluster import start_cluster
-
-        owned = self.settings.owned
-        prepared = self._prepare(config, source)
-        cluster = start_cluster(prepared, source, keep=owned.keep, seconds=owned.start_seconds)
-        self._clusters.append(cluster)
-        return cluster
-
-    def start_replay(self, plan: ReplayPlan, source: EtcdSource) -> ReplayedEtcd:
-        """Start an etcd with the user's declaration. It is stopped at the end of the run at the latest.
-
-        Raises:
-            ClusterStartError: if it cannot be tried.
-        """
-        from pytest_etcdtls.etcd.replay import ReplayedEtcd
-
-        owned = self.settings.owned
-        etcd = ReplayedEtcd(plan, source, keep=owned.keep, seconds=owned.start_seconds)
-        self._clusters.append(etcd)
-        return etcd
-
-    def keep_messages(self) -> list[str]:
-        """Return for each cluster that is kept the message how to connect to it."""
-        from pytest_etcdtls.etcd.cluster import Cluster, keep_message
-
-        kept = [cluster for cluster in self._clusters if cluster.is_kept]
-        return [keep_message(made) if isinstance(made, Cluster) else made.keep_message() for made in kept]
 
     @property
     def awaited(self) -> str:
@@ -590,11 +524,141 @@ class Run:
             target.end()
 
     def stop(self) -> None:
-        """Stop every owned cluster, the last one first."""
+        """Stop every etcd that it started."""
         for target in self.known_targets:
             target.end_experiments()
-        for cluster in reversed(self._clusters):
-            cluster.stop()
+        self.etcds.stop()
+
+    def select(self, checks: Iterable[Selected]) -> None:
+        """Record which checks are selected. A violation follows only from one of these."""
+        self._selected = tuple(checks)
+        selected = {(target, check.id, label) for target, check, label in self._selected}
+        for target in {target for target, _, _ in self._selected}:
+            target.selected |= {
+                (check.id, label): check
+                for label, checks in target.subjects(self.checks)
+                for check in checks
+                if (target, check.id, label) in selected
+            }
+
+    def judge(self, checks: Iterable[Selected]) -> None:
+        """Judge all checks that are selected."""
+        self.select(checks)
+        for target, check, label in self._selected:
+            target.report(check, label)
+
+    def judge_failed_starts(self) -> None:
+        """Judge each start of an etcd that failed, also if its check was not selected."""
+        for target in self.targets:
+            if target.seen is not None and not target.seen.target.runs:
+                target.report(catalogue()[STARTS], CLUSTER)
+
+    def judge_recorded(self) -> None:
+        """Judge what was selected and not run, where the facts are recorded, without a connection.
+
+        Checks of the user are left out: the signal may have come because one of them does not end.
+        """
+        self.end()
+        deadline = time.monotonic() + _SECONDS_AT_END
+        for target, check, label in self._selected:
+            if check.is_ours and time.monotonic() < deadline:
+                target.report(check, label)
+
+    @property
+    def selected(self) -> int:
+        """The number of checks that are selected, each on its listener."""
+        return len(self._selected)
+
+    @property
+    def judged(self) -> list[CheckResult]:
+        """The results that there are."""
+        # Those of the known targets, since the targets of a run without an etcd cannot be asked for.
+        return [result for target in self.known_targets for result in target.results.values()]
+
+    @property
+    def results(self) -> list[CheckResult]:
+        """One result per selected check, in order of selection, including those that were not run."""
+        results = {
+            (target, check.id, label): target.results.get((check.id, label)) or target.not_run(check, label)
+            for target, check, label in self._selected
+        }
+        for target in self.known_targets:
+            results |= {(target, *place): result for place, result in target.results.items()}
+        return [*results.values()]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a result fails the run."""
+        return any(result.outcome in FAILED for result in self.judged)
+
+    @property
+    def reviewed(self) -> Review:
+        """Which waivers were used, and which are stale."""
+        return review(self.settings.waivers, self.judged, self.settings.started_at.date())
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """For each reason, how many results the options leave out."""
+        return sum((left_out_of(self.checks, target.outline) for target in self.targets), Counter())
+
+    def report(self, problems: list[str], *, cut_short: bool) -> Report:
+        """Return the report of the results that the targets have.
+
+        Args:
+            problems: what could not be added is appended to them.
+            cut_short: the run ended early.
+        """
+        settings = self.settings
+        not_judged = any((check.id, label) not in target.results for target, check, label in self._selected)
+        report = Report(
+            started_at=settings.started_at,
+            seconds=(datetime.now(UTC) - settings.started_at).total_seconds(),
+            partial=cut_short or not_judged,
+            seen=tuple(_completed(target, problems) for target in self.targets),
+            results=tuple(self.results),
+            profiles=settings.profiles,
+            left_out=self.left_out,
+            deselected=self._deselected(),
+            strict=settings.strict,
+            metadata=settings.metadata,
+            not_read=settings.not_read,
+        )
+        return with_values(report, comparisons=_compared(report, settings.baseline, problems))
+
+    def _deselected(self) -> frozenset[str]:
+        """Return the checks that could judge a listener and were not selected for it."""
+        judged = {(target, label, check.id) for target, check, label in self._selected}
+        every = select()
+        return frozenset(
+            check.id
+            for target in self.targets
+            for label, checks in target.subjects(every)
+            for check in checks
+            if (target, label, check.id) not in judged
+        )
+
+
+def _completed(target: TargetRun, problems: list[str]) -> Recording:
+    try:
+        target.complete()
+    except Exception as error:  # costs no other target its report
+        label = target.outline.label
+        problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
+    return target.recording
+
+
+def _compared(report: Report, baseline: Baseline | None, problems: list[str]) -> tuple[ComparedTargets, ...]:
+    if baseline is None and len(report.seen) < 2:
+        return ()
+    from pytest_etcdtls.report.baseline_file import (
+        snapshots_of,  # a run that compares nothing makes no document
+    )
+
+    try:
+        return comparisons(snapshots_of(report), baseline)
+    except Exception as error:  # costs the comparison, and no report
+        problems.append(f"The targets could not be compared: {error_text(error)}.")
+        return ()
 
 
 def _not_started(target: Target, failure: StartFailure) -> str:

@@ -127,10 +127,10 @@ class ClusterFactory:
         run = run_of(self._config)
         request = ClusterRequest.read(config, changes)
         try:
-            actual, source = run.requested(request, self._label)
+            actual, source = run.etcds.requested(request, self._label)
         except NoEtcdError as error:
             raise cluster_failure(self._config, error) from None
-        cluster = run.start(actual, source)
+        cluster = run.etcds.start(actual, source)
         self._started.callback(cluster.stop)
         return cluster
 

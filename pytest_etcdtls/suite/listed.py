@@ -39,7 +39,7 @@ from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
 from pytest_etcdtls.suite.items import Items, NotCleanError, Suite, SuiteItem, SuiteRepr, subjects_of
-from pytest_etcdtls.suite.ledger import ENDED_WELL, Ledger, is_selective, shortcomings, stale_waivers
+from pytest_etcdtls.suite.problems import ENDED_WELL, concluded, is_selective, shortcomings, stale_waivers
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
 from pytest_etcdtls.suite.waiting import Waiting
@@ -91,17 +91,16 @@ class ClusterJudge:
     def _judge(self, cluster: ListedCluster) -> tuple[Report, Review]:
         run = Run(self.clusters.settings(cluster))
         run.discover()
-        ledger = Ledger(run)
         try:
-            ledger.judge(subjects_of(run).values())
+            run.judge(subjects_of(run).values())
         finally:
             run.abandon()
-        problems, reviewed = shortcomings(ledger), ledger.review_waivers()
+        problems, reviewed = shortcomings(run), run.reviewed
         if "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
             problems += stale_waivers(reviewed)
             reviewed = _NO_WAIVERS
-        status = int(pytest.ExitCode.TESTS_FAILED if ledger.failed or problems else pytest.ExitCode.OK)
-        return ledger.report(status, problems), reviewed
+        status = int(pytest.ExitCode.TESTS_FAILED if run.failed or problems else pytest.ExitCode.OK)
+        return concluded(run, status, problems), reviewed
 
     def _reported(
         self, cluster: ListedCluster, report: Report, reviewed: Review

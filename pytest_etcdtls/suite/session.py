@@ -2,7 +2,7 @@
 
 The suite needs no file and no argument: its collector is appended to those of the session, so a run judges
 what pytest would run there and the suite. What an item finds is in its test report, the CheckResult itself.
-What is written at the end, and the exit code, come from the ledger.
+What is written at the end is the report of the run.
 
 A target is judged in one process, that of pytest-xdist's controller, since its checks share observations and
 limits on connections. The clusters of a list are spread over the workers (``suite/listed.py``).
@@ -37,7 +37,7 @@ from pytest_etcdtls.suite.items import (
     refuse_unknown_ids,
     run_item,
 )
-from pytest_etcdtls.suite.ledger import Ledger
+from pytest_etcdtls.suite.problems import concluded, exit_status, problems_of
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks, write_lines
 from pytest_etcdtls.suite.state import (
     is_distributed,
@@ -135,7 +135,7 @@ TITLE = "etcd TLS conformance"
 def show(
     terminal: pytest.TerminalReporter,
     report: Report,
-    ledger: Ledger,
+    run: Run,
     closing: Sequence[str],
 ) -> bool:
     """Write the summary section; return whether all of it could be."""
@@ -146,7 +146,7 @@ def show(
     if verbosity >= 0:
         terminal.write_sep("=", TITLE)
     faults = verbosity > 0 and terminal.config.getoption("tbstyle") == "no"
-    lines = summary(report, ledger.review_waivers(), width=width, verbosity=verbosity, faults=faults)
+    lines = summary(report, run.reviewed, width=width, verbosity=verbosity, faults=faults)
     whole = write_lines(terminal, lines)
     write_lines(terminal, map(Line, ["", *closing] if closing else ()))
     return whole
@@ -163,16 +163,15 @@ class SuiteSession(Reporting):
         self,
         config: pytest.Config,
         invocation: Invocation,
-        ledger: Ledger,
+        run: Run,
         interruption: Interruption,
     ) -> None:
-        super().__init__(config, invocation, ledger.run, interruption)
-        self.ledger = ledger
+        super().__init__(config, invocation, run, interruption)
         self._report: Report | None = None
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
-        self.ledger.select(item.subject for item in items if isinstance(item, CheckItem))
+        self.run.select(item.subject for item in items if isinstance(item, CheckItem))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Record the selection."""
@@ -214,18 +213,17 @@ class SuiteSession(Reporting):
     def finish(self, session: pytest.Session) -> int:
         """Write the reports, and return the exit code."""
         self.run.abandon()
-        ledger = self.ledger
         if self.interruption.received is not None:
-            ledger.judge_recorded()
-        ledger.judge_failed_starts()
-        self.problems = [*ledger.problems(session, self.invocation)]
-        status = ledger.exit_status(int(session.exitstatus), self.problems)
+            self.run.judge_recorded()
+        self.run.judge_failed_starts()
+        self.problems = [*problems_of(self.run, session, self.invocation)]
+        status = exit_status(self.run, int(session.exitstatus), self.problems)
         if status != pytest.ExitCode.USAGE_ERROR:
-            self._report = report = ledger.report(status, self.problems)
+            self._report = report = concluded(self.run, status, self.problems)
             self.problems += call_users_hooks(self.config, report)
             self._propose_waivers(report)
             self.write_reports(partial(write_document, report))
-            status = ledger.exit_status(status, self.problems)
+            status = exit_status(self.run, status, self.problems)
         return status
 
     def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:
@@ -242,7 +240,7 @@ class SuiteSession(Reporting):
             return
         with self.interruption.held():
             session = self.config.pluginmanager.get_plugin("session")
-            whole = show(terminalreporter, self._report, self.ledger, self.written)
+            whole = show(terminalreporter, self._report, self.run, self.written)
             if not whole and session is not None and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -309,7 +307,7 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     refuse_unknown_ids(run, invocation.ids)
     Waiting.register(config, run)
     items = Items(run, invocation.ids, alone=False)
-    session = SuiteSession(config, invocation, Ledger(run), interruption)
+    session = SuiteSession(config, invocation, run, interruption)
     config.pluginmanager.register(items, "etcdtls-items")
     config.pluginmanager.register(session, "etcdtls-session")
     if invocation.alone:

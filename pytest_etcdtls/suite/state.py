@@ -32,6 +32,7 @@ from pytest_etcdtls.options import (
     invocation_of,
     is_dry,
 )
+from pytest_etcdtls.run.etcds import Etcds
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, option
 from pytest_etcdtls.settings.port_credentials import SECRET
@@ -97,10 +98,13 @@ def run_of(config: pytest.Config) -> Run:
         dry = is_dry(config)
         run = Run(
             settings,
-            _announce,
+            Etcds(
+                settings.owned,
+                _announce,
+                pulls=not (dry or config.getoption("etcd_plan")),
+                prepare=partial(_changed_by_hook, config),
+            ),
             discovers=not (dry or is_worker(config)),
-            pulls=not (dry or config.getoption("etcd_plan")),
-            prepare=partial(_changed_by_hook, config),
         )
         config.stash[_RUN] = run
         config.add_cleanup(run.stop)
@@ -497,7 +501,7 @@ def private(config: pytest.Config, label: str | None, parameter: object = None) 
     try:
         run = run_of(config)
         request = ClusterRequest() if parameter is None else ClusterRequest.of(parameter)
-        started = run.start(*run.requested(request, label))
+        started = run.etcds.start(*run.etcds.requested(request, label))
     except (UsageError, ClusterStartError, pytest.UsageError) as error:
         raise cluster_failure(config, error) from None
     with started as cluster:
@@ -505,7 +509,7 @@ def private(config: pytest.Config, label: str | None, parameter: object = None) 
 
 
 def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterRequest) -> TargetRun:
-    wanted, source = run.requested(request, label)
+    wanted, source = run.etcds.requested(request, label)
     named = sharing_of(config).named
     key = f"{source.location} {wanted!r} {sorted(wanted.extra_files.items())!r}"
     if key not in named:

@@ -16,7 +16,7 @@ from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import read_settings
 from pytest_etcdtls.suite.items import subjects_of
-from pytest_etcdtls.suite.ledger import Ledger, shortcomings
+from pytest_etcdtls.suite.problems import concluded, shortcomings
 from truth.setting_up import Options
 
 CHECKS = ("listener", "mtls", "config", "cert", "api", "cluster")
@@ -84,10 +84,9 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
         return Verdict("USAGE", usage=str(error))
     run = Run(settings)
     (target,) = run.targets
-    ledger = Ledger(run)
-    ledger.judge(subjects_of(run).values())
-    problems = shortcomings(ledger)
-    report = ledger.report(int(ledger.failed or bool(problems)), problems)
+    run.judge(subjects_of(run).values())
+    problems = shortcomings(run)
+    report = concluded(run, int(run.failed or bool(problems)), problems)
     return Verdict(
         conclusion(report).text,
         report.results,

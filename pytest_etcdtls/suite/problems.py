@@ -1,0 +1,188 @@
+"""What fails a run besides its results, and the exit code.
+
+pytest's exit code says what happened to items. It is corrected by what no item shows: a TLS listener on which
+no check about mutual TLS has a verdict, a stale waiver, a report that was not written, a suite that was
+requested and of which nothing ran. A run that verified nothing must not look like one that found nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from pytest_etcdtls.checks.registry import GATES, catalogue
+from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.options import Invocation
+from pytest_etcdtls.profiles.profiles import FAILED
+from pytest_etcdtls.profiles.waivers import Review
+from pytest_etcdtls.report.differences import ComparedTargets
+from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.report.overview import plural, undecided
+from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.run.runner import Run, TargetRun
+from pytest_etcdtls.target import Listener
+
+VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
+"""Outcomes that are a verdict about a listener."""
+_DECIDED = FAILED | {Outcome.WAIVED}
+"""Outcomes that fail the run, or that the user accepts."""
+_TRUSTED = "mtls.trusted-client"
+"""The check that reports whether a good client is accepted."""
+DISCOVERY = "cluster.discovered"
+"""The check that reports whether every member was discovered."""
+
+ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""pytest's exit codes of a run that was not cut short."""
+
+
+def problems_of(run: Run, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
+    """Yield the problems that fail the run in addition to results, one sentence each."""
+    if session.exitstatus in ENDED_WELL:
+        yield from _nothing_ran(run, session, invocation)
+        yield from _ended(run)
+        yield from shortcomings(run)
+        yield from stale_waivers(run.reviewed)
+
+
+def exit_status(run: Run, status: int, problems: list[str]) -> int:
+    """Return pytest's exit status, corrected: our items are collected, and a problem fails the run."""
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and run.judged:
+        status = pytest.ExitCode.TESTS_FAILED if run.failed else pytest.ExitCode.OK
+    if problems and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        status = pytest.ExitCode.TESTS_FAILED
+    return int(status)
+
+
+def concluded(run: Run, status: int, problems: list[str]) -> Report:
+    """Return the report with the exit code, and append to the problems those that it has itself."""
+    well = status in ENDED_WELL
+    report = run.report(problems, cut_short=not well)
+    not_as_before = tuple(_not_as_before(run, report.comparisons)) if well else ()
+    problems += not_as_before
+    return replace(
+        report,
+        problems=tuple(problems),
+        status=exit_status(run, status, problems),
+        not_as_before=not_as_before,
+    )
+
+
+def _unverified(run: Run) -> Iterator[str]:
+    """Yield which listeners lack the required verdict, one sentence each.
+
+    A TLS listener requires a verdict about mutual TLS, if such checks were selected, and one good client
+    that it accepts, if some were tried. Any other listener requires any verdict, unless no selected check
+    applies.
+    """
+    by_listener: dict[tuple[str, str], list[CheckResult]] = {}
+    for result in run.results:
+        by_listener.setdefault((result.target, result.listener), []).append(result)
+    for target in run.targets:
+        label = target.outline.label
+        actual = target.seen.target if target.seen else target.outline
+        if not actual.runs:
+            continue  # its start is a violation, with the reason
+        judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
+        if all(result.listener == CLUSTER for result in judged) and not _has_verdict(judged):
+            yield f"the whole cluster of {label}: no check has a verdict."
+        for listener in actual.listeners:
+            results = by_listener.get((label, listener.label), [])
+            if any(result.outcome is Outcome.NOT_RUN for result in results):
+                continue
+            if any(result.check in GATES and result.outcome in FAILED for result in results):
+                continue  # this fails the run, with the reason
+            about_tls = [result for result in results if result.check.startswith("mtls.")]
+            applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
+            wanted = about_tls if about_tls and listener.scheme == "https" else applicable
+            if not _has_verdict(wanted):
+                missing = "no check about mutual TLS" if wanted is about_tls else "no check"
+                why = undecided(result for result in wanted if result.outcome is Outcome.NOT_VERIFIED)
+                because = f": {why[0].reason}" if why else ""
+                yield f"{listener.url} of {label}: {missing} has a verdict{because}."
+            elif missing := _who_is_refused(target, listener, results):
+                yield f"{listener.url} of {label}: {missing}."
+
+
+def _who_is_refused(target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:
+    """Return why no good client is accepted, or not the user's; empty if a result says so."""
+    seen = target.seen.recording if target.seen else None
+    client = seen.known(AcceptedClient, label=listener.label) if seen else None
+    judged = next((result for result in results if result.check == _TRUSTED), None)
+    if client is None or not client.candidates or (judged and judged.outcome in _DECIDED):
+        return ""
+    if client.accepted is None:
+        return (judged or target.result(catalogue()[_TRUSTED], listener.label)).message
+    # The SAN rule says nothing about the listener; a declared rule about names excludes it for good.
+    named = (found for found in client.candidates if found.named and found.excluded and not found.served)
+    return next((f"the client {found.identity} is refused" for found in named), "")
+
+
+def _has_verdict(results: Iterable[CheckResult]) -> bool:
+    """Return whether a result is a verdict, or none could be: not selected, not run or not applicable."""
+    outcomes = {result.outcome for result in results}
+    return bool(outcomes & VERDICTS) or not outcomes - {Outcome.NOT_APPLICABLE, Outcome.NOT_RUN}
+
+
+def is_selective(config: pytest.Config) -> bool:
+    """Return whether an option of pytest's may deselect everything on purpose."""
+    return any(config.getoption(name, False) for name in ("lf", "stepwise", "stepwise_skip"))
+
+
+def _ended(run: Run) -> Iterator[str]:
+    for target in run.targets:
+        if why := target.ended():
+            yield f"{target.outline.label} did not run to the end: {why}."
+
+
+def shortcomings(run: Run) -> list[str]:
+    """Return which members and listeners have no verdict, one sentence each."""
+    unverified = () if run.settings.allow_unverified else _unverified(run)
+    return [*_undiscovered(run), *unverified]
+
+
+def _not_as_before(run: Run, compared: Iterable[ComparedTargets]) -> Iterator[str]:
+    """Yield the reasons why differences fail the run. A violation fails it anyway."""
+    for targets in compared:
+        count = sum(not difference.follows for difference in targets.differences)
+        if targets.baseline and targets.worse:
+            others = f" and {len(targets.worse) - 1} more" if len(targets.worse) > 1 else ""
+            yield f"Worse than the baseline: {targets.worse[0].sentence}{others} ({targets.labels[1]})."
+        elif run.settings.fail_on_difference and count:
+            between = f"between {targets.labels[0]} and {targets.labels[1]}"
+            yield f"--etcd-fail-on-difference: {plural(count, 'difference')} {between}."
+
+
+def _nothing_ran(run: Run, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
+    stopped = session.shouldfail or session.shouldstop
+    if invocation.requested and not run.judged and not stopped and not is_selective(session.config):
+        collected = any(checks for target in run.targets for _, checks in target.subjects(run.checks))
+        deselected = "they were deselected (-k, -m, --deselect, an ini file)"
+        why = deselected if collected else "; ".join(run.left_out)
+        if run.selected:
+            why = "a hook of a conftest.py or plugin failed before them"
+        yield (
+            f"The suite was asked for on the command line and none of its checks ran: {why}. "
+            "--no-etcd-conformance confirms that this is intended."
+        )
+
+
+def _undiscovered(run: Run) -> Iterator[str]:
+    """Yield which members are not judged, unless :data:`DISCOVERY` was selected."""
+    if any(result.check == DISCOVERY for result in run.results):
+        return
+    for target in run.targets:
+        if target.discovers and target.seen is not None:
+            result = target.result(catalogue()[DISCOVERY], CLUSTER)
+            if result.outcome in FAILED:
+                text = result.findings[0].message if result.findings else result.reason
+                yield f"--etcd-discover: {text} ({DISCOVERY}, which was not selected, has it in full)."
+
+
+def stale_waivers(reviewed: Review) -> Iterator[str]:
+    """Yield the number of stale waivers, if there are some."""
+    if number := len(reviewed.stale):
+        those = "it" if number == 1 else "them"
+        yield f"{plural(number, 'stale waiver')} (see the summary): remove or renew {those}."
