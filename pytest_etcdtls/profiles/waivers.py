@@ -19,6 +19,7 @@ from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.registry import FOUND, catalogue, was_removed
 from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
 
 _FOUND = frozenset({*FOUND, Outcome.WAIVED})
@@ -72,10 +73,16 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
     """Return the waivers of a TOML file: an array of tables ``waiver``.
 
     Raises:
-        UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has an unknown one.
+        UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has an unknown one,
+            or names no check.
     """
     where = f"--etcd-waivers {path}"
     tables = typed(read_toml(path, where), _WaiverFile, where).waiver
+    for number, table in enumerate(tables):
+        if (name := table.check) not in catalogue():
+            meant = did_you_mean(name, catalogue())
+            why = was_removed(name) or f"there is no check {name!r}; --etcd-list-checks shows them all{meant}"
+            raise UsageError(f"{where}: waiver[{number}].check: {why}")
     return tuple(
         Waiver(**asdict(table), source=f"{path}, waiver {number}") for number, table in enumerate(tables, 1)
     )
@@ -150,9 +157,7 @@ def review(waivers: Sequence[Waiver], results: Iterable[CheckResult], today: dt.
     unused: list[tuple[Waiver, str]] = []
     for waiver in waivers:
         outcomes = {result.outcome for result in judged if waiver.names(result)}
-        if waiver.check not in catalogue():
-            stale.append((waiver, was_removed(waiver.check) or "there is no check of that id"))
-        elif today > waiver.expires:
+        if today > waiver.expires:
             stale.append((waiver, f"it expired on {waiver.expires}"))
         elif outcomes & _FOUND:
             used.append(waiver)

@@ -79,8 +79,9 @@ def summary(
         review: the state of the waivers.
         width: characters per line. Commands to paste may be longer.
         faults: show each fault in full, since pytest does not.
-        verbosity: pytest's verbosity. Below zero, only stale waivers are shown; above zero, also certificates
-            and what was not verified, did not apply or was not collected; above one, with every reason.
+        verbosity: pytest's verbosity. Below zero, only stale and unused waivers are shown; above zero, also
+            certificates and what was not verified, did not apply or was not collected; above one, with every
+            reason.
     """
     if verbosity >= 0:
         for seen in report.seen:
@@ -91,11 +92,11 @@ def summary(
         shown = _one_line(fault) if number < _IN_FULL else None
         yield from headed(bold(f"{first.check} on {on}"), full_result(first, width, in_verdict=shown))
     yield from _waivers(coloured("stale waivers: remove or renew them", "red"), review.stale, width)
+    yield from _waivers(bold("unused waivers"), review.unused, width)
     if verbosity >= 0:
         results = [result for fault in report.warnings for result in fault.results]
         yield from headed(coloured("warnings", "yellow"), _warnings(results, report, width))
         yield from _waived(_of(report, Outcome.WAIVED), width)
-        yield from _waivers(bold("unused waivers"), review.unused, width)
         yield from _grouped("notes of profiles", report.profile_notes, report, width, every=verbosity > 1)
         if verbosity > 0:
             for outcome in (Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE):
