@@ -522,7 +522,7 @@ _NEVER_OPENED: Final[dict[int | None, str]] = {
     errno.ENAMETOOLONG: "has too long a name",
     errno.ELOOP: "has too many symbolic links",
 }
-"""Errors with which a file is opened by nobody."""
+"""Errors for which no user can open a file."""
 
 
 class DeclaredPaths(Struct, frozen=True, kw_only=True):

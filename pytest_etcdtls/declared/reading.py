@@ -426,7 +426,7 @@ def from_command_line(
 
     def open_file(path: str, named_at: SourceLine) -> tuple[str, str] | None:
         here = Path(path) if find is None else find(path)
-        return None if here is None or not exists(here) else (str(here), _read(here, f"{named_at}:"))
+        return None if here is None or not exists(here) else (str(here), _read(here, f"{named_at}: "))
 
     invocation = ProgramStart(
         program=tuple(Word(text, place) for text in argv),
@@ -515,32 +515,31 @@ MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a declaration in bytes. Real ones have a few kilobytes."""
 
 
-def read_declarations(
-    path: Path,
-    *,
-    pki_dir: Path | None = None,
-    option: str = "--etcd-config",
-) -> tuple[Declaration, ...]:
+def read_declarations(path: Path, *, pki_dir: Path | None = None) -> tuple[Declaration, ...]:
     """Return the declarations in a file: one, or that of each pod of a manifest that runs etcd.
 
     Args:
-        path: the file. Its kind is recognised by its content.
+        path: the file of ``--etcd-config``. Its kind is recognised by its content.
         pki_dir: ``--etcd-pki-dir``, where the files that it refers to are searched for first.
-        option: the option that named it, for messages.
 
     Raises:
         UsageError: if the file cannot be read or is not a declaration of etcd.
     """
-    return tuple(_read_declarations(path, pki_dir, option))
+    try:
+        return tuple(_read_declarations(path, pki_dir))
+    except UsageError as error:
+        # What is wrong may be in a file that this one names.
+        named = "" if str(error).startswith(str(path)) else f" {path}:"
+        raise UsageError(f"--etcd-config{named} {error}") from error
 
 
-def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterator[Declaration]:
-    text = _read(path, option)
+def _read_declarations(path: Path, pki_dir: Path | None) -> Iterator[Declaration]:
+    text = _read(path)
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
     root = root_of(path) if form is Form.UNIT else Path("/")
     files = _Files(declaration=path, text=text, pki_dir=pki_dir, root=root)
     if form is not Form.MANIFEST:
-        started = _started(form, path, text, files, option)
+        started = _started(form, path, text, files)
         yield assemble(started, form=form, source=str(path), open_file=files.open)
         return
     beside = tuple(pods_beside(path, text))
@@ -552,7 +551,7 @@ def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterato
         yield replace(declaration, pod=pod.name, owner=pod.owner, beside=beside)
 
 
-def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:
+def _started(form: Form, path: Path, text: str, files: _Files) -> ProgramStart:
     file = str(path)
     if form is Form.YAML:
         place = SourceLine(file)
@@ -561,7 +560,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:
         return read_process(text, file)
-    texts = [(file, text), *((str(drop_in), _read(drop_in, option)) for drop_in in drop_ins(path))]
+    texts = [(file, text), *((str(drop_in), _read(drop_in)) for drop_in in drop_ins(path))]
     return invocation(read_service(texts), unit_name(path, text), files.open)
 
 
@@ -587,7 +586,7 @@ class _Files(Struct):
             return self._counted(path, self.text, named_at)
         for candidate in self._candidates(path):
             if exists(candidate):
-                text = _read(candidate, f"{named_at}:")
+                text = _read(candidate, f"{named_at}: ")
                 return self._counted(str(candidate), text, named_at)
         return None
 
@@ -610,41 +609,39 @@ class _Files(Struct):
             yield named
 
 
-def _read(path: Path, option: str) -> str:
+def _read(path: Path, named_at: str = "") -> str:
     """Return the text of a file.
 
     Raises:
         UsageError: if it cannot be read, is empty, is not text, or is too large to be a declaration.
     """
     if path.name == "-":
-        raise UsageError(
-            f"{option}=-: standard input is not read: write the declaration to a file and pass that file"
-        )
+        raise UsageError("standard input is not read: write the declaration to a file and pass that file")
     try:
         data = read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
         of_kubectl = "; of a list of kubectl, the objects of etcd only (-l)" if exists(path) else ""
-        raise UsageError(f"{option} {path} {error}; pass {KINDS}{of_kubectl}") from error
+        raise UsageError(f"{named_at}{path} {error}; pass {KINDS}{of_kubectl}") from error
     if not data.strip():
-        raise UsageError(f"{option} {path} is empty: pass {KINDS}")
-    return _decoded(data, path, option)
+        raise UsageError(f"{named_at}{path} is empty: pass {KINDS}")
+    return _decoded(data, f"{named_at}{path}")
 
 
 _CONTROL = re.compile(r"[\x01-\x08\x0e-\x1f\x7f]")
 
 
-def _decoded(data: bytes, path: Path, option: str) -> str:
+def _decoded(data: bytes, where: str) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UsageError(
-            f"{option} {path} is UTF-16, as PowerShell's > writes it: write UTF-8 (| Out-File -Encoding utf8)"
+            f"{where} is UTF-16, as PowerShell's > writes it: write UTF-8 (| Out-File -Encoding utf8)"
         )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{option} {path} is not text: pass {KINDS}") from error
+        raise UsageError(f"{where} is not text: pass {KINDS}") from error
     # A copy of /proc/PID/cmdline contains NUL: after each argument.
     if "\0" in text and (_CONTROL.search(text) or not text.endswith("\0")):
-        raise UsageError(f"{option} {path} is binary: pass {KINDS}")
+        raise UsageError(f"{where} is binary: pass {KINDS}")
     return text.replace("\r\n", "\n")
 
 

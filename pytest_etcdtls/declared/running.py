@@ -118,13 +118,13 @@ def find_process(pid: int) -> Process:
         UsageError: if there is none, or it is not a member of etcd.
     """
     if _start_of(pid) is None:
-        raise UsageError(f"--etcd-pid {pid}: there is no process {pid} here: see pgrep -a etcd")
+        raise UsageError(f"there is no process {pid} here: see pgrep -a etcd")
     process = _member(pid)
     if process is None:
         shown = " ".join(_argv(pid)[:2])
         raise UsageError(
-            f"--etcd-pid {pid}: process {pid} ({shown}) is not a member of etcd, nor k3s with an embedded "
-            "etcd that this user can see: see pgrep -a etcd"
+            f"process {pid} ({shown}) is not a member of etcd, nor k3s with an embedded etcd that this user "
+            "can see: see pgrep -a etcd"
         )
     return process
 
@@ -197,7 +197,7 @@ def read_running(process: Process) -> RunningMember:
         if not process.runs:
             raise _ended(process) from error
         raise UsageError(
-            f"--etcd-pid: {process.name} ({process.argv[0]}) may not be read by this user: run as its user, "
+            f"{process.name} ({process.argv[0]}) may not be read by this user: run as its user, "
             "or as root with CAP_SYS_PTRACE (kubectl debug --profile=sysadmin)"
         ) from error
     paths = DeclaredPaths(root=process.root, working=_working(process))
@@ -206,7 +206,7 @@ def read_running(process: Process) -> RunningMember:
         here = paths.of_process(path)
         if not exists(here):
             raise UsageError(
-                f"--etcd-pid: {process.name} was started with the configuration file {path}, and {here} is "
+                f"{process.name} was started with the configuration file {path}, and {here} is "
                 "not a file that this user may read: put it back, or run as root"
             )
         return here
@@ -229,7 +229,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _ended(process: Process) -> UsageError:
-    return UsageError(f"--etcd-pid: {process.name} ended while it was read: run again")
+    return UsageError(f"{process.name} ended while it was read: run again")
 
 
 _UNKNOWN: Final = "/(working directory outside the root directory)"

@@ -54,7 +54,10 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
     # The readers, and YAML, are imported where there is something to read.
     from pytest_etcdtls.declared.running import read_running
 
-    running = [read_running(process) for process in _named(texts)]
+    try:
+        running = [read_running(process) for process in _named(texts)]
+    except UsageError as error:
+        raise UsageError(f"{option(PID)}: {error}") from error
     for etcd in running:
         refuse_unusable_urls(etcd.declared.declaration, f"--etcd-pid: {etcd.process.name}")
     if len(running) > 1:
@@ -89,14 +92,14 @@ def _named(texts: Sequence[str]) -> list[Process]:
             processes = find_processes()
             if not processes:
                 raise UsageError(
-                    "--etcd-pid=auto: no process of this machine that this user can see is a member of etcd: "
-                    "run it on the node as root; in a container, with the process IDs of the node (hostPID)"
+                    "no process of this machine that this user can see is a member of etcd: run it on the "
+                    "node as root; in a container, with the process IDs of the node (hostPID)"
                 )
             named += processes
         elif text.isdecimal():
             named.append(find_process(int(text)))
         else:
-            raise UsageError(f"--etcd-pid {text!r}: the ID of a process, or auto")
+            raise UsageError(f"{text!r} is neither the ID of a process nor auto")
     return list({process.pid: process for process in named}.values())
 
 
