@@ -140,13 +140,18 @@ def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -
 
 
 def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | None, bool]:
-    """Return the setting that declares client authentication, and whether it does; a bundle alone may."""
-    p = prefix(declaration.side)
-    flag = declaration.member.as_read(f"{p}client-cert-auth")
+    """Return the setting that declares client authentication, and whether it does; a bundle alone may.
+
+    A misspelt one declares it too: that etcd accepts everybody then follows from its spelling.
+    """
+    member, p = declaration.member, prefix(declaration.side)
+    switch, bundle = f"{p}client-cert-auth", f"{p}trusted-ca-file"
+    flag = member.as_read(switch) or member.misspelt(switch)
     if flag is not None and flag.on:
         return flag, True
-    enforced = declaration.tls.client_auth is not ClientAuthentication.ANYBODY
-    return declaration.member.as_read(f"{p}trusted-ca-file") if enforced else None, enforced
+    if declaration.tls.client_auth is not ClientAuthentication.ANYBODY:
+        return member.as_read(bundle), True
+    return (misspelt := member.misspelt(bundle)), misspelt is not None
 
 
 def _client_auth_not_in_force(

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.declared.declaration import (
     DeclaredMember,
     Setting,
+    Via,
     is_address,
 )
 from pytest_etcdtls.declared.effective import (
@@ -34,6 +35,7 @@ from pytest_etcdtls.declared.effective import (
     prefix,
 )
 from pytest_etcdtls.declared.files import why_absent
+from pytest_etcdtls.declared.flags import flag_meant
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError
@@ -98,6 +100,11 @@ class MemberDeclaration(Struct, frozen=True, kw_only=True):
         """
         hidden = [setting for setting in self.declared.declaration.hidden if setting.name == name]
         return hidden[-1] if hidden else self.declared.declaration.settings.get(name)
+
+    def misspelt(self, name: str) -> Setting | None:
+        """Return an unknown key or variable that is spelled like this setting; ``None`` if there is none."""
+        ignored = (each for each in self.declared.declaration.unknown if each.via is not Via.FLAG)
+        return next((setting for setting in ignored if flag_meant(setting.spelled) == name), None)
 
     @property
     def starts(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conforming import sample, sample_listener, served
 from msgspec.structs import replace
 
-from declared.declaring import CA, GOOD, PAIR, URLS, flags, without
+from declared.declaring import CA, GOOD, PAIR, URLS, flags, without, written
 from pytest_etcdtls.checks.judgement import with_attempts
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.registry import catalogue
@@ -126,6 +127,18 @@ def test_a_finding_names_the_setting_its_line_and_its_trap() -> None:
     assert finding.evidence["trap"] == "config.auto-tls-drops-client-auth"
     assert finding.evidence["effective"].startswith("every client")
     assert finding.evidence["declared"] == "--client-cert-auth=true (the command line)"
+
+
+@pytest.mark.parametrize("misspelt", ["client-cert-auht: true", "client-ca-file: /ca"])
+def test_that_everybody_is_accepted_follows_from_a_misspelt_key(misspelt: str, tmp_path: Path) -> None:
+    text = "listen-client-urls: https://127.0.0.1:2379\nadvertise-client-urls: https://127.0.0.1:2379\n"
+    text += f"client-transport-security: {{cert-file: /c, key-file: /k, {misspelt}}}\n"
+    member = MemberDeclaration.of("m0", declared_member(written(tmp_path, text)), "3.6.16")
+    listener = member.effective.at(Role.CLIENT)[0]
+    declaration = ListenerDeclaration(here=sample_listener(Role.CLIENT), member=member, listener=listener)
+    (finding,) = _judge("config.client-auth-in-force", declaration=declaration, matrix=_open())
+    assert isinstance(finding, Finding)
+    assert finding.evidence["trap"] == "config.unknown-key"
 
 
 @pytest.mark.parametrize(

@@ -110,14 +110,13 @@ def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
     """
     for setting in _not_read(context, Via.KEY):
         remedy = _advice(context, setting)
-        renamed = setting.spelled.lower().startswith("experimental-")
         yield FoundTrap(
             summary=f"{setting.spelled} is not in force: etcd {_version(context)}has no such key and "
             "does not warn",
             remedy=remedy,
             settings=(setting,),
             certain=_names_are_known(context),
-            remediation=remedy.replace("write it as", f"write {setting.spelled} as", 1) if renamed else "",
+            remediation=f"{setting.spelled}: {remedy}",
         )
 
 
