@@ -163,8 +163,8 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
         yield Note("the only announced CA has signed the good client's certificate")
     elif trust.unannounced or number != known:
         yield not_verified(
-            f"etcd's trusted CAs are unknown, {trust.source} has "
-            f"{len(trust.certificates) + trust.unannounced}: pass etcd's bundle with {option}"
+            f"{trust.source} has {len(trust.certificates) + trust.unannounced} CAs, and etcd's trusted CAs "
+            f"are unknown: pass etcd's bundle with {option}"
         )
 
 

@@ -28,7 +28,7 @@ from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import parse_toml
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, integer, option, read_input
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
-from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
+from pytest_etcdtls.settings.read import Settings, read_judging, read_live_target
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
 
 Value = str | bool | tuple[str, ...]
@@ -204,7 +204,7 @@ class ClusterList:
         self.clusters = tuple(cluster for cluster in every if shard.holds(cluster.label))
 
     def settings(self, cluster: ListedCluster) -> Settings:
-        """Return the settings of the run on one cluster. Its files are read, and nothing is kept of it.
+        """Return how one cluster is judged. Its files are read, and nothing is kept of it.
 
         Raises:
             UsageError: if a value cannot be used.
@@ -212,12 +212,12 @@ class ClusterList:
         source = ClusterSource(cluster, self.where, self._directory, self._source)
         try:
             self._refuse_other_files(source)
-            settings = read_settings(source, live=True, fleet=True, waive=self._waive)
+            settings = read_judging(source, live=True, waive=self._waive)
             [target] = settings.live
             _refuse_without_listener(target)
         except UsageError as error:
             raise UsageError(f"{self.where}, cluster {cluster.label!r}: {error}") from error
-        return replace(settings, live=(dataclasses.replace(target, label=cluster.label),), reports=())
+        return replace(settings, live=(dataclasses.replace(target, label=cluster.label),))
 
     def _refuse_other_files(self, source: ClusterSource) -> None:
         """Refuse a password file outside the directory of the list: its first line is sent to a server."""

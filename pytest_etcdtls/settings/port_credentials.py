@@ -24,6 +24,7 @@ from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     AnyFile,
+    HeldFile,
     Passphrases,
     load_certificates,
     load_identity,
@@ -32,7 +33,7 @@ from pytest_etcdtls.pki.certificate import (
     load_trusted_file,
     public_key,
 )
-from pytest_etcdtls.pki.go_verify import find_path, names_host
+from pytest_etcdtls.pki.go_verify import find_path, issuer_faults, names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
@@ -276,7 +277,26 @@ def read_bundle(
         UsageError: if the file contains no certificate.
     """
     path, named_by = _path(source, name, environment or {})
-    return None if path is None else TrustBundle(load_trust(path, option=named_by), str(path))
+    return None if path is None else trust_in(path, named_by)
+
+
+def trust_in(file: AnyFile, named_by: str) -> TrustBundle:
+    """Return the certificates of a CA bundle, with a remark if Go takes none of them as an issuer.
+
+    A certificate in a pool of roots verifies itself, whatever it is (``Certificate.Verify``).
+
+    Raises:
+        UsageError: if the file contains no certificate.
+    """
+    certificates = load_trust(file, option=named_by)
+    remark = "" if _issuers(certificates) else "holds no CA certificate: it verifies what is in it alone"
+    source = file.origin if isinstance(file, HeldFile) else str(file)
+    return TrustBundle(certificates, source, remark=remark)
+
+
+def _issuers(certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Return those that Go takes as an issuer if they are roots."""
+    return tuple(each for each in certificates if not any(issuer_faults(each, 0, is_anchor=True)))
 
 
 def _read_trusted(source: Source, name: str) -> TrustBundle | None:
@@ -304,7 +324,7 @@ def _port(
     trusted = _read_trusted(source, f"etcd_{prefix}trusted_ca") or of_files.client_trust
     if trusted is None and signing is not None:
         trusted = TrustBundle((signing.certificate,), signing.origin, inferred=True)
-    if trusted is None and candidate and good and chains_to(good[0].chain, candidate.certificates):
+    if trusted is None and candidate and good and chains_to(good[0].chain, _issuers(candidate.certificates)):
         trusted = replace(candidate, inferred=True)
     return replace(
         of_files,
@@ -330,12 +350,12 @@ def _signing_key(
             "certificate of that CA in it"
         )
     key = load_key(path, option=option(name), passphrases=passphrases)
-    for certificate in trusted.certificates:
+    for certificate in _issuers(trusted.certificates):
         if public_key(certificate) == key.public_key():
             return SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))
     raise UsageError(
-        f"{option(name)} {path} is the key of none of the {len(trusted.certificates)} certificates in "
-        f"{trusted.source}"
+        f"{option(name)} {path} is the key of none of the CAs in {trusted.source}, which has "
+        f"{len(trusted.certificates)} certificates"
     )
 
 
@@ -444,7 +464,11 @@ def read_directory(directory: Path, origin: str, listeners: Sequence[Listener]) 
             "names of files are looked for, as in /etc/kubernetes/pki/etcd; --etcd-secret reads a mounted "
             "Secret"
         )
-    ca, server, peer = _bundle(etcd / "ca.crt"), _pair(etcd, "server"), _pair(etcd, "peer", "peer-pair")
+    ca, server, peer = (
+        trust_in(etcd / "ca.crt", _OPTION),
+        _pair(etcd, "server"),
+        _pair(etcd, "peer", "peer-pair"),
+    )
     healthcheck = _pair(etcd, HEALTHCHECK)
     apiserver = _pair(etcd.parent, APISERVER) or _pair(etcd, APISERVER)
     if exists(etcd / "tls.crt"):
@@ -456,7 +480,7 @@ def read_directory(directory: Path, origin: str, listeners: Sequence[Listener]) 
         client=_side_of_node(ca, server, healthcheck, apiserver),
         peer=_side_of_node(ca, peer, healthcheck, peer),
         expected=tuple(_expected_of_node(listeners, server, peer)),
-        kubernetes_ca=_bundle(above) if etcd.name == "etcd" and exists(above) else None,
+        kubernetes_ca=trust_in(above, _OPTION) if etcd.name == "etcd" and exists(above) else None,
     )
 
 
@@ -485,10 +509,6 @@ def _expected_of_node(
         leaf = pair.chain[0]
         if len(hosts) == 1 or names_host(leaf, listener.host):
             yield ExpectedLeaf.on(listener, leaf, pair.origin)
-
-
-def _bundle(path: Path) -> TrustBundle:
-    return TrustBundle(load_trust(path, option=_OPTION), str(path))
 
 
 def _pair(directory: Path, file: str, name: str | None = None) -> Identity | None:

@@ -168,7 +168,7 @@ _BACKENDS = ("auto", "container", "process")
 def read_settings(
     source: Source, *, live: bool, replays: bool = False, fleet: bool = False, waive: bool = True
 ) -> Settings:
-    """Return the settings.
+    """Return the settings of a run.
 
     Args:
         source: the source of the values.
@@ -176,6 +176,23 @@ def read_settings(
         replays: whether the declaration is replayed on the etcds that are started.
         fleet: whether the clusters of a list are judged.
         waive: whether waivers are in force.
+
+    Raises:
+        UsageError: for the first value that is not valid.
+    """
+    settings = read_judging(source, live=live, replays=replays, waive=waive)
+    reports, directories = _reports(source, fleet=fleet)
+    return replace_fields(
+        settings,
+        reports=tuple(reports),
+        directories=tuple(directories),
+        write_waivers=_new_waivers(source),
+        metadata=_metadata(source),
+    )
+
+
+def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bool = True) -> Settings:
+    """Return what decides how targets are judged, for a run or for one cluster of a list.
 
     Raises:
         UsageError: for the first value that is not valid.
@@ -202,7 +219,6 @@ def read_settings(
             "--etcd-fail-on-difference has nothing to compare: pass --etcd-baseline=report.json, or several "
             "--etcd-binary or --etcd-image"
         )
-    reports, directories = _reports(source, fleet=fleet)
     settings = Settings(
         replay=replay,
         profiles=profiles,
@@ -212,12 +228,8 @@ def read_settings(
         strict=source.flag("etcd_strict"),
         allow_unverified=source.flag("etcd_allow_unverified"),
         waivers=read_waivers(waivers) if waivers is not None and waive else (),
-        write_waivers=_new_waivers(source),
         baseline=read_baseline(baseline) if baseline is not None else None,
         fail_on_difference=source.flag("etcd_fail_on_difference"),
-        reports=tuple(reports),
-        directories=tuple(directories),
-        metadata=_metadata(source),
         not_read=ENDPOINTS_VARIABLE if not targets and source.environment.get(ENDPOINTS_VARIABLE) else "",
         completed=tuple(without_scheme(source)) if targets else (),
         bounds=_bounds(source),

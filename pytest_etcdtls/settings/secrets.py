@@ -39,11 +39,10 @@ from pytest_etcdtls.pki.certificate import (
     is_for,
     load_certificates,
     load_identity,
-    load_trust,
 )
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
-from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, key_passphrases
+from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, key_passphrases, trust_in
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, listed, printable, shell_word
 
@@ -285,19 +284,13 @@ def _bundles_of(secret: Secret) -> Iterator[tuple[str, TrustBundle]]:
     """Yield the CAs of a Secret, each with the ports whose servers it verifies, or ``kubernetes``."""
     if secret.is_of_another_ca:
         if secret.name.endswith(_OF_KUBERNETES) and "tls.crt" in secret.values:
-            yield "kubernetes", _bundle(secret, "tls.crt")
+            yield "kubernetes", trust_in(secret.values["tls.crt"], secret.named_by)
         return
     for name, side in _CAS.items():
         if secret.has_ca(name):
-            yield side, _bundle(secret, name)
+            yield side, trust_in(secret.values[name], secret.named_by)
     if "tls.crt" in secret.values and _is_ca(_first(secret, "tls.crt")):
-        yield "client", _bundle(secret, "tls.crt")
-
-
-def _bundle(secret: Secret, name: str) -> TrustBundle:
-    file = secret.values[name]
-    origin = file.origin if isinstance(file, HeldFile) else str(file)
-    return TrustBundle(load_trust(file, option=secret.named_by), origin)
+        yield "client", trust_in(secret.values["tls.crt"], secret.named_by)
 
 
 def _first(secret: Secret, name: str) -> x509.Certificate:

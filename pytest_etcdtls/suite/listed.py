@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import pytest
 from msgspec import convert, to_builtins
+from msgspec.structs import replace
 
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
 from pytest_etcdtls.facts.recording import Recording
@@ -89,7 +90,7 @@ class ClusterJudge:
         return self._reported(cluster, report, _NO_WAIVERS)
 
     def _judge(self, cluster: ListedCluster) -> tuple[Report, Review]:
-        run = Run(self.clusters.settings(cluster))
+        run = Run(replace(self.clusters.settings(cluster), metadata=self._settings.metadata))
         run.discover()
         try:
             run.judge(subjects_of(run).values())

@@ -120,7 +120,8 @@ def _credentials(side: str, held: PortCredentials) -> Iterator[str]:
         f"{identity.name} {identity.certificate_file or identity.origin}" for identity in held.identities
     ]
     if held.server_ca:
-        parts.append(f"trust {held.server_ca.source}")
+        remark = f", which {held.server_ca.remark}" if held.server_ca.remark else ""
+        parts.append(f"trust {held.server_ca.source}{remark}")
     if held.client_trust:
         trusts = "etcd's trusted CAs are looked for in" if held.client_trust.inferred else "etcd trusts"
         parts.append(f"{trusts} {held.client_trust.source}")

@@ -79,7 +79,7 @@ def test_a_ca_is_announced_besides_that_of_clients(cluster: Cluster) -> None:
     assert same.outcome is Outcome.CONFORMS
     assert (broad.outcome, broad.reason) == (
         Outcome.NOT_VERIFIED,
-        "etcd's trusted CAs are unknown, cacert.pem has 6: pass etcd's bundle with --etcd-trusted-ca",
+        "cacert.pem has 6 CAs, and etcd's trusted CAs are unknown: pass etcd's bundle with --etcd-trusted-ca",
     )
     for result in without:
         assert result.outcome is Outcome.VIOLATES

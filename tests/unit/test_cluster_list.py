@@ -49,7 +49,8 @@ def listed(
     ("name", "text"), [("-", TOML), ("x.toml", TOML), ("-", YAML), ("x.yaml", YAML), ("-", JSON)]
 )
 def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) -> None:
-    clusters = listed(text, tmp_path, name, etcd_timeout="2", etcd_expiry_days="10")
+    of_run: Any = {"etcd_metadata": "read once", "etcd_report": "once.txt"}
+    clusters = listed(text, tmp_path, name, etcd_timeout="2", etcd_expiry_days="10", **of_run)
     first, second = (clusters.settings(cluster) for cluster in clusters.clusters)
     [[live], [other]] = first.live, second.live
     assert [listener.url for listener in live.listeners] == [

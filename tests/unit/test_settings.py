@@ -14,9 +14,11 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.settings.port_credentials import key_passphrases
 from pytest_etcdtls.settings.read import Settings, read_settings
+from pytest_etcdtls.suite.session import header
 from pytest_etcdtls.suite.state import SessionValues
 from pytest_etcdtls.target import Listener, Target
 
@@ -151,6 +153,14 @@ def test_the_anchor_is_the_trusted_bundle_if_the_good_certificate_leads_to_it(fi
     for values in others:
         unknown = target(files, etcd_cert="client.crt", etcd_key="client.key", **values)
         assert unknown.client.client_trust is None
+
+
+def test_a_certificate_that_is_no_ca_is_trusted_alone_and_has_no_ca_key(files: Path) -> None:
+    live = target(files, etcd_cacert="client.crt", etcd_cert="client.crt", etcd_key="client.key")
+    assert live.client.client_trust is None
+    assert f"trust {files}/client.crt, which holds no CA certificate" in " ".join(
+        header(Run(Settings(live=(live,))), every=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -307,6 +317,7 @@ URLS = [
         ({"etcd_connect_to": "10.0.0.11:2379:127.0.0.1:99999"}, "65535"),
         ({"etcd_ca_key": "client-ca.key"}, "--etcd-trusted-ca"),
         ({"etcd_ca_key": "peer-ca.key", "etcd_trusted_ca": "client-ca.crt"}, "is the key of none"),
+        ({"etcd_ca_key": "client.key", "etcd_trusted_ca": "client.crt"}, "is the key of none"),
         ({"etcd_key": "client.key"}, "without --etcd-cert"),
         ({"etcd_peer_cert": "peer-client.crt"}, "without --etcd-peer-key"),
         ({"etcd_cert": "client.crt", "etcd_key": "peer-client.key"}, "--etcd-key"),
