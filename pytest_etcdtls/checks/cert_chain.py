@@ -235,12 +235,12 @@ def the_served_certificate_is_trusted(
     Severity: high
     Level: MUST
     Remediation: serve a certificate of that CA with --{peer}cert-file, followed by its intermediates in the
-        same file, or name the CA that signed it.
+        same file, or name the CA that signed it with --etcd-{peer}cacert.
     """
     if path.error:
         anchors = name_list(anchor.subject for anchor in path.anchors)
         yield Finding(
-            message="there is no path from the served certificate to the given CA",
+            message=f"no CA of {path.source} verifies the served certificate",
             expected=f"a certificate with a path to {anchors} ({path.source})",
             observed=f"{path.error}; issuer {name_text(chain.leaf.issuer)}",
             evidence={"served": "; ".join(shown_in_full(certificate) for certificate in chain.certificates)},
@@ -267,12 +267,12 @@ def the_expected_certificate_is_served(
     Follows: cert.ports-not-swapped, cert.generated, cert.own-certificate-per-port
     Severity: high
     Level: MUST
-    Remediation: put the expected certificate and its key at the path of --{peer}cert-file; etcd reads it at
-        the next handshake.
+    Remediation: put the expected certificate and its key at the path of --{peer}cert-file, which etcd reads
+        at the next handshake; if another one is expected, name it with --etcd-expect-{peer}cert.
     """
     if chain.leaf != expected.certificate:
         yield Finding(
-            message="another certificate is served than the expected one",
+            message=f"another certificate is served than that of {expected.source}",
             expected=f"{shown_in_full(expected.certificate)} ({expected.source})",
             observed=shown_in_full(chain.leaf),
             reproduce=(

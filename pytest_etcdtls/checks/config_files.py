@@ -80,7 +80,7 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
 
     Spec: RFC 8446 section 4.4.3
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
-    Severity: high
+    Severity: critical
     Level: MUST
     Remediation: replace both files with a certificate and its key that the user of etcd may read; etcd reads
         them at the next handshake.
@@ -258,7 +258,7 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     Follows: restart.clients
     Follows: cert.ports-not-swapped, cert.matches-expected-file, config.trusted-ca-usable, cert.issuer-is-ca,
         cert.ca-constraints, cert.ca-valid-now
-    Severity: high
+    Severity: critical
     Level: MUST
     Remediation: append the intermediate CAs to the certificate's file, or issue a certificate from a CA of
         that bundle; if the bundle is the wrong file, put the CA of all members and no other into it, and

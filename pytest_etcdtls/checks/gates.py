@@ -18,7 +18,7 @@ from pytest_etcdtls.declared.cures import handshakes
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
-from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts
+from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts, version_path
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, is_loopback
@@ -154,6 +154,14 @@ def the_listener_is_an_etcd(
     Remediation: name the listener of etcd itself (--listen-{side}-urls), not a proxy in front of it.
     """
     client = served.client
+    if served.stranger is not None:
+        yield Finding(
+            message="the server that answers plain HTTP is not etcd",
+            expected=f"{version_path(here.role)} as etcd answers",
+            observed=_show(served.stranger),
+            reproduce=(curl(here.url, path=version_path(here.role)),),
+        )
+        return
     if client is None and other is not None and other.role is Role.PEER and other.silence is not None:
         yield Finding(
             message="is this the peer port of etcd? It ends a silent connection as only a peer port does",

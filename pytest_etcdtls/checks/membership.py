@@ -593,6 +593,7 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
 
     Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Spec: etcd Documentation, runtime reconfiguration
+    Follows: cluster.advertised-https
     Severity: medium
     Level: MUST
     Remediation: advertise URLs that lead to that member only, with --advertise-client-urls, and with etcdctl

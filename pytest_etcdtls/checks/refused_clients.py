@@ -258,6 +258,8 @@ class Refusal(Struct, frozen=True, kw_only=True):
             )
         elif not flaws and EXPIRED in self.alerts:
             yield self._other_clock()
+        elif not flaws and UNKNOWN_CA in self.alerts and not self.announced:
+            yield self._not_trusted(path[-1], shown(path[-1]))
         elif not flaws and UNKNOWN_CA in self.alerts:
             yield self._older_bundle(shown(path[-1]))
         else:
@@ -444,7 +446,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         return [*map(read_name, self.announced)]
 
     def _trusted(self) -> str:
-        return name_list(self._names()) or "none announced, so the CAs in the system's root store"
+        return name_list(self._names()) or "none announced: none at all, or the system's root store"
 
     def rules_of_etcd(self) -> Iterator[Reason]:
         """Yield the rules of etcd itself that exclude a certificate with a valid path."""

@@ -45,11 +45,13 @@ class FaultyMember(Struct, frozen=True, kw_only=True):
     Attributes:
         version: of the etcd that runs; ``None`` if it is not known.
         sides: the sides that the fault concerns.
+        trusted: the file of the CAs that etcd is meant to trust, by side, where it is known.
     """
 
     member: DeclaredMember
     version: str | None
     sides: tuple[Side, ...] = SIDES
+    trusted: Mapping[Side, str] = {}
 
     @property
     def declaration(self) -> Declaration:
@@ -132,10 +134,12 @@ def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Step]:
     name = f"{prefix(side)}trusted-ca-file"
     if case.declaration.text(name) is not None:
         return
-    kubeadm = kubeadm_directory(case.declaration)
-    path = f"{kubeadm or PLACEHOLDER}/{'peer-' if side == 'peer' and not kubeadm else ''}ca.crt"
+    kubeadm, given = kubeadm_directory(case.declaration), case.trusted.get(side)
+    path = given or f"{kubeadm or PLACEHOLDER}/{'peer-' if side == 'peer' and not kubeadm else ''}ca.crt"
     yield Change(name, path)
-    if not kubeadm:
+    if given:
+        yield Remark(f"{path} is the known file of the trusted CAs: write its path on the machine of etcd")
+    elif not kubeadm:
         whom = "the members' certificates" if side == "peer" else "the certificates of etcd's clients"
         yield Remark(f"replace {path} with the file of the CA that issues {whom}")
 

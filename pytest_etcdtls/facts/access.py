@@ -273,9 +273,11 @@ class ServedClient(Struct, frozen=True, kw_only=True):
     Attributes:
         client: the accepted good identity; without one, the client without a certificate if it is served;
             ``None`` if neither is.
+        stranger: of an ``http`` URL, the answer of a server that is not etcd; ``None`` if there is none.
     """
 
     client: Candidate | None
+    stranger: Attempt | None = None
 
 
 class PresentedClient(Struct, frozen=True):

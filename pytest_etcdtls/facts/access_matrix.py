@@ -35,7 +35,7 @@ from pytest_etcdtls.facts.good_identities import (
     revocation_of,
 )
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact
-from pytest_etcdtls.facts.refusal import CLOSED_BY_ETCD, SANRule
+from pytest_etcdtls.facts.refusal import CLOSED_BY_ETCD, SANRule, is_of_etcd
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
@@ -272,10 +272,16 @@ _DENIALS = frozenset({400, 401, 403})
 
 @fact
 def served_client(
-    here: Listener, good: AcceptedClient, unauthenticated: Lazy[Annotated[AccessMatrix, "none"]]
+    here: Listener,
+    contact: FirstContact,
+    good: Lazy[AcceptedClient],
+    unauthenticated: Lazy[Annotated[AccessMatrix, "none"]],
 ) -> ServedClient:
     """Return the accepted good identity, else the client without a certificate if it is served."""
-    client = good.accepted
+    plain = contact.plaintext if here.scheme == "http" else None
+    if plain and plain.answers_plaintext and plain.response and not is_of_etcd(plain.response):
+        return ServedClient(client=None, stranger=plain)
+    client = good.get().accepted
     if client is None:
         nobody = Candidate(
             identity=NO_CERTIFICATE.name,

@@ -95,9 +95,8 @@ def refusal_grounds(
 ) -> RefusalGrounds:
     """Return what is known of the bundle and the rules, and the Go release where a client is refused."""
     credentials = credentials_at(here, target)
-    bundle = _declared_bundle(declaration) if declaration else None
-    if bundle is None and trust is not None:
-        bundle = trust.certificates, trust.source
+    declared = _declared_bundle(declaration) if declaration else None
+    bundle = declared or ((trust.certificates, trust.source) if trust is not None else None)
     go = None if all(candidate.served for candidate in client.candidates) else release.known()
     allowed = [
         *(f"common name {name}" for name in credentials.allowed_cn),
@@ -106,7 +105,7 @@ def refusal_grounds(
     return RefusalGrounds(
         bundle=bundle[0] if bundle else (),
         source=bundle[1] if bundle else "",
-        is_file=bool(bundle and declaration),
+        is_file=declared is not None,
         authorities=given_authorities(target),
         allowed=" or ".join(allowed),
         revocation=_revocation(declaration) if declaration else None,

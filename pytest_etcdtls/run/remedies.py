@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace as with_changes
 from datetime import UTC, datetime
+from os.path import abspath, exists
 from types import MappingProxyType
 from typing import Final
 
@@ -158,13 +159,21 @@ def faulty_members(
 ) -> Iterator[FaultyMember]:
     """Yield the declared members that findings concern, with the sides."""
     target, declarations = recording.target, recording.known(Declarations)
+    trusted = {
+        side: abspath(bundle.source)
+        for side in SIDES
+        if (bundle := target.credentials(Role(side)).client_trust)
+        and not bundle.inferred
+        and exists(bundle.source)
+    }
     versions = {member.label: member.version for member in declarations.members} if declarations else {}
     for label, declared in target.declared.items():
         if listener is not None and listener.member != label:
             continue
         sides = (listener.role.side,) if listener else _sides(label, findings)
         if sides:
-            yield FaultyMember(member=declared, version=versions.get(label, target.etcd_version), sides=sides)
+            version = versions.get(label, target.etcd_version)
+            yield FaultyMember(member=declared, version=version, sides=sides, trusted=trusted)
 
 
 def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:

@@ -280,10 +280,15 @@ def _resolved(host: str, port: int) -> list[str]:
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise DialError(StreamEnd.FAILED, f"the name {host} {NOT_RESOLVED}: {error.strerror}") from error
+        raise DialError(StreamEnd.FAILED, f"{_not_resolved(host)}: {error.strerror}") from error
     except UnicodeError as error:
         raise DialError(StreamEnd.FAILED, f"{host!r} is not a host name: {error}") from error
     return in_order(str(address[0]) for *_, address in answers)
+
+
+def _not_resolved(host: str) -> str:
+    # What follows says why, and what to do.
+    return f"the name {printable(host, 80)} {NOT_RESOLVED}"
 
 
 def _allowed(host: str, seconds: float, *, may_be_local: bool) -> list[str]:
@@ -294,7 +299,7 @@ def _allowed(host: str, seconds: float, *, may_be_local: bool) -> list[str]:
     """
     addresses = in_order(addresses_of(host, seconds))
     if not addresses:
-        raise DialError(StreamEnd.FAILED, f"the name {host} {NOT_RESOLVED}")
+        raise DialError(StreamEnd.FAILED, _not_resolved(host))
     for address in addresses:
         if why_not := why_not_contacted(address, may_be_local=may_be_local):
             raise DialError(StreamEnd.FAILED, f"{host} was not contacted: {why_not}")

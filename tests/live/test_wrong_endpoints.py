@@ -23,6 +23,7 @@ from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
 
 GOOD = ClusterConfig()
+_LONG_NAME = ".".join(["nowhere" * 8] * 4)
 
 
 def _judge(target: Target, check: str) -> CheckResult:
@@ -91,13 +92,14 @@ def test_hosts_that_are_not_idna(host: str, newest_etcd: Path) -> None:
         assert by_check[check] is Outcome.CONFORMS
 
 
-def test_a_name_that_is_not_resolved_is_to_be_corrected() -> None:
-    here = Listener(
-        role=Role.CLIENT, scheme="https", host="nowhere.invalid", port=2379, member="m0", label="m0"
-    )
+@pytest.mark.parametrize(
+    ("host", "shown"), [("nowhere.invalid", "nowhere.invalid"), (_LONG_NAME, f"{_LONG_NAME[:79]}…")]
+)
+def test_a_name_that_is_not_resolved_is_to_be_corrected(host: str, shown: str) -> None:
+    here = Listener(role=Role.CLIENT, scheme="https", host=host, port=2379, member="m0", label="m0")
     result = _judge(Target(label="live", origin="live", listeners=(here,)), "listener.answers")
     assert result.outcome is Outcome.INCONCLUSIVE
-    assert "the name nowhere.invalid was not resolved" in result.reason
+    assert f"the name {shown} was not resolved" in result.reason
     assert result.reason.endswith("; correct the name, or name the member by its address")
 
 

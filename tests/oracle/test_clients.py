@@ -61,6 +61,8 @@ def test_a_ca_that_was_created_again_under_its_name() -> None:
         names = tuple(root.subject.public_bytes() for root in roots)
         why = _reason(chain, refused(alert=UNKNOWN_CA, announced_ca=names), roots)
         assert ("created again under its old name" in why) is said, why
+    unannounced = _reason(chain, refused(alert=UNKNOWN_CA, announced_ca=()), (former.certificate,))
+    assert "its CA, CN=CA, is not trusted (trusted: none announced" in unannounced
     names = (former.certificate.subject.public_bytes(),)
     good = refused(alert=BAD_CERTIFICATE, announced_ca=names)
     assert UNEXPLAINED in _reason(chain, good, (former.certificate,))

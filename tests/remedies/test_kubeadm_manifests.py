@@ -7,22 +7,24 @@ from pathlib import Path
 
 import pytest
 from kubeadm.judging import target
+from msgspec.structs import replace
 from replay.nodes import SHAPES, node
 
+from pytest_etcdtls.checks.results import Finding
 from pytest_etcdtls.declared.cures import (
     PLACEHOLDER,
     Cure,
-    FaultyMember,
     client_certificates,
     https_of,
     renewed,
     restarted,
 )
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Side
-from pytest_etcdtls.run.remedies import Remedy, remedy
+from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
 
 MANIFEST = SHAPES / "kubeadm" / "v1.34.yaml"
 ETCD = "/etc/kubernetes/pki/etcd"
@@ -34,17 +36,18 @@ def pki(tmp_path: Path) -> Path:
     return node(tmp_path) / "pki"
 
 
-def cured(cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = "") -> Remedy:
+def cured(
+    cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = "", trusted: Path | None = None
+) -> Remedy:
     """Return the remedy for the manifest without the lines that match a pattern."""
     text = text or MANIFEST.read_text(encoding="utf-8")
     if without:
         text = "".join(line for line in text.splitlines(keepends=True) if not re.search(without, line))
     file = pki.parent / "etcd.yaml"
     file.write_text(text, encoding="utf-8")
-    live = target(etcd_config=file, etcd_pki_dir=pki)
-    [member] = live.declared.values()
-    here = FaultyMember(member=member, version="3.6.4", sides=sides or ("client",))
-    return remedy(cure, [here], live)
+    live = target(etcd_config=file, etcd_pki_dir=pki, **({"etcd_trusted_ca": trusted} if trusted else {}))
+    [here] = faulty_members(Recording(live), None, [Finding("", "", "")])
+    return remedy(cure, [replace(here, version="3.6.4", sides=sides or ("client",))], live)
 
 
 def added(remedy: Remedy) -> list[str]:
@@ -75,6 +78,12 @@ def test_what_only_the_operator_knows_is_a_placeholder(pki: Path) -> None:
     assert any(
         remark.startswith(f"replace {PLACEHOLDER}/ca.crt with the file of the CA") for remark in done.remarks
     )
+    known = pki / "etcd" / "ca.crt"
+    done = cured(
+        client_certificates, pki, without="--(trusted-ca-file|client-cert-auth)", text=text, trusted=known
+    )
+    assert f"trusted-ca-file={known}" in added(done)
+    assert not [remark for remark in done.remarks if PLACEHOLDER in remark]
 
 
 def test_clients_locked_out_by_a_restart_are_named_before_it(pki: Path) -> None:
