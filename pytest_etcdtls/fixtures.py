@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_etcdtls import GONE
+from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.etcd.clocks import moved_clock
 from pytest_etcdtls.options import is_dry
 from pytest_etcdtls.suite.following import CLUSTER, MARKER, TARGET, definitions, follow
@@ -138,6 +139,37 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from pytest_etcdtls.suite.state import replace_damaged
 
         replace_damaged(item)
+
+
+_NOT_THEIRS = frozenset({"pytest_etcdtls", "httpx", "contextlib", "_pytest", "pluggy"})
+"""The packages whose frames say nothing about an error of ours."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show an error of ours at the line of the test, without such a line its message alone."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, EtcdTLSError) and not item.config.option.fulltrace:
+        call.excinfo = pytest.ExceptionInfo.from_exception(_at_their_line(error))
+    return (yield)
+
+
+def _at_their_line(error: EtcdTLSError) -> BaseException:
+    """Return the error with those frames alone that are not of :data:`_NOT_THEIRS`."""
+    entries, shown = [], None
+    entry = error.__traceback__
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    for entry in reversed(entries):
+        if entry.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THEIRS:
+            shown = TracebackType(shown, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    if shown is None:
+        return pytest.fail.Exception(str(error), pytrace=False)
+    error.__cause__, error.__suppress_context__ = None, True
+    return error.with_traceback(shown)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -394,7 +394,9 @@ def load_checks(path: Path) -> None:
 _FILE_SIZE = 1024 * 1024
 
 
-def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]:
+def select(
+    patterns: Sequence[str] = (), *, opt_in: bool = False, named_by: str = "--etcd-check"
+) -> list[Check]:
     """Return the checks that the patterns select, in order of id; all checks if there is no pattern.
 
     Opt-in checks are included only if a pattern selects nothing else: their id, or a glob that matches only
@@ -404,6 +406,7 @@ def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]
         patterns: ids, globs, families or sources (``cis``, ``rfc5280``, ``advisory`` ...);
             ``!pattern`` excludes. If all patterns exclude, they exclude from all checks.
         opt_in: include opt-in checks if every pattern excludes, or there is none.
+        named_by: the option, the mark or the function that has the patterns.
 
     Raises:
         UsageError: if a pattern matches nothing.
@@ -412,26 +415,26 @@ def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]
     including = [pattern for pattern in patterns if not pattern.startswith("!")]
     wanted = {check.id for check in checks if not including and (opt_in or not check.opt_in)}
     for pattern in including:
-        matched = _match(pattern, checks)
+        matched = _match(pattern, checks, named_by)
         wanted |= {check.id for check in matched if not check.opt_in} or {check.id for check in matched}
     for pattern in patterns:
         if pattern.startswith("!"):
-            wanted -= {check.id for check in _match(pattern[1:], checks)}
+            wanted -= {check.id for check in _match(pattern[1:], checks, named_by)}
     return [check for check in checks if check.id in wanted]
 
 
-def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:
+def _match(pattern: str, checks: Iterable[Check], named_by: str) -> list[Check]:
     matched = [check for check in checks if check.family == pattern or fnmatchcase(check.id, pattern)]
     if not matched:
         matched = [
             check for check in checks if any(_is_from(pattern.lower(), line) for line in check.references)
         ]
     if removed := was_removed(pattern):
-        raise UsageError(f"--etcd-check: {removed}")
+        raise UsageError(f"{named_by}: {removed}")
     if not matched:
         meant = did_you_mean(pattern, {name for check in checks for name in (check.id, check.family)})
         raise UsageError(
-            f"--etcd-check {pattern!r} matches no check: use an id, a glob, a family or a source "
+            f"{named_by} {pattern!r} matches no check: use an id, a glob, a family or a source "
             f"({', '.join(SOURCES)}, rfc5280 ...); --etcd-list-checks shows them all{meant}"
         )
     return matched

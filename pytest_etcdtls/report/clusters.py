@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pytest_etcdtls.checks.registry import GATES
 from pytest_etcdtls.checks.results import Severity
 from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.markdown import code, prose
@@ -30,6 +31,8 @@ from pytest_etcdtls.report.overview import (
     colour_of,
     conclusion,
     plural,
+    undecided,
+    without_evidence,
 )
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
@@ -42,6 +45,8 @@ _MARKDOWN_ROWS: Final = 2000
 _SEVERITIES: Final = [str(severity) for severity in Severity]
 
 
+NOT_JUDGED: Final = "NOT JUDGED"
+"""The kind of a cluster whose turn did not come before the run ended."""
 _UNJUDGED: Final = "without a verdict"
 CALLED: Final = {
     NOT_CLEAN: "not clean",
@@ -50,6 +55,7 @@ CALLED: Final = {
     SOME_CHECKS: "clean in some checks",
     BUT_WAIVED: "clean but for waived faults",
     CLEAN: "clean",
+    NOT_JUDGED: "not judged",
 }
 """How clusters with each kind of verdict are counted."""
 
@@ -61,6 +67,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
         kind: of its verdict, one of :data:`~pytest_etcdtls.report.overview.KINDS`.
         verdict: in one line.
         faults: check and severity of each fault that fails the cluster.
+        undecided: each check without evidence with the reason; without a check, why there is no verdict.
         warnings: the number of faults that only warn.
         expires: the date on which the first of the served certificates expires; empty if none was seen.
         used: the sources of the waivers that waived a finding.
@@ -73,6 +80,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
     kind: str
     verdict: str
     faults: tuple[tuple[str, str], ...] = ()
+    undecided: tuple[tuple[str, str], ...] = ()
     warnings: int = 0
     expires: str = ""
     connections: int = 0
@@ -101,6 +109,8 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
         """The verdict with the checks that decide it."""
         if self.faults:
             return f"{self.verdict}: {some([*dict(self.faults)], _NAMED)}"
+        if named := [pair for pair in self.undecided if pair[0] not in ("", GATES[0])]:
+            return f"{self.verdict}: {': '.join(named[0])}"
         return f"{self.verdict}, {plural(self.warnings, 'warning')}" if self.warnings else self.verdict
 
 
@@ -120,11 +130,15 @@ def row_of(
     of_run = tuple(samples(report, lost)) if metrics else ()
     served = next((certificate for certificate in certificates(report.seen) if certificate.served), None)
     verdict = conclusion(report)
+    _, _, why = verdict.text.partition(": ")
+    groups = undecided(without_evidence(report))
+    no_evidence = tuple((check, group.reason) for group in groups for check in group.checks)
     return ClusterRow(
         label=label,
         kind=verdict.kind,
         verdict=printable(" ".join(verdict.text.split()), LINE_LIMIT),
         faults=tuple((fault.first.check, str(fault.first.severity)) for fault in report.faults),
+        undecided=no_evidence or ((("", why),) if verdict.kind == NO_VERDICT else ()),
         warnings=len(report.warnings),
         expires=f"{served.certificate.not_valid_after_utc:%Y-%m-%d}" if served else "",
         connections=report.connections,
@@ -139,8 +153,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     """The rows of a run.
 
     Attributes:
-        rows: of each cluster, in the order in which they ended.
-        expected: the number of clusters that were to be judged.
+        rows: of each selected cluster, in the order in which they ended.
         listed: the number of clusters in the list, or in its part.
         shard: the part of the list, as ``3/10``; empty for all of it.
         started_at: start of the run; aware, UTC.
@@ -150,7 +163,6 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     """
 
     rows: Sequence[ClusterRow]
-    expected: int
     listed: int
     shard: str
     started_at: datetime
@@ -161,7 +173,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     @property
     def missing(self) -> int:
         """The number of clusters that were not judged before the run ended."""
-        return max(0, self.expected - len(self.rows))
+        return sum(row.kind == NOT_JUDGED for row in self.rows)
 
     @property
     def connections(self) -> int:
@@ -192,6 +204,20 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
         order = sorted(labels, key=lambda fault: (_SEVERITIES.index(fault[1]), -len(labels[fault]), fault))
         return [(*fault, [*labels[fault]]) for fault in order]
 
+    @cached_property
+    def by_reason(self) -> list[tuple[str, str, list[str]]]:
+        """Check and reason of what has no evidence with the labels of its clusters.
+
+        The reason is that of the first cluster: those of others name other URLs.
+        """
+        reasons: dict[str, str] = {}
+        labels: dict[str, list[str]] = {}
+        for row in self.worst_first:
+            for check, reason in row.undecided:
+                reasons.setdefault(check or reason, reason)
+                labels.setdefault(check or reason, []).append(row.label)
+        return [("" if name == reasons[name] else name, reasons[name], on) for name, on in labels.items()]
+
     @property
     def verdict(self) -> str:
         """The kind of the verdict on all clusters."""
@@ -208,7 +234,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     def conclusion(self) -> str:
         """The verdict and the number of clusters of each kind, in one line."""
         part = f" in part {self.shard}" if self.shard else ""
-        if not self.expected and not self.problems:
+        if not self.rows and not self.problems:
             return f"{self.verdict}: the list has no cluster{part}, there is nothing to judge"
         kinds = Counter(CALLED.get(row.kind, _UNJUDGED) for row in self.rows)
         warned = sum(row.kind == CLEAN and row.warnings > 0 for row in self.rows)
@@ -217,8 +243,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
             for kind, called in CALLED.items()
             if kinds[called]
         ]
-        texts += [f"{self.missing} not judged"] if self.missing else []
-        some_of = f"{self.expected} of " if self.expected < self.listed else ""
+        some_of = f"{len(self.rows)} of " if len(self.rows) < self.listed else ""
         number = f"{some_of}{plural(self.listed, 'cluster')}{part}"
         said = {row.verdict for row in self.rows if row.kind == self.verdict}
         # With the checks, if they are the same of all clusters.
@@ -248,6 +273,14 @@ def table_summary(table: ClusterTable, *, width: int, written: Sequence[str], st
         yield coloured(_cut(text, width), "red")
     if (left := len(table.by_fault) - _SHOWN_FAULTS) > 0:
         yield Line(f"  and {plural(left, 'more kind')} of faults")
+    if table.by_reason:
+        yield bold("without evidence")
+    for check, reason, labels in table.by_reason[:_SHOWN_FAULTS]:
+        on = f"{check} on " if check else ""
+        text = f"{on}{plural(len(labels), 'cluster')}: {some(labels, _NAMED)}: {reason}"
+        yield from wrapped(printable(text, LINE_LIMIT), width, "  ", "    ", "red")
+    if (left := len(table.by_reason) - _SHOWN_FAULTS) > 0:
+        yield Line(f"  and {plural(left, 'more reason')}")
     for problem in table.problems[:_SHOWN_FAULTS]:
         yield from wrapped(problem, width, "  ", colour="red")
     if (left := len(table.problems) - _SHOWN_FAULTS) > 0:
@@ -290,14 +323,21 @@ def _markdown(table: ClusterTable) -> Iterator[str]:
     yield from (f"- {prose(problem)}\n" for problem in table.problems)
     yield "\n| cluster | verdict | faults | first expiry | connections |\n|---|---|---|---|--:|\n"
     for row in table.worst_first[:_MARKDOWN_ROWS]:
-        # A pipe would end a cell, in a code span as well.
-        verdict = prose(row.verdict).replace("|", r"\|")
         faults = some([code(check) for check in dict(row.faults)], _NAMED_IN_FILES)
-        yield f"| {code(row.label)} | {verdict} | {faults} | {row.expires} | {row.connections} |\n"
+        yield f"| {code(row.label)} | {_cell(row.verdict)} | {faults} | {row.expires} | {row.connections} |\n"
     if (left := len(table.rows) - _MARKDOWN_ROWS) > 0:
         yield f"\nand {plural(left, 'more cluster')}: see the other reports\n"
-    if table.by_fault:
-        yield "\n| fault | severity | clusters |\n|---|---|---|\n"
-    for check, severity, labels in table.by_fault:
-        named = some([*map(code, labels)], _NAMED_IN_FILES)
-        yield f"| {code(check)} | {severity} | {len(labels)}: {named} |\n"
+    for heading, rows in (
+        ("fault | severity", table.by_fault),
+        ("without evidence | reason", table.by_reason),
+    ):
+        if rows:
+            yield f"\n| {heading} | clusters |\n|---|---|---|\n"
+        for check, about, labels in rows:
+            named = some([*map(code, labels)], _NAMED_IN_FILES)
+            yield f"| {code(check)} | {_cell(about)} | {len(labels)}: {named} |\n"
+
+
+def _cell(text: str) -> str:
+    """Return a text for a cell of a table, which a pipe would end, in a code span as well."""
+    return prose(text).replace("|", r"\|")

@@ -94,7 +94,8 @@ def plural(count: int, word: str) -> str:
 def conclusion(report: Report) -> Verdict:
     """Return the verdict on a run."""
     faults, counts = report.faults, report.counts
-    early = _ended_early(report)
+    # Without a result, a problem says why.
+    early = _ended_early(report) if report.results or not report.problems else ""
     if faults:
         checks = sum(fault.size for fault in faults)
         begin = NOT_AFTER_RESTART if _is_clean_now(report) else NOT_CLEAN

@@ -409,7 +409,7 @@ _TARGETS = 8
 _FAULTS = 6
 """Maximum number of faults of which the remedy is shown."""
 _IN_FULL = 3
-"""Maximum number of faults that are shown with their begin and a command."""
+"""Maximum number of faults that are shown with their begin and a command, and of warnings in full."""
 _SETTINGS = 6
 """Maximum number of lines of the declaration that are shown of a fault."""
 _LINES = 2
@@ -424,6 +424,8 @@ _NAMED = 5
 """Maximum number of checks that are named in a line."""
 _REASONS = 3
 """Maximum number of options that are named for not-verified checks, and of reasons that ``-v`` shows."""
+_CLAUSE = 36
+"""Maximum number of characters of the commonest reason why checks are not verified."""
 _COMPARISONS = 4
 """Maximum number of comparisons that are shown."""
 _DIFFERENCE_LINES = 12
@@ -632,16 +634,19 @@ def _at_most(text: str, width: int, begin: str, lines: int, colour: str = "") ->
 
 
 def _warnings_in_verdict(report: Report, width: int) -> Iterator[Line]:
-    """Yield each warning, those of a check together; of many, the last by their names."""
+    """Yield each warning, those of a check together: a few in full, of many the last by their names."""
     alike: dict[str, list[CheckResult]] = {}
     for fault in report.warnings:
         alike.setdefault(fault.first.check, []).extend(fault.results)
+    few = len(alike) <= _IN_FULL
     for check, results in [*alike.items()][:_WARNINGS]:
         where = _together([result.listener for result in results], report)
-        yield from _at_most(f"{check} on {where}: {results[0].message}", width, "! ", _LINES, "yellow")
-    if names := [*alike][_WARNINGS:]:
-        text = f"! and {plural(len(names), 'more warning')}: {some(names, _NAMED)}"
-        yield from wrapped(text, width, rest="  ", colour="yellow")
+        text = f"{check} on {where}: {results[0].message}"
+        yield from _at_most(text, width, "! ", _FAULT_LINES if few else _LINES, "yellow")
+    if not few:
+        names = [*alike][_WARNINGS:]
+        more = f"and {plural(len(names), 'more warning')}: {some(names, _NAMED)}; " if names else ""
+        yield from wrapped(f"! {more}-v shows warnings in full", width, rest="  ", colour="yellow")
 
 
 def _profiles(report: Report, width: int) -> Iterator[Line]:
@@ -718,12 +723,24 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     options = Counter(option for one in unverified if one not in gated for option in options_in(one.reason))
     missing = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
     advice = [f"pass {missing}"] if missing else []
+    without_option = [one for one in unverified if one not in gated and not options_in(one.reason)]
+    for clause, count in Counter(_clause(one.reason) for one in without_option).most_common(1):
+        if count > max(options.values(), default=0):
+            needed = clause.removeprefix("needs ")
+            advice.insert(0, f"{clause} ({count})" if needed == clause else f"{count} need {needed}")
     for gate, needed in reversed(_NEEDED.items()):
         if waiting := [result.listener for result in gated if result.reason.startswith(gate)]:
             labels = some(list(dict.fromkeys(waiting)), _NAMED)
             advice.insert(0, f"{len(waiting)} need {needed.format(labels)}")
     text = f"{plural(len(unverified), 'result')} not verified: {'; '.join([*advice, '-v says why'])}"
     yield from wrapped(text, width, rest="  ")
+
+
+def _clause(reason: str) -> str:
+    """Return what a reason needs, else how it begins, in a few words."""
+    clauses = re.split(r"[,;:] ", reason)
+    needed = next((text for text in clauses if text.startswith("needs ")), clauses[0])
+    return textwrap.shorten(needed, _CLAUSE, placeholder=" ...")
 
 
 def _rehearsed(report: Report, width: int) -> Iterator[Line]:

@@ -73,6 +73,7 @@ class Credentials(Mapping[str, "Credential"]):
         return Credentials(self._observer, listener=listener, allow_writes=self._allow_writes)
 
     def __getitem__(self, name: str) -> Credential:
+        __tracebackhide__ = name not in NAMES  # pytest shows the line of the test
         if name not in NAMES:
             raise KeyError(f"there is no credential {name!r}: there are {', '.join(NAMES)}")
         if name not in self._known:

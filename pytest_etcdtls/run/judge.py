@@ -512,7 +512,7 @@ def run_checks(
     patterns = [check for check in checks or () if isinstance(check, str)]
     chosen = [check for check in checks or () if isinstance(check, Check)]
     if patterns or checks is None:
-        chosen += [check for check in select(patterns) if check not in chosen]
+        chosen += [check for check in select(patterns, named_by="run_checks") if check not in chosen]
     places = [(check, listener) for check in chosen for listener in subjects(check, observer.target)]
     selected = {place_of(check, listener): check for check, listener in places}
     judge = Judge(observer, strict=strict, profiles=profiles, selected=selected)

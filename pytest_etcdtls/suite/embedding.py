@@ -226,7 +226,7 @@ def assert_conforms(
     """
     __tracebackhide__ = True  # pytest shows the line of the test
     observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
-    chosen = select(patterns)
+    chosen = select(patterns, named_by="assert_conforms")
     gate = catalogue()[GATES[0]]
     refused = FAILED if allow_unverified else FAILED | {Outcome.NOT_VERIFIED}
     judged = run_checks(observer, chosen if gate in chosen else [gate, *chosen], strict=strict)
@@ -379,7 +379,7 @@ def _checks(item: pytest.Item, run: Run) -> list[Check]:
         return run.checks
     if not marker.args or not all(isinstance(pattern, str) for pattern in marker.args):
         raise UsageError(f"@pytest.mark.{MARKER} takes patterns of checks, as in {MARKER}('mtls.*')")
-    return select(marker.args)
+    return select(marker.args, named_by=f"@pytest.mark.{MARKER}")
 
 
 class _Subjects(Struct, frozen=True):

@@ -38,8 +38,10 @@ _DEFAULTS: Final[dict[signal.Signals, Callable[[int, FrameType | None], object] 
 class Interruption:
     """A plugin for pytest that handles SIGINT and SIGTERM, and the loss of standard output.
 
-    The first signal raises KeyboardInterrupt in the main thread, and pytest ends the run (exit code 2).
-    Signals that follow soon, or come while :meth:`held`, raise nothing.
+    The first signal raises an exception in the main thread, and pytest ends the run (exit code 2). It is the
+    exception of pytest's own interruptions, which pytest shows in one line; with ``--full-trace`` it is a
+    KeyboardInterrupt, of which pytest shows where it came. Signals that follow soon, or come while
+    :meth:`held`, raise nothing.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -97,7 +99,7 @@ class Interruption:
     def pytest_runtest_setup(self) -> None:
         """End the run if there was a signal: a callback of a C library swallows the exception."""
         if self.received is not None:
-            raise KeyboardInterrupt(self.received.name)
+            raise self._exception(self.received)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -112,7 +114,11 @@ class Interruption:
             sys.stderr.write(f"etcd TLS: {signal.Signals(number).name}: the report is being written\n")
             return
         self.received, self._raised_at = signal.Signals(number), now
-        raise KeyboardInterrupt(self.received.name)
+        raise self._exception(self.received)
+
+    def _exception(self, received: signal.Signals) -> KeyboardInterrupt:
+        with_trace = self._config.option.fulltrace
+        return (KeyboardInterrupt if with_trace else pytest.Session.Interrupted)(received.name)
 
 
 _BELOW: Final = "\x1bD\x1b[A\x1b7\x1b[B\r{}\x1b[K\x1b8"

@@ -25,6 +25,7 @@ from pytest_etcdtls.profiles.waivers import Review, review
 from pytest_etcdtls.report import write_document, write_file
 from pytest_etcdtls.report.clusters import (
     CALLED,
+    NOT_JUDGED,
     ClusterRow,
     ClusterTable,
     cluster_line,
@@ -62,6 +63,8 @@ class ClusterJudge:
         self._config = config
         self.clusters = clusters
         self._settings = run.settings
+        self._begun: tuple[ListedCluster, Run] | None = None
+        """The cluster that is being judged."""
 
     def judge(self, cluster: ListedCluster) -> tuple[ClusterRow, Sequence[Line]]:
         """Return the row of a cluster, and its verdict as a run on it alone shows it."""
@@ -72,27 +75,46 @@ class ClusterJudge:
         except Exception as error:  # costs no other cluster its verdict
             text = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
             return self.without_verdict(cluster, f"could not be judged: {text}")
-        return self._reported(cluster, report, reviewed)
+        judged = self._reported(cluster, report, reviewed)
+        self._begun = None
+        return judged
 
     def without_verdict(self, cluster: ListedCluster, why: str) -> tuple[ClusterRow, Sequence[Line]]:
         """Return the row and the verdict of a cluster for a reason that is not in it."""
-        now = datetime.now(UTC)
-        report = Report(
-            started_at=now,
+        self._begun = None
+        return self._reported(cluster, self._empty(cluster, f"{cluster.label} {why}"), _NO_WAIVERS)
+
+    def interrupted(self) -> ClusterRow | None:
+        """Return the row of the cluster that was being judged when the run ended, by recorded facts."""
+        if self._begun is None:
+            return None
+        cluster, run = self._begun
+        run.judge_recorded()
+        report = concluded(run, int(pytest.ExitCode.INTERRUPTED), [])
+        return self._reported(cluster, report, _NO_WAIVERS)[0]
+
+    def not_judged(self, cluster: ListedCluster, why: str) -> ClusterRow:
+        """Return the row of a cluster whose turn did not come. It has no report."""
+        row = self._row(cluster, self._empty(cluster, f"not judged: {why}"), _NO_WAIVERS, ())
+        return replace(row, kind=NOT_JUDGED)
+
+    def _empty(self, cluster: ListedCluster, problem: str) -> Report:
+        return Report(
+            started_at=datetime.now(UTC),
             seconds=0.0,
             partial=True,
             seen=(Recording(Target(label=cluster.label, origin="live", listeners=())),),
             results=(),
-            problems=(f"{cluster.label} {why}",),
+            problems=(problem,),
             status=int(pytest.ExitCode.TESTS_FAILED),
             metadata=self._settings.metadata,
         )
-        return self._reported(cluster, report, _NO_WAIVERS)
 
     def _judge(self, cluster: ListedCluster) -> tuple[Report, Review]:
         run = Run(replace(self.clusters.settings(cluster), metadata=self._settings.metadata))
-        run.discover()
+        self._begun = cluster, run
         try:
+            run.discover()
             run.judge(subjects_of(run).values())
         finally:
             run.abandon()
@@ -116,11 +138,16 @@ class ClusterJudge:
                 problems.append(not_written(f"report {path}", error))
             else:
                 problems += [f"The report {path} is without {part}." for part in lost]
-        metrics = any(path.suffix == ".prom" for path in self._settings.reports)
-        row = row_of(cluster.label, report, reviewed, metrics=metrics, problems=problems)
+        row = self._row(cluster, report, reviewed, problems)
         if row.passes:
             return row, ()
         return row, [*verdict(report, width=WIDTH, verbosity=-2)]
+
+    def _row(
+        self, cluster: ListedCluster, report: Report, reviewed: Review, problems: Sequence[str]
+    ) -> ClusterRow:
+        metrics = any(path.suffix == ".prom" for path in self._settings.reports)
+        return row_of(cluster.label, report, reviewed, metrics=metrics, problems=problems)
 
 
 class ClusterNotCleanError(NotCleanError, AssertionError):
@@ -222,7 +249,7 @@ class ListSession(Reporting):
         self._clusters = judge.clusters
         self._by_label = {cluster.label: cluster for cluster in judge.clusters.clusters}
         self._text = text
-        self._selected: frozenset[str] = frozenset()
+        self._selected: Sequence[str] = ()
         self._rows: dict[str, ClusterRow] = {}
         self._table: ClusterTable | None = None
 
@@ -247,7 +274,7 @@ class ListSession(Reporting):
         self._select(ids)
 
     def _select(self, ids: Iterable[str]) -> None:
-        self._selected = frozenset(filter(None, map(self._label, ids)))
+        self._selected = tuple(filter(None, map(self._label, ids)))
 
     def _label(self, nodeid: str) -> str:
         """Return the label of the cluster with that node id; empty for another item."""
@@ -272,7 +299,10 @@ class ListSession(Reporting):
         else:  # the worker crashed, or a hook of another plugin failed
             why = str(report.longrepr).strip().rpartition("\n")[2]
             row, _ = self._judge.without_verdict(self._by_label[label], f"could not be judged: {why}")
-        self._rows[label] = row
+        self._add(row)
+
+    def _add(self, row: ClusterRow) -> None:
+        self._rows[row.label] = row
         self.problems += row.problems
         if self.terminal is not None and self.config.get_verbosity(VERBOSITY) > -2:
             self._show(self.terminal, row)
@@ -307,13 +337,17 @@ class ListSession(Reporting):
     def finish(self, session: pytest.Session) -> int:
         """Write the reports on all clusters, and return the exit code."""
         status = int(session.exitstatus)
+        if (interrupted := self._judge.interrupted()) is not None:
+            self._add(interrupted)
         if status in ENDED_WELL:
             self.problems += self._run_problems(session)
         if status == pytest.ExitCode.NO_TESTS_COLLECTED:
             status = int(pytest.ExitCode.OK)
+        ended = "interrupted" if self.interruption.received else "stopped early"
+        left = [self._by_label[label] for label in self._selected if label not in self._rows]
+        not_judged = [self._judge.not_judged(cluster, f"the run was {ended}") for cluster in left]
         self._table = table = ClusterTable(
-            rows=[*self._rows.values()],
-            expected=len(self._selected),
+            rows=[*self._rows.values(), *not_judged],
             listed=len(self._clusters.clusters),
             shard=str(self._clusters.shard) if self._clusters.shard.of > 1 else "",
             started_at=self.run.settings.started_at,

@@ -41,6 +41,7 @@ def _interrupted(run: ChildRun, number: signal.Signals, times: int = 1) -> Ran:
     assert ran.report["partial"] is True
     assert "INTERNALERROR" not in ran.out
     assert "Traceback" not in ran.out
+    assert "KeyboardInterrupt" not in ran.out
     assert "etcd TLS conformance" in ran.out
     return ran
 

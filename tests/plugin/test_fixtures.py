@@ -95,7 +95,7 @@ def test_fixtures_on_a_live_cluster(run: Runner, live: Live, binary: str) -> Non
     ran = run(*live.options, some, binary, alone, "--strict-markers", "-v", report=False)
     outcomes = ran.result.parseoutcomes()
     assert (outcomes.get("failed"), outcomes["errors"]) == (None, 1)
-    assert "'nothing.of-that-name' matches no check" in ran.out
+    assert "@pytest.mark.etcd_checks 'nothing.of-that-name' matches no check" in ran.out
     for label in (live.client_label, live.peer_label):
         for check in ("cert.trusted", "mtls.no-certificate"):
             assert f"test_each[live-{label}-{check}] PASSED" in ran.out
@@ -103,6 +103,49 @@ def test_fixtures_on_a_live_cluster(run: Runner, live: Live, binary: str) -> Non
     for name, times in {"check": 5, "chosen": 4, "endpoint": 2, "parametrised": 2, "refuses": 8}.items():
         assert ran.out.count(f"test_{name}[") == times
     assert "test_class[live-" in ran.out
+
+
+def test_an_error_of_ours_shows_the_line_of_the_test(run: Runner, live: Live) -> None:
+    run.write(
+        test_errors="""
+        import pytest
+        from pytest_etcdtls import run_checks
+
+        @pytest.fixture
+        def mine(etcd_credentials):
+            return etcd_credentials["expired"]
+
+        def test_fixture(mine):
+            pass
+
+        def test_factory(etcd_cluster_factory):
+            with etcd_cluster_factory(nonsense=1):
+                pass
+
+        def test_name(etcd_credentials):
+            etcd_credentials["nonsense"]
+
+        def test_write(etcd_client):
+            etcd_client.post("/v3/kv/put", json={"key": "Zm9v"})
+
+        def test_pattern(etcd_observer):
+            run_checks(etcd_observer, ["nonsense"])
+        """
+    )
+    alone = "--no-etcd-conformance"
+    ran = run(*live.options, alone, report=False)
+    for message in (
+        "needs the key of the CA that signs its clients: pass --etcd-ca-key",
+        "ClusterConfig has no field 'nonsense'",
+        "there is no credential 'nonsense'",
+        "a live cluster is only read; --etcd-allow-writes lets it write",
+        "run_checks 'nonsense' matches no check",
+    ):
+        assert f"Error: {message}" in re.sub(r"(Error: )(?:POST \S+: |\")", r"\1", ran.out)
+    assert {path for path, _ in re.findall(r"^(\S+\.py):(\d+):", ran.out, re.MULTILINE)} == {"test_errors.py"}
+    ran = run(f"--etcd-endpoint={live.client}", alone, "-k", "write", report=False)
+    assert "ERROR at setup of test_write" in ran.out
+    assert "\netcd_client needs a client certificate: pass --etcd-cert and --etcd-key\n" in ran.out
 
 
 def test_require_applies_the_outcome_of_the_check(run: Runner, live: Live) -> None:

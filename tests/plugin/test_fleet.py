@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import stat
 import sys
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 from accounting import counted_connections
+from hostile.child_run import ChildRun
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
@@ -79,6 +81,7 @@ def test_each_cluster_has_its_verdict_in_every_format(
     assert dict(shown) == WORDS
     summary = out[out.index("\nfaults\n") + 1 :].splitlines()
     assert "  mtls.no-certificate (critical) on 1 cluster: prod-open" in summary
+    assert "  listener.answers on 1 cluster: prod-silent: " in "\n".join(summary)
     verdict = "NOT CLEAN: 3 clusters: 1 not clean, 1 without a verdict, 1 clean in some checks"
     assert summary[-1] == f"etcd TLS: {verdict}"
     assert {
@@ -202,6 +205,39 @@ def test_no_cluster_gets_more_connections_than_planned(run: Runner, clusters: Pa
     by_port = {port: made[host, port] for host, port in made}
     assert set(by_port) == set(most)
     assert all(0 < by_port[port] <= most[port] for port in most), (by_port, most)
+
+
+def test_an_interrupted_list_shows_what_is_known(run: Runner, live: Live) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        endpoint = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        listed = "".join(
+            f'[[cluster]]\nlabel = "{label}"\ntimeout = 600.0\nendpoints = "{endpoint}"\n'
+            for label in ("hangs", "last")
+        )
+        (run.directory / "list.toml").write_text(live.table("judged") + listed, encoding="utf-8")
+        reports = [f"--etcd-report={name}" for name in ("x.prom", "x.md", "each/")]
+        child = ChildRun(run.directory, ["--etcd-clusters=list.toml", "--no-header", SOME, *reports])
+        child.wait_until(lambda: "1/3 judged" in child.output)
+        child.send(signal.SIGINT)
+        ended = child.end()
+    out = ended.output
+    assert (ended.exit_code, "KeyboardInterrupt" in out) == (2, False)
+    assert re.search(r"^2/3 hangs +NO VERDICT: interrupted, \d+ checks not run$", out, re.MULTILINE)
+    assert "  1 cluster: last: not judged: the run was interrupted" in out
+    counted = "3 clusters: 1 without a verdict, 1 clean in some checks, 1 not judged"
+    assert out.splitlines()[-1] == f"etcd TLS: NOT COMPLETE: {counted}"
+    documents = _reports(run.directory / "each")
+    assert {label: document["partial"] for label, document in documents.items()} == {
+        "judged": False,
+        "hangs": True,
+    }
+    made = sum(document["summary"]["connections"] for document in documents.values())
+    assert f"\n{made} connections in " in out
+    assert "| `last` | NO VERDICT: not judged: the run was interrupted |" in run.read("x.md")
+    assert {
+        label: f'etcdtls_verdict{{target="{label}",verdict="NO VERDICT"}} 1' in run.read("x.prom")
+        for label in ("judged", "hangs", "last")
+    } == {"judged": False, "hangs": True, "last": True}
 
 
 def test_selection_and_stopping(run: Runner, clusters: Path) -> None:

@@ -12,7 +12,9 @@ from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.report import render
+from pytest_etcdtls.profiles.waivers import Review
+from pytest_etcdtls.report import clusters, render
+from pytest_etcdtls.report.clusters import ClusterTable, row_of, table_summary
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import headline, verdict
 from pytest_etcdtls.role import Role
@@ -251,6 +253,21 @@ def test_options_named_in_reasons_are_counted() -> None:
     assert "3 results not verified: pass --etcd-ca-key (3); -v says why" in lines(report(*missing))
 
 
+def test_the_commonest_reason_without_an_option_is_named() -> None:
+    needs = [
+        result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason=reason)
+        for number, reason in enumerate(
+            (
+                "needs an accepted client, and no good identity is accepted here",
+                "no listener returned the member list: needs an accepted client, and none is accepted",
+                "needs the key: pass --etcd-ca-key",
+            )
+        )
+    ]
+    text = "3 results not verified: 2 need an accepted client; pass --etcd-ca-key (1); -v says why"
+    assert text in " ".join(map(str.strip, lines(report(*needs))))
+
+
 def test_quiet_omits_the_listeners_and_no_fault() -> None:
     made = report(result(Outcome.VIOLATES))
     text = lines(made)
@@ -346,6 +363,36 @@ def test_verbose_leaves_warnings_to_the_summary() -> None:
     warned = report(result(Outcome.WARNS, check="tls.cbc-suites"))
     assert any(line.startswith("! tls.cbc-suites") for line in lines(warned))
     assert not any(line.startswith("!") for line in lines(warned, verbosity=1))
+
+
+@pytest.mark.parametrize(("number", "whole"), [(3, True), (4, False), (6, False)])
+def test_few_warnings_are_whole_and_many_say_where_they_are(number: int, *, whole: bool) -> None:
+    finding = Finding(message=f"{'word ' * 50}ends", expected="right", observed="wrong")
+    warned = [result(Outcome.WARNS, check=f"a.b{index}", findings=(finding,)) for index in range(number)]
+    text = lines(report(*warned))
+    assert len([line for line in text if line.endswith("word ends")]) == (number if whole else 0)
+    last = [line for line in text if line.startswith("!")][-1]
+    more = {3: "! a.b2", 4: "! -v shows warnings in full", 6: "! and 2 more warnings: a.b4, a.b5; -v shows"}
+    assert last.startswith(more[number])
+
+
+def test_the_row_of_a_cluster_names_the_check_without_evidence_and_its_reason() -> None:
+    made = report(result(Outcome.CONFORMS), result(Outcome.INCONCLUSIVE, check="a.b", reason="why not"))
+    row = row_of("prod", made, Review((), (), ()), metrics=False, problems=())
+    assert row.line == "NO VERDICT: 1 inconclusive: a.b: why not"
+    table = ClusterTable(
+        rows=[row, replace(row, label="other")],
+        listed=2,
+        shard="",
+        started_at=made.started_at,
+        seconds=1.0,
+        problems=(),
+        metadata={},
+    )
+    said = [line.text for line in table_summary(table, width=80, written=(), status=1)]
+    assert said[:2] == ["without evidence", "  a.b on 2 clusters: other, prod: why not"]
+    assert "| `a.b` | why not | 2: `other`, `prod` |" in "".join(clusters.render(table, ".md"))
+    assert '<th scope="row">a.b</th><td>why not</td>' in "".join(clusters.render(table, ".html"))
 
 
 def test_members_that_are_targets_share_their_fault() -> None:
