@@ -561,8 +561,6 @@ ROOT = "etcdtls"
 """The first part of every node ID of the suite."""
 
 _ID = re.compile(rf"(\.\./)*{ROOT}(::.*)?")
-_DISCOVER = "--etcd-discover"
-_PKI_DIR = "--etcd-pki-dir"
 _ARGUMENTS_SIZE = 1024 * 1024
 _DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
 
@@ -655,16 +653,6 @@ def _read(config: pytest.Config) -> Invocation:
     requested = here or named or live == "command line" or fleet is not None
     if replays:
         live = None
-    if live is None and not replays and fleet is None and _count(_PKI_DIR, words):
-        raise pytest.UsageError(
-            f"{_PKI_DIR} names files and no address: add --etcd-config, or --etcd-endpoint of the cluster "
-            "that they belong to"
-        )
-    if live is None and fleet is None and _DISCOVER in words:
-        raise pytest.UsageError(
-            f"{_DISCOVER} asks a live cluster for its members, and no endpoint of one is given: pass "
-            f"--etcd-endpoint, or omit {_DISCOVER}: every member of an owned cluster is judged without it"
-        )
     suite = requested if conformance is None else conformance
     alone = named and not config.args
     parts = frozenset(_parts(suite=suite, live=live is not None, replays=replays, fleet=fleet, alone=alone))
@@ -723,8 +711,12 @@ def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]
         )
     if Part.LIVE in acts and Part.LIVE_TESTS in acts:
         in_file = any(Values(config).texts(option.name) for option in LIVE)
-        use = "add --etcd-conformance, which uses those of the ini file" if in_file else "add --etcd-endpoint"
-        return f"it is about a live cluster, and the command line names none: {use}, or omit {flag}"
+        use = (
+            "--etcd-conformance, which uses those of the ini file"
+            if in_file
+            else "--etcd-endpoint or --etcd-config"
+        )
+        return f"it is about a live cluster, and the command line names none: add {use}, or omit {flag}"
     if acts == {Part.CLUSTERS}:
         return f"it is about a list of clusters: add --etcd-clusters, or omit {flag}"
     if Part.OWNED in acts and not acts <= _SUITE:
@@ -755,8 +747,6 @@ def _fleet(config: pytest.Config, words: Sequence[str], here: bool, conformance:
         pytest.UsageError: if it does not come from the command line, or with an option about one cluster.
     """
     given: str | None = config.getoption("etcd_clusters")
-    if given is None and config.getoption("etcd_shard") is not None:
-        raise pytest.UsageError("--etcd-shard names a part of --etcd-clusters, which is not given: pass both")
     if given is None or conformance is False:
         return None
     if not _count("--etcd-clusters", words) and not here:

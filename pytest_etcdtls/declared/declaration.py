@@ -22,6 +22,7 @@ from pytest_etcdtls.declared.flags import (
     GO_FIELDS,
     IGNORED,
     SECTIONS,
+    URL_LISTS,
     flag_known,
     section_key_known,
     top_level_known,
@@ -264,6 +265,18 @@ class Setting:
 
     def __str__(self) -> str:
         return f"{self.written} ({self.place})"
+
+
+def taken(setting: Setting | None) -> object:
+    """Return what etcd takes for a setting; ``None`` if it is not given, or off, or empty."""
+    if setting is None or not setting.value:
+        return None
+    if setting.boolean:
+        return setting.on if setting.on or setting.name == "enable-grpc-gateway" else None
+    if setting.name in URL_LISTS:
+        return frozenset(parse_urls(setting.value).urls)
+    is_set = setting.name == "cipher-suites" or "-allowed-" in setting.name
+    return frozenset(setting.value.split(",")) if is_set else setting.value
 
 
 class Change(Struct, frozen=True):

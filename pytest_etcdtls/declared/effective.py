@@ -180,11 +180,10 @@ def crl_effect(
 
 
 def _skips_san_rule(declaration: Declaration, side: Side, version: str | None) -> bool:
-    setting = declaration.settings
     names = [f"{side}-skip-client-san-verification"]
     if side == "peer" and version_key(version) < (3, 7):
         names.append("experimental-peer-skip-client-san-verification")
-    return any(name in setting and setting[name].on for name in names)
+    return declaration.on(*names)
 
 
 class EffectiveListener(Struct, frozen=True, kw_only=True):

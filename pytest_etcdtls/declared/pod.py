@@ -128,13 +128,14 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
     return None
 
 
-def _words(container: Node) -> list[str]:
+def words_of(container: Node) -> list[str]:
+    """Return the command of a container and its arguments, as they are written."""
     return [text_of(item) or "" for key in ("command", "args") for item in items(node_at(container, key))]
 
 
 def _program(container: Node) -> Word:
     """Return the program of a container; an empty word if its image decides that."""
-    return Word(next(iter(_words(container)), ""), SourceLine(""))
+    return Word(next(iter(words_of(container)), ""), SourceLine(""))
 
 
 _IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
@@ -150,7 +151,7 @@ def _refuse_other_starts(container: Node, file: str) -> None:
     Raises:
         UsageError: if it is one.
     """
-    name, words = text_at(container, "name"), _words(container)
+    name, words = text_at(container, "name"), words_of(container)
     of_image = not items(node_at(container, "command")) and _IMAGE_OF_ETCD.search(text_at(container, "image"))
     in_script = any(_IN_A_SCRIPT.search(_MENTION.sub("", word)) for word in words)
     if not (name == "etcd" or of_image or in_script):

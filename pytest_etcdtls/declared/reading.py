@@ -77,42 +77,35 @@ from pytest_etcdtls.untrusted.regular_files import read_regular
 from pytest_etcdtls.versions import tag_version
 
 
-class Argument(Struct, frozen=True):
-    """One flag as given; ``unresolved`` is as in :class:`~pytest_etcdtls.declared.start.Word`."""
-
-    setting: Setting
-    unresolved: tuple[str, ...] = ()
-
-
-class Arguments(Struct, frozen=True):
-    """The result of parsing a command line, in its order.
+class Argument(Struct, frozen=True, kw_only=True):
+    """One argument.
 
     Attributes:
-        given: the flags.
-        mistakes: words with which etcd stops.
-        replayable: the flags whose value is known, and those words as they are.
+        text: the word as it is.
+        setting: the flag; ``None`` if it is a word with which etcd stops, or after such a word.
+        mistake: why etcd stops.
+        unresolved: as in :class:`~pytest_etcdtls.declared.start.Word`.
     """
 
-    given: tuple[Argument, ...]
-    mistakes: tuple[Mistake, ...] = ()
-    replayable: tuple[Setting | str, ...] = ()
+    text: str
+    setting: Setting | None = None
+    mistake: Mistake | None = None
+    unresolved: tuple[str, ...] = ()
 
 
 _MOST_WORDS: Final = 2000
 """The most words of a command line. With each flag that etcd has given twice, there are fewer."""
 
 
-def parse_arguments(words: Sequence[Word]) -> Arguments:
-    """Return the flags in the words that follow the program.
+def parse_arguments(words: Sequence[Word]) -> Iterator[Argument]:
+    """Yield the words that follow the program, each flag with its value.
 
     Raises:
         UsageError: if a word that may contain any flags is not in the file, or there are too many words.
     """
     if len(words) > _MOST_WORDS:
         raise UsageError(f"{words[0].place}: a command line of {len(words)} words is too long for etcd")
-    given: list[Argument] = []
-    mistakes: list[Mistake] = []
-    replayable: list[Setting | str] = []
+    before: Setting | None = None
     rest = deque(words)
     while rest:
         word = rest.popleft()
@@ -122,40 +115,38 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
                 "copy with them written out"
             )
         if word.text == "--":
-            mistakes += [_stray(stray, None) for stray in [*rest][:1]]
-            replayable += [word.text, *(stray.text for stray in rest)]
-            break
+            yield Argument(text=word.text)
+            for number, stray in enumerate(rest):
+                yield Argument(text=stray.text, mistake=None if number else _stray(stray, None))
+            return
         if len(word.text) < 2 or not word.text.startswith("-"):
             # Go's package flag stops here, and etcd then ends. The flags after it show what is intended.
-            mistakes.append(_stray(word, given[-1].setting if given else None))
-            replayable.append(word.text)
+            yield Argument(text=word.text, mistake=_stray(word, before))
         else:
-            parsed = _flag(word, rest)
-            if isinstance(parsed, Mistake):
-                mistakes.append(parsed)
-                replayable.append(word.text)
-            else:
-                given.append(parsed)
-                replayable += [] if parsed.unresolved else [parsed.setting]
-    return Arguments(tuple(given), tuple(mistakes), tuple(replayable))
+            argument = _flag(word, rest)
+            before = argument.setting or before
+            yield argument
 
 
-def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
+def _flag(word: Word, rest: deque[Word]) -> Argument:
     dashes = "--" if word.text.startswith("--") else "-"
     name, equals, value = word.text[len(dashes) :].partition("=")
-    if not name or name.startswith("-"):
-        return Mistake(place=word.place, text="etcd stops: an argument does not have the form of a flag")
+    mistake = None
     unresolved = word.unresolved
-    if not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
+    if not name or name.startswith("-"):
+        mistake = Mistake(place=word.place, text="etcd stops: an argument does not have the form of a flag")
+    elif not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
         value = "true"
     elif not equals and rest and (name in EVERY_FLAG or not rest[0].is_flag):
         following = rest.popleft()  # the value; of an unknown flag, a word that is no flag
         value, unresolved = following.text, (*unresolved, *following.unresolved)
     elif not equals and name in EVERY_FLAG:
-        return Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
+        mistake = Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
     setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
-    mistake = None if unresolved else _boolean_mistake(setting)
-    return mistake or Argument(setting, unresolved)
+    mistake = mistake or (None if unresolved else _boolean_mistake(setting))
+    if mistake is not None:
+        return Argument(text=word.text, mistake=mistake)
+    return Argument(text=word.text, setting=setting, unresolved=unresolved)
 
 
 def _boolean_mistake(setting: Setting) -> Mistake | None:
@@ -317,15 +308,16 @@ def assemble(
         UsageError: if a required value is not given, or the configuration file cannot be read.
     """
     merger = Merger()
-    arguments = parse_arguments(invocation.program[1:])
-    merger.mistakes += arguments.mistakes
+    arguments = [*parse_arguments(invocation.program[1:])]
+    merger.mistakes += [argument.mistake for argument in arguments if argument.mistake]
     if is_proxy(invocation):
         command = invocation.program[1]
         raise UsageError(f"{command.place}: etcd {command.text} is a proxy, not a member")
-    for argument in arguments.given:
-        if argument.unresolved:
+    for argument in arguments:
+        if argument.setting and argument.unresolved:
             merger.leave_out(argument.setting, ", ".join(argument.unresolved))
-    flags = [argument.setting for argument in arguments.given if not argument.unresolved]
+    known = [argument for argument in arguments if not argument.unresolved]
+    flags = [argument.setting for argument in known if argument.setting]
     variables = {variable.name: variable for variable in invocation.environment}
     config = _config_file(flags, variables)
     text = None
@@ -364,7 +356,7 @@ def assemble(
         ),
         notes=tuple(merger.notes),
         started_with=StartedWith(
-            arguments=arguments.replayable,
+            arguments=tuple(argument.setting or argument.text for argument in known),
             variables=tuple(own),
             left_out=frozenset(merger.left_out),
             configuration=text,

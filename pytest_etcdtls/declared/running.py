@@ -34,7 +34,7 @@ from pytest_etcdtls.declared.declaration import (
     Form,
     Setting,
     exists,
-    parse_urls,
+    taken,
 )
 from pytest_etcdtls.declared.flags import URL_LISTS, names
 from pytest_etcdtls.declared.start import PROXIES
@@ -294,17 +294,5 @@ def differences(declared: Declaration, running: Declaration) -> Iterator[Differe
     """
     for name in sorted(COMPARED - declared.started_with.left_out):
         written, given = declared.settings.get(name), running.settings.get(name)
-        if _value(written) != _value(given):
+        if taken(written) != taken(given):
             yield Difference(name, written, given)
-
-
-def _value(setting: Setting | None) -> object:
-    """Return what etcd takes for a setting; ``None`` if it is not given, or off, or empty."""
-    if setting is None or not setting.value:
-        return None
-    if setting.boolean:
-        return setting.on if setting.on or setting.name == "enable-grpc-gateway" else None
-    if setting.name in URL_LISTS:
-        return frozenset(parse_urls(setting.value).urls)
-    is_set = setting.name == "cipher-suites" or "-allowed-" in setting.name
-    return frozenset(setting.value.split(",")) if is_set else setting.value

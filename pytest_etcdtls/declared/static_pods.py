@@ -19,8 +19,8 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import PodBeside
-from pytest_etcdtls.declared.pod import is_manifest
-from pytest_etcdtls.declared.yaml_files import documents, items, node_at, text_at, text_of
+from pytest_etcdtls.declared.pod import is_manifest, words_of
+from pytest_etcdtls.declared.yaml_files import documents, items, node_at, text_at
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
@@ -106,12 +106,7 @@ def _static_pod(text: str, file: str) -> _StaticPod | None:
     if first is None or text_at(first, "kind") != "Pod" or not name:
         return None
     containers = items(node_at(first, "spec", "containers"))
-    words = [
-        text_of(word) or ""
-        for container in containers
-        for key in ("command", "args")
-        for word in items(node_at(container, key))
-    ]
+    words = [word for container in containers for word in words_of(container)]
     if not any(re.search(r"(^|[\s/])etcd(\s|$)", word) for word in words):
         return None
     values = {

@@ -9,7 +9,7 @@ for peers is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -399,36 +399,49 @@ def read_expected(source: Source, listeners: Sequence[Listener]) -> tuple[Expect
     expected: list[ExpectedLeaf] = []
     for name, roles in _OPTIONS.items():
         served = [listener for listener in listeners if listener.role in roles and listener.scheme == "https"]
-        claimed: dict[str, str] = {}
-        for text in source.texts(name):
-            expected += _claim(source, name, text, served, claimed)
+        hosts = {listener.host for listener in served}
+        for host, path, _ in read_by_host(source, name, hosts, may_grow=source.flag("etcd_discover")):
+            certificate = load_certificates(path, option=option(name))[0]
+            meant = [listener for listener in served if host in (None, listener.host)]
+            expected += [ExpectedLeaf.on(listener, certificate, str(path)) for listener in meant]
+            if not meant and host is not None:
+                role = Role.PEER if Role.PEER in roles else Role.CLIENT
+                expected.append(ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host))
     return tuple(expected)
 
 
-def _claim(
-    source: Source, name: str, text: str, served: Sequence[Listener], claimed: dict[str, str]
-) -> list[ExpectedLeaf]:
-    host, path = split_host(source, name, text)
-    meant = [listener for listener in served if host in (None, listener.host)]
-    if not meant and host is not None and source.flag("etcd_discover"):
-        role = Role.PEER if Role.PEER in _OPTIONS[name] else Role.CLIENT
-        certificate = load_certificates(path, option=option(name))[0]
-        return [ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host)]
-    if not meant:
-        hosts = ", ".join(sorted({listener.host for listener in served})) or "none"
-        raise UsageError(f"{option(name)} {text!r} matches no listener given: their hosts are {hosts}")
-    for listener in meant:
-        first = claimed.setdefault(listener.label, text)
-        if first != text:
-            raise UsageError(
-                f"{option(name)} {first!r} and {text!r} both claim {listener.url}: name the host of each, as "
-                "HOST=FILE; certificates of members at one host are compared with --etcd-config of each"
-            )
-    certificate = load_certificates(path, option=option(name))[0]
-    return [ExpectedLeaf.on(listener, certificate, str(path)) for listener in meant]
+def read_by_host(
+    source: Source, name: str, hosts: Collection[str], *, may_grow: bool
+) -> Iterator[tuple[str | None, Path, str]]:
+    """Yield host, file and text of each value ``[HOST=]FILE``; the host is ``None`` for all hosts.
+
+    Args:
+        source: the source of the values.
+        name: of the option.
+        hosts: those of the listeners that it is about.
+        may_grow: whether listeners of other hosts may be discovered later.
+
+    Raises:
+        UsageError: if a host is none of them, or two files are given for one.
+    """
+    claimed: dict[str | None, str] = {}
+    for text in dict.fromkeys(source.texts(name)):
+        host, path = _split_host(source, name, text)
+        if not (host in hosts or may_grow if host else hosts):
+            known = ", ".join(sorted(hosts)) or "none"
+            raise UsageError(f"{option(name)} {text!r} matches no listener given: their hosts are {known}")
+        for other, first in claimed.items():
+            if None in (host, other) or host == other:
+                raise UsageError(
+                    f"{option(name)} {first!r} and {text!r} both claim {host or other or 'every member'}: "
+                    "name the host of each, as HOST=FILE; of several members at one host, judge one at a "
+                    "time, or pass --etcd-config of each"
+                )
+        claimed[host] = text
+        yield host, path, text
 
 
-def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
+def _split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
     """Return the host (``None`` for all hosts) and the file of a value ``[HOST=]FILE``."""
     whole = source.resolve(name, text)
     host, equals, file = text.partition("=")

@@ -45,10 +45,10 @@ from pytest_etcdtls.settings.port_credentials import (
     SECRET,
     CredentialSource,
     add_credentials,
+    read_by_host,
     read_directory,
     read_expected,
     read_user,
-    split_host,
 )
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
 from pytest_etcdtls.untrusted.printable import printable
@@ -530,21 +530,8 @@ def read_logs(
         UsageError: if a file does not contain etcd's log, a host is not that of an endpoint, or two files are
             given for one member.
     """
-    claimed: dict[str, str] = {}
-    logs: dict[str, LogSource] = {}
-    hosts = sorted({listener.host for listener in listeners})
-    for text in dict.fromkeys(source.texts(_NAME)):
-        host, path = split_host(source, _NAME, text)
-        if host is not None and host not in hosts and not may_grow:
-            known = ", ".join(hosts) or "none"
-            raise UsageError(f"{option(_NAME)} {text!r} matches no listener given: their hosts are {known}")
-        for other, first in claimed.items():
-            if host is None or other in ("", host):
-                whom = host or other or "every member"
-                raise UsageError(
-                    f"{option(_NAME)} {first!r} and {text!r} both claim {whom}: name the host of each, as "
-                    "HOST=FILE; for several members at one host, judge one at a time with its log"
-                )
-        claimed[host or ""] = text
-        logs[host or ""] = FileLog.of(_newest(path, text), option=option(_NAME))
-    return logs
+    hosts = {listener.host for listener in listeners}
+    return {
+        host or "": FileLog.of(_newest(path, text), option=option(_NAME))
+        for host, path, text in read_by_host(source, _NAME, hosts, may_grow=may_grow)
+    }

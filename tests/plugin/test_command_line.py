@@ -51,7 +51,7 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
             ["--etcd-config=etcd.yaml", "--etcd-binary=etcd", "--etcd-log=x"],
             "--etcd-log has no effect here: it is about a live",
         ),
-        (["--etcd-pki-dir=."], "--etcd-pki-dir names files and no address: add --etcd-config"),
+        (["--etcd-pki-dir=."], "names none: add --etcd-endpoint or --etcd-config, or omit --etcd-pki-dir"),
         ([URL, "etcdtls::live::client-127.0.0.1-2::cert"], "not found"),
         (
             [URL, "etcdtls::live::client-127.0.0.1-2::config.served-file"],
@@ -90,7 +90,7 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
         ([LIST, "--etcd-report=none/x/"], "none does not exist"),
         (["--etcd-conformance", "--etcd-report=x/"], "a report of each cluster of --etcd-clusters"),
         ([LIST, "etcdtls::b"], "has that label"),
-        (["--etcd-shard=1/4"], "--etcd-shard names a part of --etcd-clusters"),
+        (["--etcd-shard=1/4"], "--etcd-shard has no effect here: it is about a list of clusters"),
     ],
 )
 def test_an_unusable_setting_is_one_message_and_exit_code_4(

@@ -15,6 +15,7 @@ from pytest_etcdtls.declared.declaration import (
     ignored_settings,
     known_to,
     masked,
+    taken,
 )
 from pytest_etcdtls.declared.flags import (
     CLIENT_SECTION,
@@ -78,18 +79,8 @@ def _hidden(context: TrapContext) -> tuple[Setting, ...]:
     return tuple(
         setting
         for setting in context.declaration.hidden
-        if is_about_tls(setting.name)
-        and not _has_same_value(context.seen.settings.get(setting.name), setting)
+        if is_about_tls(setting.name) and taken(context.seen.settings.get(setting.name)) != taken(setting)
     )
-
-
-def _has_same_value(in_force: Setting | None, hidden: Setting) -> bool:
-    """Return whether the hidden setting equals the one in force. A boolean setting is off by default."""
-    if in_force is None:
-        return not hidden.value or (hidden.boolean and not hidden.on)
-    if in_force.boolean and hidden.boolean:
-        return in_force.on is hidden.on
-    return in_force.value == hidden.value
 
 
 @trap("unknown-key")
@@ -334,7 +325,7 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
         again.setdefault(setting.name, []).append(setting)
     for name, others in again.items():
         counts = in_force[name]
-        if not all(_has_same_value(counts, other) for other in others):
+        if any(taken(counts) != taken(other) for other in others):
             yield FoundTrap(
                 summary=f"{counts.spelled} is given {len(others) + 1} times, and etcd takes {counts}",
                 remedy=f"remove {' and '.join(map(str, others))}, or the other if that is meant",
