@@ -34,6 +34,7 @@ from pytest_etcdtls.profiles.waivers import Review, review
 from pytest_etcdtls.report.baseline import Baseline
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report, root_of
+from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.etcds import Etcds
 from pytest_etcdtls.run.judge import (
@@ -64,6 +65,10 @@ if TYPE_CHECKING:
 
 _AWAITED = 3
 """Maximum number of listeners that are named as awaited."""
+_OK, _FAILED, _NO_TESTS = 0, 1, 5
+ENDED_WELL: Final = (_OK, _FAILED, _NO_TESTS)
+"""pytest's exit codes (``pytest.ExitCode``) of a run that was not cut short."""
+
 _SECONDS_AT_END: Final = 10.0
 """Longest time for judging after an interruption, since somebody waits for it."""
 
@@ -346,7 +351,7 @@ class TargetRun:
         self._experiment(judge)
         return judge.result(check, find_listener(target, label))
 
-    def report(self, check: Check, label: str) -> CheckResult:
+    def final_result(self, check: Check, label: str) -> CheckResult:
         """Return the result that its item and the reports show."""
         place = check.id, label
         if (known := self.results.get(place)) is not None:
@@ -404,7 +409,7 @@ class TargetRun:
         """Return the result of a check that was stopped, which has no verdict unless it has one already."""
         unjudged = self.unjudged(check, label, Outcome.INCONCLUSIVE, reason)
         self._kept.setdefault((check.id, label), unjudged)
-        return self.report(check, label)
+        return self.final_result(check, label)
 
     def not_run(self, check: Check, label: str) -> CheckResult:
         """Return the result of a check before which the run ended."""
@@ -545,13 +550,13 @@ class Run:
         """Judge all checks that are selected."""
         self.select(checks)
         for target, check, label in self._selected:
-            target.report(check, label)
+            target.final_result(check, label)
 
     def judge_failed_starts(self) -> None:
         """Judge each start of an etcd that failed, also if its check was not selected."""
         for target in self.targets:
             if target.seen is not None and not target.seen.target.runs:
-                target.report(catalogue()[STARTS], CLUSTER)
+                target.final_result(catalogue()[STARTS], CLUSTER)
 
     def judge_recorded(self) -> None:
         """Judge what was selected and not run, where the facts are recorded, without a connection.
@@ -562,7 +567,7 @@ class Run:
         deadline = time.monotonic() + _SECONDS_AT_END
         for target, check, label in self._selected:
             if check.is_ours and time.monotonic() < deadline:
-                target.report(check, label)
+                target.final_result(check, label)
 
     @property
     def selected(self) -> int:
@@ -601,19 +606,26 @@ class Run:
         """For each reason, how many results the options leave out."""
         return sum((left_out_of(self.checks, target.outline) for target in self.targets), Counter())
 
-    def report(self, problems: list[str], *, cut_short: bool) -> Report:
+    def exit_status(self, status: int, problems: Sequence[str]) -> int:
+        """Return pytest's exit code, corrected: our items are collected, and a problem fails the run."""
+        if status == _NO_TESTS and self.judged:
+            status = _FAILED if self.failed else _OK
+        return _FAILED if problems and status in (_OK, _NO_TESTS) else status
+
+    def report(self, status: int, problems: list[str]) -> Report:
         """Return the report of the results that the targets have.
 
         Args:
-            problems: what could not be added is appended to them.
-            cut_short: the run ended early.
+            status: pytest's exit code.
+            problems: what fails the run besides results; what could not be added to the report, and why it is
+                not as before, is appended.
         """
         settings = self.settings
         not_judged = any((check.id, label) not in target.results for target, check, label in self._selected)
         report = Report(
             started_at=settings.started_at,
             seconds=(datetime.now(UTC) - settings.started_at).total_seconds(),
-            partial=cut_short or not_judged,
+            partial=not_judged or status not in ENDED_WELL,
             seen=tuple(_completed(target, problems) for target in self.targets),
             results=tuple(self.results),
             profiles=settings.profiles,
@@ -623,7 +635,16 @@ class Run:
             metadata=settings.metadata,
             not_read=settings.not_read,
         )
-        return with_values(report, comparisons=_compared(report, settings.baseline, problems))
+        compared = _compared(report, settings.baseline, problems)
+        not_as_before = tuple(_not_as_before(settings, compared)) if status in ENDED_WELL else ()
+        problems += not_as_before
+        return with_values(
+            report,
+            problems=tuple(problems),
+            status=self.exit_status(status, problems),
+            comparisons=compared,
+            not_as_before=not_as_before,
+        )
 
     def _deselected(self) -> frozenset[str]:
         """Return the checks that could judge a listener and were not selected for it."""
@@ -659,6 +680,18 @@ def _compared(report: Report, baseline: Baseline | None, problems: list[str]) ->
     except Exception as error:  # costs the comparison, and no report
         problems.append(f"The targets could not be compared: {error_text(error)}.")
         return ()
+
+
+def _not_as_before(settings: Settings, compared: Iterable[ComparedTargets]) -> Iterator[str]:
+    """Yield the reasons why differences fail the run. A violation fails it anyway."""
+    for targets in compared:
+        count = sum(not difference.follows for difference in targets.differences)
+        if targets.baseline and targets.worse:
+            others = f" and {len(targets.worse) - 1} more" if len(targets.worse) > 1 else ""
+            yield f"Worse than the baseline: {targets.worse[0].sentence}{others} ({targets.labels[1]})."
+        elif settings.fail_on_difference and count:
+            between = f"between {targets.labels[0]} and {targets.labels[1]}"
+            yield f"--etcd-fail-on-difference: {plural(count, 'difference')} {between}."
 
 
 def _not_started(target: Target, failure: StartFailure) -> str:

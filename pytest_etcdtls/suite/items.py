@@ -355,7 +355,7 @@ class CheckItem(SuiteItem):
         if self.target.handed_out:
             self.target.replace_damaged()
         try:
-            result = self.target.report(self.check, self.label)
+            result = self.target.final_result(self.check, self.label)
         except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
             reason = f"stopped before a verdict: {stopped}"
             self._add_properties(self.target.stopped(self.check, self.label, reason))

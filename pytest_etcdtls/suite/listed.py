@@ -37,11 +37,11 @@ from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import CLEAN, plural
 from pytest_etcdtls.report.terminal import verdict
 from pytest_etcdtls.report.text import WIDTH, Line
-from pytest_etcdtls.run.runner import Run
+from pytest_etcdtls.run.runner import ENDED_WELL, Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
 from pytest_etcdtls.suite.items import Items, NotCleanError, Suite, SuiteItem, SuiteRepr, subjects_of
-from pytest_etcdtls.suite.problems import ENDED_WELL, concluded, is_selective, shortcomings, stale_waivers
+from pytest_etcdtls.suite.problems import is_selective, shortcomings, stale_waivers
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
 from pytest_etcdtls.suite.waiting import Waiting
@@ -90,7 +90,7 @@ class ClusterJudge:
             return None
         cluster, run = self._begun
         run.judge_recorded()
-        report = concluded(run, int(pytest.ExitCode.INTERRUPTED), [])
+        report = run.report(int(pytest.ExitCode.INTERRUPTED), [])
         return self._reported(cluster, report, _NO_WAIVERS)[0]
 
     def not_judged(self, cluster: ListedCluster, why: str) -> ClusterRow:
@@ -123,7 +123,7 @@ class ClusterJudge:
             problems += stale_waivers(reviewed)
             reviewed = _NO_WAIVERS
         status = int(pytest.ExitCode.TESTS_FAILED if run.failed or problems else pytest.ExitCode.OK)
-        return concluded(run, status, problems), reviewed
+        return run.report(status, problems), reviewed
 
     def _reported(
         self, cluster: ListedCluster, report: Report, reviewed: Review

@@ -1,8 +1,7 @@
-"""What fails a run besides its results, and the exit code.
+"""What fails a run besides its results: what no item shows.
 
-pytest's exit code says what happened to items. It is corrected by what no item shows: a TLS listener on which
-no check about mutual TLS has a verdict, a stale waiver, a report that was not written, a suite that was
-requested and of which nothing ran. A run that verified nothing must not look like one that found nothing.
+A TLS listener on which no check about mutual TLS has a verdict, a stale waiver, a suite that was requested
+and of which nothing ran. A run that verified nothing must not look like one that found nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import pytest
-from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
@@ -18,11 +16,9 @@ from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review
-from pytest_etcdtls.report.differences import ComparedTargets
-from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.run.runner import Run, TargetRun
+from pytest_etcdtls.run.runner import ENDED_WELL, Run, TargetRun
 from pytest_etcdtls.target import Listener
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
@@ -34,9 +30,6 @@ _TRUSTED = "mtls.trusted-client"
 DISCOVERY = "cluster.discovered"
 """The check that reports whether every member was discovered."""
 
-ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-"""pytest's exit codes of a run that was not cut short."""
-
 
 def problems_of(run: Run, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
     """Yield the problems that fail the run in addition to results, one sentence each."""
@@ -45,29 +38,6 @@ def problems_of(run: Run, session: pytest.Session, invocation: Invocation) -> It
         yield from _ended(run)
         yield from shortcomings(run)
         yield from stale_waivers(run.reviewed)
-
-
-def exit_status(run: Run, status: int, problems: list[str]) -> int:
-    """Return pytest's exit status, corrected: our items are collected, and a problem fails the run."""
-    if status == pytest.ExitCode.NO_TESTS_COLLECTED and run.judged:
-        status = pytest.ExitCode.TESTS_FAILED if run.failed else pytest.ExitCode.OK
-    if problems and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        status = pytest.ExitCode.TESTS_FAILED
-    return int(status)
-
-
-def concluded(run: Run, status: int, problems: list[str]) -> Report:
-    """Return the report with the exit code, and append to the problems those that it has itself."""
-    well = status in ENDED_WELL
-    report = run.report(problems, cut_short=not well)
-    not_as_before = tuple(_not_as_before(run, report.comparisons)) if well else ()
-    problems += not_as_before
-    return replace(
-        report,
-        problems=tuple(problems),
-        status=exit_status(run, status, problems),
-        not_as_before=not_as_before,
-    )
 
 
 def _unverified(run: Run) -> Iterator[str]:
@@ -141,18 +111,6 @@ def shortcomings(run: Run) -> list[str]:
     """Return which members and listeners have no verdict, one sentence each."""
     unverified = () if run.settings.allow_unverified else _unverified(run)
     return [*_undiscovered(run), *unverified]
-
-
-def _not_as_before(run: Run, compared: Iterable[ComparedTargets]) -> Iterator[str]:
-    """Yield the reasons why differences fail the run. A violation fails it anyway."""
-    for targets in compared:
-        count = sum(not difference.follows for difference in targets.differences)
-        if targets.baseline and targets.worse:
-            others = f" and {len(targets.worse) - 1} more" if len(targets.worse) > 1 else ""
-            yield f"Worse than the baseline: {targets.worse[0].sentence}{others} ({targets.labels[1]})."
-        elif run.settings.fail_on_difference and count:
-            between = f"between {targets.labels[0]} and {targets.labels[1]}"
-            yield f"--etcd-fail-on-difference: {plural(count, 'difference')} {between}."
 
 
 def _nothing_ran(run: Run, session: pytest.Session, invocation: Invocation) -> Iterator[str]:

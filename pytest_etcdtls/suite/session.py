@@ -37,7 +37,7 @@ from pytest_etcdtls.suite.items import (
     refuse_unknown_ids,
     run_item,
 )
-from pytest_etcdtls.suite.problems import concluded, exit_status, problems_of
+from pytest_etcdtls.suite.problems import problems_of
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks, write_lines
 from pytest_etcdtls.suite.state import (
     is_distributed,
@@ -218,13 +218,13 @@ class SuiteSession(Reporting):
             self.run.judge_recorded()
         self.run.judge_failed_starts()
         self.problems = [*problems_of(self.run, session, self.invocation)]
-        status = exit_status(self.run, int(session.exitstatus), self.problems)
+        status = self.run.exit_status(int(session.exitstatus), self.problems)
         if status != pytest.ExitCode.USAGE_ERROR:
-            self._report = report = concluded(self.run, status, self.problems)
+            self._report = report = self.run.report(status, self.problems)
             self.problems += call_users_hooks(self.config, report)
             self._propose_waivers(report)
             self.write_reports(partial(write_document, report))
-            status = exit_status(self.run, status, self.problems)
+            status = self.run.exit_status(status, self.problems)
         return status
 
     def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:

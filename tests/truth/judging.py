@@ -16,7 +16,7 @@ from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import read_settings
 from pytest_etcdtls.suite.items import subjects_of
-from pytest_etcdtls.suite.problems import concluded, shortcomings
+from pytest_etcdtls.suite.problems import shortcomings
 from truth.setting_up import Options
 
 CHECKS = ("listener", "mtls", "config", "cert", "api", "cluster")
@@ -86,7 +86,7 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     (target,) = run.targets
     run.judge(subjects_of(run).values())
     problems = shortcomings(run)
-    report = concluded(run, int(run.failed or bool(problems)), problems)
+    report = run.report(int(run.failed or bool(problems)), problems)
     return Verdict(
         conclusion(report).text,
         report.results,
