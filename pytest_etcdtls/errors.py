@@ -155,8 +155,10 @@ class UnobservedError(EtcdTLSError):
         self.reason = str(self)
 
     def again(self) -> Self:
-        """Return the same error, without where it was raised."""
-        return type(self)(*self.reason.split("\n"))
+        """Return the same error, without where it was raised. Its message is printable already."""
+        error = type(self).__new__(type(self), *self.args)
+        error.reason = self.reason
+        return error
 
 
 class NotApplicableError(UnobservedError):

@@ -223,6 +223,7 @@ class URLResolver:
         named: the listeners that the user named, with the labels of their members.
         rules: of ``--etcd-connect-to``.
         member_ids: IDs of the members that named listeners belong to, by label.
+        titles: of members by ID, for messages.
         addresses: returns the addresses of a host, empty if they are not known.
 
     Attributes:
@@ -235,11 +236,13 @@ class URLResolver:
         named: Sequence[Listener],
         rules: Sequence[ConnectTo],
         member_ids: Mapping[str, str],
+        titles: Mapping[str, str],
         addresses: Callable[[str], frozenset[str]],
     ) -> None:
         self.listeners: list[Listener] = list(named)
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
+        self._titles = titles
         self._via = next((listener.via for listener in named), None)
         self._process = entered_process(named)
         self._named = frozenset(listener.label for listener in named)
@@ -284,7 +287,7 @@ class URLResolver:
             return _member_url(url, role, Reachability.NOWHERE, str(error))
         first, its_role = self._first.setdefault(endpoint, (identifier, role))
         if first != identifier:
-            return _member_url(url, role, Reachability.SHARED, f"member {first} advertises it as well")
+            return _member_url(url, role, Reachability.SHARED, f"{self._title(first)} advertises it as well")
         if its_role is not role:
             why = "it is advertised to clients and to peers, and judged as a client listener"
             return _member_url(url, role, Reachability.LEFT_OUT, why)
@@ -311,12 +314,15 @@ class URLResolver:
             self._at_endpoint[endpoint] = candidate
         known_id = self._member_ids.setdefault(listener.label, identifier)
         if known_id != identifier:
-            why = f"from here it leads to {listener.url} of member {known_id}"
+            why = f"from here it leads to {listener.url} of {self._title(known_id)}"
             return _member_url(url, role, Reachability.LEFT_OUT, why)
         reachability = Reachability.NAMED if listener.label in self._named else Reachability.FOUND
         same = (canonical(listener.host), listener.port) == (endpoint.host, endpoint.port)
         why = "" if same else f"judged as {listener.url}"
         return _member_url(url, role, reachability, why, listener.label)
+
+    def _title(self, identifier: str) -> str:
+        return self._titles.get(identifier) or f"member {identifier}"
 
     def _candidate(self, role: Role, endpoint: Endpoint, member: str) -> Listener:
         redirects = (rule.redirected(endpoint.host, endpoint.port) for rule in self._rules)
@@ -525,7 +531,8 @@ def discovered(
     if followed:
         ids = member_ids(target, followed, partial(reported_member, clients, metrics))
     listeners, labels = labelled(target, followed, ids)
-    resolver = URLResolver(listeners, target.connect_to, ids, addresses)
+    titles = {record.id: printable(record.name, NAME_LIMIT) for record in followed}
+    resolver = URLResolver(listeners, target.connect_to, ids, titles, addresses)
     members = tuple(resolver.member(record, labels[record.id]) for record in followed)
     discovery = Discovery(
         questions=tuple(questions),

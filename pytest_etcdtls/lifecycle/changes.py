@@ -65,7 +65,7 @@ class ExperimentResults(Struct, frozen=True):
         """
         outcome = self.outcomes[experiment]
         if isinstance(outcome, UnobservedError):
-            raise type(outcome)(outcome.reason)
+            raise outcome.again()
         return cast("T", outcome)
 
 

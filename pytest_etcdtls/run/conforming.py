@@ -31,7 +31,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import Check, CheckFunction, catalogue, place_of
 from pytest_etcdtls.checks.results import CannotJudge, Finding
@@ -157,58 +156,6 @@ def certificate_names(pki: ClusterPKI) -> dict[bytes, str]:
     return subjects | leaves
 
 
-class Recorded(Struct, frozen=True):
-    """A cluster of the file, and its PKI in a directory of its own.
-
-    Attributes:
-        name: its key in :data:`CLUSTERS`.
-        answers: by label of the listener and key of the request.
-        names: DER by the name of a certificate or of a CA's subject.
-        now: the time of the replay.
-    """
-
-    name: str
-    target: Target
-    answers: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    names: Mapping[str, bytes]
-    now: datetime
-
-
-@functools.cache
-def recorded(name: str) -> Recorded:
-    """Return a cluster of the file."""
-    document = json.loads(FILE.read_text(encoding="utf-8"))
-    its, version = document["clusters"][name], str(document["etcd"])
-    ports, answers = iter(its["ports"]), its["answers"]
-    arguments: Mapping[str, list[str]] = its["arguments"]
-    directory = Path(tempfile.mkdtemp(prefix="etcdtls-recording-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    config = CLUSTERS[name]
-    pki = ClusterPKI.generate(config.pki, [MemberNames(member) for member in arguments])
-    write_pki(pki, config, directory / "pki", with_ca_keys=False)
-    members = []
-    for member, argv in arguments.items():
-        (directory / member / "data").mkdir(mode=0o700, parents=True)
-        members.append(
-            Member(
-                addresses=loopback_addresses(config, member, ports),
-                argv=tuple(argument.replace("{directory}", str(directory)) for argument in argv),
-                pki_root=directory / "pki",
-                files=file_paths(pki, member),
-                server=cast("Any", None),
-            )
-        )
-    etcd = EtcdSource(kind="process", location="etcd", version=version, why="it was recorded")
-    return Recorded(
-        name,
-        # Without a source no cluster is started for an experiment.
-        replace(owned_target(etcd, config, pki, members), logs={}, source=None),
-        answers,
-        {its_name: der for der, its_name in certificate_names(pki).items()},
-        datetime.now(UTC),
-    )
-
-
 def views(target: Target) -> tuple[Target, Target]:
     """Return the target of a recorded cluster, and the same as a user names it.
 
@@ -233,10 +180,19 @@ C = TypeVar("C", Attempt, HelloExchange)
 
 
 class Replay(Network):
-    """Answers from the file."""
+    """Answers from the file.
 
-    def __init__(self, cluster: Recorded) -> None:
-        self._cluster = cluster
+    Args:
+        answers: by label of the listener and key of the request.
+        ders: the certificate or the subject of a CA that a name stands for.
+    """
+
+    def __init__(
+        self, answers: Mapping[str, Mapping[str, Mapping[str, Any]]], ders: Mapping[str, bytes]
+    ) -> None:
+        self._answers = answers
+        self._ders = ders
+        self._now = datetime.now(UTC)
 
     def attempt(self, there: Listener, request: Request, timeout: float) -> Attempt:
         """Return the recorded attempt, and fill the session's slot."""
@@ -261,21 +217,21 @@ class Replay(Network):
     def _connection(self, kind: type[C], there: Listener, key: str, known: Mapping[str, Any]) -> C:
         answer = {name: self._read(name, value) for name, value in self._answer(there, key).items()}
         answer.pop("tickets", None)
-        return kind(url=there.url, started_at=self._cluster.now, **known, **answer)
+        return kind(url=there.url, started_at=self._now, **known, **answer)
 
     def _answer(self, there: Listener, key: str) -> Mapping[str, Any]:
         try:
-            return self._cluster.answers[there.label][key]
+            return self._answers[there.label][key]
         except KeyError:
             raise NotRecordedError(f"the recording has no request '{key}'") from None
 
     def _read(self, name: str, value: Any) -> Any:  # noqa: ANN401 - a field of an attempt
         if name in ("chain", "announced_ca"):
-            return tuple(self._cluster.names[name] for name in value)
+            return tuple(self._ders[name] for name in value)
         if name == "response":
             headers = value.get("headers", {})
             if "date" in headers:
-                headers = headers | {"date": format_datetime(self._cluster.now, usegmt=True)}
+                headers = headers | {"date": format_datetime(self._now, usegmt=True)}
             return Response(value["status"], headers, value.get("body", "").encode("latin-1"))
         return _READERS.get(name, lambda text: text)(value)
 
@@ -298,11 +254,40 @@ BOUNDS: Final = Bounds(concurrency=1, max_connections=100_000)
 @functools.cache
 def observers() -> tuple[Observer, ...]:
     """Return an observer of each view of each cluster, in the order in which they are asked for facts."""
+    document = json.loads(FILE.read_text(encoding="utf-8"))
+    etcd = EtcdSource(kind="process", location="etcd", version=document["etcd"], why="it was recorded")
+    directory = Path(tempfile.mkdtemp(prefix="etcdtls-recording-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return tuple(
-        Observer(target, BOUNDS, Replay(cluster))
-        for cluster in map(recorded, CLUSTERS)
-        for target in views(cluster.target)
+        Observer(target, BOUNDS, network)
+        for name, config in CLUSTERS.items()
+        for target, network in _replayed(etcd, config, document["clusters"][name], directory / name)
     )
+
+
+def _replayed(
+    etcd: EtcdSource, config: ClusterConfig, recorded: Mapping[str, Any], directory: Path
+) -> Iterator[tuple[Target, Replay]]:
+    """Yield the views of a recorded cluster, whose PKI is generated in the directory, and their network."""
+    ports, arguments = iter(recorded["ports"]), recorded["arguments"]
+    pki = ClusterPKI.generate(config.pki, [MemberNames(member) for member in arguments])
+    write_pki(pki, config, directory / "pki", with_ca_keys=False)
+    members = []
+    for member, argv in arguments.items():
+        (directory / member / "data").mkdir(mode=0o700, parents=True)
+        members.append(
+            Member(
+                addresses=loopback_addresses(config, member, ports),
+                argv=tuple(argument.replace("{directory}", str(directory)) for argument in argv),
+                pki_root=directory / "pki",
+                files=file_paths(pki, member),
+                server=cast("Any", None),
+            )
+        )
+    network = Replay(recorded["answers"], {name: der for der, name in certificate_names(pki).items()})
+    # Without a source no cluster is started for an experiment.
+    target = replace(owned_target(etcd, config, pki, members), logs={}, source=None)
+    yield from ((view, network) for view in views(target))
 
 
 def prove_check(

@@ -279,11 +279,7 @@ class Observer:
             return
         asked = [listener for listener in self.target.listeners if listener.role is Role.CLIENT]
         # At once, since each may take as long as a request without a quorum.
-        pool = Pool("names", [partial(self._contact, MemberListing, one) for one in asked], MOST_AT_ONCE)
-        try:
-            pool.wait()
-        finally:
-            pool.abandon()
+        Pool("names", [partial(self._contact, MemberListing, one) for one in asked], MOST_AT_ONCE).finish()
         listeners = self.get(NamedMembers).listeners
         if listeners != self.target.listeners:
             self._judge_instead(listeners)
@@ -337,7 +333,7 @@ class Observer:
             return
 
         try:
-            in_threads(partial(self._contact, FirstContact), rest, min(MOST_AT_ONCE, len(rest)))
+            Pool("silent", [partial(self._contact, FirstContact, one) for one in rest], MOST_AT_ONCE).finish()
         finally:
             self._contacting.release()
 

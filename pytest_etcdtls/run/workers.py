@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar
 
 from pytest_etcdtls.errors import InconclusiveError
 
@@ -33,28 +34,23 @@ _POLL_SECONDS: Final = 0.2
 
 
 class Worker(threading.Thread):
-    """A daemon thread that makes connections, since connecting and resolving may end late.
+    """A thread of a pool: a daemon, since connecting and resolving may end late."""
 
-    Attributes:
-        abandoned: nobody waits for it any more, so it makes no further connection.
-    """
-
-    def __init__(self, work: Callable[[], None], name: str, pool: Pool | None = None) -> None:
+    def __init__(self, work: Callable[[], None], name: str, pool: Pool) -> None:
         super().__init__(target=work, name=f"etcdtls_{name}", daemon=True)
-        self.abandoned = False
-        self._parent = threading.current_thread()
         self.pool = pool
 
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether it, or the thread that started it, is abandoned."""
-        return self.abandoned or (isinstance(self._parent, Worker) and self._parent.is_abandoned)
+
+def _pool() -> Pool | None:
+    """Return the pool of this thread."""
+    thread = threading.current_thread()
+    return thread.pool if isinstance(thread, Worker) else None
 
 
 def is_abandoned() -> bool:
     """Return whether this thread is a worker that nobody waits for any more."""
-    thread = threading.current_thread()
-    return isinstance(thread, Worker) and thread.is_abandoned
+    pool = _pool()
+    return pool is not None and pool.is_abandoned
 
 
 def thread_would_help() -> bool:
@@ -62,8 +58,8 @@ def thread_would_help() -> bool:
 
     A thread takes longer to start than a connection to a near server.
     """
-    thread = threading.current_thread()
-    return not (isinstance(thread, Worker) and thread.pool is not None and thread.pool.is_busy)
+    pool = _pool()
+    return pool is None or not pool.is_busy
 
 
 class Pool:
@@ -76,12 +72,13 @@ class Pool:
         name: of the threads.
         tasks: the first ones.
         most: the maximum number of threads.
+        first: the number of threads at the start.
     """
 
-    def __init__(self, name: str, tasks: Sequence[Task], most: int) -> None:
+    def __init__(self, name: str, tasks: Sequence[Task], most: int, first: int = _FIRST_THREADS) -> None:
         self.is_busy = False
         """Whether the processor is, so that a further thread would not help."""
-        self._name, self._most = name, most
+        self._name, self._most, self._parent = name, most, _pool()
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         """``None`` ends a thread."""
         self._open = 0
@@ -90,20 +87,31 @@ class Pool:
         self._ended = threading.Event()
         self._threads: list[Worker] = []
         self._add(tasks)
-        self._start_threads(_FIRST_THREADS)
-        threading.Thread(target=self._add_threads, name="etcdtls_threads", daemon=True).start()
+        self._start_threads(first)
+        if first < most:
+            threading.Thread(target=self._add_threads, name="etcdtls_threads", daemon=True).start()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for it, or for the thread that made it, so it makes no further connection."""
+        return not self._most or (self._parent is not None and self._parent.is_abandoned)
 
     def abandon(self) -> None:
         """Make no further connection."""
         self._ended.set()
         with self._lock:
             self._most = 0
-        for thread in self._threads:
-            thread.abandoned = True
 
     def wait(self) -> None:
         """Wait until every task has ended."""
         self._ended.wait()
+
+    def finish(self) -> None:
+        """Wait until every task has ended. An interruption (Ctrl-C, a time-out of a test) abandons them."""
+        try:
+            self.wait()
+        finally:
+            self.abandon()
 
     def _add(self, tasks: Sequence[Task], *, ended: int = 0) -> None:
         with self._lock:
@@ -134,7 +142,7 @@ class Pool:
         while task := self._tasks.get():
             following: Sequence[Task] = ()
             try:
-                if not is_abandoned():
+                if self._most:
                     following = task()
             finally:
                 self._add(following, ended=1)
@@ -144,9 +152,6 @@ class Pool:
 def in_threads(make: Callable[[S], T], items: Sequence[S], workers: int) -> list[T]:
     """Call a function for each item in threads, and return the results in order.
 
-    An exception that interrupts the waiting (Ctrl-C, a time-out of a test) is raised at once, and the threads
-    are abandoned.
-
     Args:
         make: the function. After the first exception it is not called for further items.
         items: the arguments.
@@ -155,38 +160,20 @@ def in_threads(make: Callable[[S], T], items: Sequence[S], workers: int) -> list
     Raises:
         Exception: the first one, in the order of the items, that the function raised.
     """
-    if workers == 1 and isinstance(threading.current_thread(), Worker):
+    if workers == 1 and _pool() is not None:
         return [make(item) for item in items]
-    pending = iter(enumerate(items))
-    done: SimpleQueue[None] = SimpleQueue()
-    lock = threading.Lock()
     results: dict[int, T] = {}
     errors: dict[int, Exception] = {}
 
-    def work() -> None:
+    def work(number: int, item: S) -> Sequence[Task]:
         try:
-            while not errors:
-                with lock:
-                    number, item = next(pending, (-1, None))
-                if number < 0:
-                    break
-                try:
-                    results[number] = make(cast("S", item))
-                except Exception as error:
-                    errors[number] = error
-        finally:
-            done.put(None)
+            if not errors:
+                results[number] = make(item)
+        except Exception as error:
+            errors[number] = error
+        return ()
 
-    threads = [Worker(work, str(number)) for number in range(workers)]
-    try:
-        for thread in threads:
-            thread.start()
-        for _ in threads:
-            done.get()
-    except BaseException:
-        for thread in threads:
-            thread.abandoned = True
-        raise
+    Pool("each", [partial(work, *each) for each in enumerate(items)], workers, workers).finish()
     if errors:
         raise errors[min(errors)]
     return [results[number] for number in range(len(items))]

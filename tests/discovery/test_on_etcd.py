@@ -147,7 +147,7 @@ def test_members_that_advertise_one_url_cannot_be_told_apart(newest_etcd: Path) 
         members = {one.member for one in observer.target.listeners if one.role is Role.PEER}
     assert result.outcome is Outcome.VIOLATES
     (finding,) = result.findings
-    assert finding.observed.count("advertises it as well") == 2
+    assert finding.observed.count("(m0 advertises it as well)") == 2
     assert len(members) == 3
 
 

@@ -30,8 +30,9 @@ def resolve(
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[URLResolver, list[DiscoveredMember]]:
     known = {"localhost": ("127.0.0.1", "::1"), **(names or {})}
+    titles = {one.id: one.name for one in records}
     resolver = URLResolver(
-        listeners, rules, member_ids or {}, lambda host: frozenset(known.get(host, (host,)))
+        listeners, rules, member_ids or {}, titles, lambda host: frozenset(known.get(host, (host,)))
     )
     return resolver, [resolver.member(one, f"m{one.id}") for one in records]
 
@@ -109,7 +110,7 @@ def test_a_rule_that_redirects_all_members_to_one_address_keeps_them_all() -> No
     )
     assert resolver.listeners == [tunnel]
     assert reachabilities(members) == [Reachability.NAMED, Reachability.LEFT_OUT]
-    assert members[1].urls[0].why == "from here it leads to https://etcd.example:2379 of member 1"
+    assert members[1].urls[0].why == "from here it leads to https://etcd.example:2379 of m1"
 
 
 def test_a_listener_of_one_member_is_not_judged_for_another() -> None:
@@ -121,6 +122,7 @@ def test_a_listener_of_one_member_is_not_judged_for_another() -> None:
     )
     assert len(resolver.listeners) == 1
     assert reachabilities(members) == [Reachability.LEFT_OUT]
+    assert members[0].urls[0].why == "from here it leads to https://lb.example:2379 of member 1"
 
 
 def test_a_url_for_clients_and_peers_is_judged_as_a_client_listener() -> None:
@@ -145,7 +147,7 @@ def test_a_url_named_for_another_role_keeps_that_role() -> None:
 
 def test_thousands_of_urls_are_bounded_and_reported() -> None:
     urls = [f"https://10.1.{n // 256}.{n % 256}:2379" for n in range(2000)]
-    resolver = URLResolver([named("etcd.example")], (), {}, lambda _: frozenset())
+    resolver = URLResolver([named("etcd.example")], (), {}, {}, lambda _: frozenset())
     member = resolver.member(record("1", *urls), "m1")
     assert len(resolver.listeners) == 1 + MOST_LISTENERS
     left_out = [found for found in member.urls if found.reachability is Reachability.LEFT_OUT]

@@ -40,7 +40,7 @@ from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer, find_fact
-from pytest_etcdtls.run.workers import Worker
+from pytest_etcdtls.run.workers import Pool, Worker
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Request
 
@@ -62,7 +62,7 @@ def _own_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_FACTS", dict(registry._FACTS))
 
 
-def test_an_observation_is_made_once_per_listener_and_key() -> None:
+def test_an_observation_is_made_once_per_listener_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str | None, str | None]] = []
 
     @fact
@@ -79,6 +79,9 @@ def test_an_observation_is_made_once_per_listener_and_key() -> None:
         assert observer.get(Weather, "a") == Weather("fine a")
         with pytest.raises(NotVerifiedError, match=r"^pass an umbrella\nlog: rain$"):
             observer.get(Weather, "rain", LISTENER)
+        monkeypatch.delattr(
+            "pytest_etcdtls.errors.message_line", raising=False
+        )  # it is printable from the first time on
     assert asked == [("client-m0", "a"), ("client-m0", "b"), (None, "a"), ("client-m0", "rain")]
     assert len(observer.facts) == 3
 
@@ -126,8 +129,9 @@ def test_what_an_abandoned_thread_gets_is_not_recorded() -> None:
         except UnobservedError as error:
             raised.append(error)
 
-    thread = Worker(work, "abandoned")
-    thread.abandoned = True
+    pool = Pool("nobody waits for it", [], 1)
+    pool.abandon()
+    thread = Worker(work, "abandoned", pool)
     thread.start()
     thread.join()
     assert [error.reason for error in raised] == ["the run was interrupted"]
