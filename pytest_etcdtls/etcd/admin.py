@@ -170,61 +170,51 @@ def _problem(status: int, answer: dict[str, Any]) -> str:
     return f"status {status}, {answer.get('message') or answer.get('error') or answer}"
 
 
-def add_learner(gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
-    """Add a member as a learner, which has no vote, unless it is one already.
+Listed = Sequence[Mapping[str, Any]]
+"""The entries of the member list that have one of the peer URLs."""
+
+MemberChange = Callable[[Gateway, Sequence[str], Listed], _Answer | None]
+"""Requests a change of the member with these peer URLs; returns ``None`` if the list shows it already."""
+
+
+def add_learner(gateway: Gateway, peer_urls: Sequence[str], listed: Listed) -> _Answer | None:
+    """Add a member as a learner, which has no vote.
 
     A member that joins before the others have decided on a version of the cluster ends at once
     ("incompatible with current running cluster"), so it is added only after that.
+    """
+    if gateway.cluster_version() == _NO_VERSION:
+        return HTTPStatus.SERVICE_UNAVAILABLE, {"code": _UNAVAILABLE, "message": _UNDECIDED}
+    learner = {"peerURLs": list(peer_urls), "isLearner": True}
+    return None if listed else gateway.post("/v3/cluster/member/add", learner)
+
+
+def promote_member(gateway: Gateway, peer_urls: Sequence[str], listed: Listed) -> _Answer | None:
+    """Give a learner a vote."""
+    voting = any(not each.get("isLearner") for each in listed)
+    return None if voting else gateway.post("/v3/cluster/member/promote", {"ID": listed[0]["ID"]})
+
+
+def remove_member(gateway: Gateway, peer_urls: Sequence[str], listed: Listed) -> _Answer | None:
+    """Remove a member."""
+    return gateway.post("/v3/cluster/member/remove", {"ID": listed[0]["ID"]}) if listed else None
+
+
+_DONE = {add_learner: "added", promote_member: "made a voting member", remove_member: "removed"}
+
+
+def change_members(gateway: Gateway, peer_urls: Sequence[str], seconds: float, change: MemberChange) -> None:
+    """Request a change until the member list shows it.
 
     Args:
         gateway: the client of a running member, logged in if authentication is enabled.
-        peer_urls: the advertised peer URLs of the new member.
+        peer_urls: the advertised peer URLs of the member that is changed.
         seconds: time for which the change is tried again while etcd is not available for it.
+        change: one of the functions above.
 
     Raises:
         ClusterStartError: if etcd refuses, or is not available for that long.
     """
-
-    def add(listed: _Listed) -> _Answer | None:
-        if gateway.cluster_version() == _NO_VERSION:
-            return HTTPStatus.SERVICE_UNAVAILABLE, {"code": _UNAVAILABLE, "message": _UNDECIDED}
-        learner = {"peerURLs": list(peer_urls), "isLearner": True}
-        return None if listed else gateway.post("/v3/cluster/member/add", learner)
-
-    _change_members(gateway, peer_urls, seconds, add, "added")
-
-
-def promote_member(gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
-    """Give a learner a vote, unless it has one already. It takes and raises what :func:`add_learner` does."""
-
-    def promote(listed: _Listed) -> _Answer | None:
-        voting = any(not each.get("isLearner") for each in listed)
-        return None if voting else gateway.post("/v3/cluster/member/promote", {"ID": listed[0]["ID"]})
-
-    _change_members(gateway, peer_urls, seconds, promote, "made a voting member")
-
-
-def remove_member(gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
-    """Remove a member, unless it is gone already. It takes and raises what :func:`add_learner` does."""
-
-    def remove(listed: _Listed) -> _Answer | None:
-        return gateway.post("/v3/cluster/member/remove", {"ID": listed[0]["ID"]}) if listed else None
-
-    _change_members(gateway, peer_urls, seconds, remove, "removed")
-
-
-_Listed = Sequence[Mapping[str, Any]]
-"""The entries of the member list that have one of the peer URLs."""
-
-
-def _change_members(
-    gateway: Gateway,
-    peer_urls: Sequence[str],
-    seconds: float,
-    change: Callable[[_Listed], _Answer | None],
-    done: str,
-) -> None:
-    """Request a change until the member list shows it: ``change`` returns ``None`` if it does."""
     deadline = system_clock() + seconds
     while True:
         try:
@@ -233,7 +223,7 @@ def _change_members(
                 listed = [
                     each for each in answer["members"] if set(each.get("peerURLs", ())) & set(peer_urls)
                 ]
-                changed = change(listed)
+                changed = change(gateway, peer_urls, listed)
                 if changed is None:
                     return
                 status, answer = changed
@@ -243,7 +233,7 @@ def _change_members(
             problem, later = f"{type(error).__name__}: {error}", True
         if not later or system_clock() > deadline:
             raise ClusterStartError(
-                f"the member with peer URL {', '.join(peer_urls)} cannot be {done}: "
+                f"the member with peer URL {', '.join(peer_urls)} cannot be {_DONE[change]}: "
                 f"etcd at {gateway.url} says: {problem}"
             )
         time.sleep(_PAUSE_SECONDS)

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd.admin import (
     Gateway,
+    MemberChange,
     add_learner,
+    change_members,
     enable_authentication,
     promote_member,
     remove_member,
@@ -28,7 +30,6 @@ from pytest_etcdtls.etcd.clocks import clock_lead, moved_clock
 from pytest_etcdtls.etcd.config import (
     START_SECONDS,
     ClusterConfig,
-    attachment_of,
     loopback_addresses,
     ports_needed,
     write_pki,
@@ -81,7 +82,7 @@ def start_cluster(
     """
     request = ClusterRequest.read(config, changes)
     actual, etcd = request.config(ClusterConfig()), request.source(lambda: source or find_etcd())
-    home = Home(etcd, directory, address=actual.host, keep=keep, attachment=attachment_of(actual))
+    home = Home(etcd, directory, config=actual, keep=keep)
     return Cluster(actual, home, seconds=seconds, is_given_up=is_given_up)
 
 
@@ -363,19 +364,16 @@ class Cluster:
         self.pki = self.pki.without_member(name)
 
     def _change_members(
-        self,
-        addresses: MemberAddresses,
-        others: Sequence[Member],
-        change: Callable[[Gateway, Sequence[str], float], None],
+        self, addresses: MemberAddresses, others: Sequence[Member], change: MemberChange
     ) -> None:
-        """Change the member list by a function of :mod:`pytest_etcdtls.etcd.admin`."""
+        """Change the member list by a request to one of the others."""
         running = next((m for m in others if m.running and m.name not in self._paused), None)
         if running is None:
             raise ClusterStartError(
                 f"the members of the cluster cannot be changed for {addresses.name}: no other member runs"
             )
         peer_urls = self._home.backend.listens_on(addresses).advertise_peer
-        change(self.gateway(running), peer_urls, self._seconds)
+        change_members(self.gateway(running), peer_urls, self._seconds, change)
 
     def gateway(self, member: Member) -> Gateway:
         """Return a client of a member's HTTP endpoints, logged in if authentication is enabled.

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
-from pytest_etcdtls.etcd.launch import Attachment, MemberAddresses, MemberPaths
+from pytest_etcdtls.etcd.launch import MemberAddresses, MemberPaths
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.profile import PKIPlan
 
@@ -152,11 +152,9 @@ SECURITY_FIELDS = tuple(_SecurityFlags.__dataclass_fields__)
 _OF_BOTH_PORTS = ("cipher_suites", "tls_min_version", "tls_max_version")
 
 
-def attachment_of(config: ClusterConfig) -> Attachment:
-    """Return the network on which the members are, if they are containers."""
-    return Attachment(
-        network=config.network, aliases=config.aliases, advertised=config.advertise == "network"
-    )
+def names_network(config: ClusterConfig) -> bool:
+    """Return whether it says on which network of a container engine the members are, and how."""
+    return (config.network, config.aliases, config.advertise) != (None, (), "host")
 
 
 class ClusterOptions(TypedDict, total=False):

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.engine import (
     LABEL,
     WORK_SECONDS,
@@ -33,7 +34,7 @@ from pytest_etcdtls.etcd.engine import (
     remove_abandoned,
     remove_all,
 )
-from pytest_etcdtls.etcd.launch import Attachment, Launch, MemberAddresses, MemberPaths, ReadinessLog
+from pytest_etcdtls.etcd.launch import Launch, MemberAddresses, MemberPaths, ReadinessLog
 from pytest_etcdtls.etcd.leftovers import remove_containers
 from pytest_etcdtls.etcd.ports import PortTakenError
 from pytest_etcdtls.etcd.watchdog import GuardedDirectory, command
@@ -271,12 +272,11 @@ class ContainerBackend:
     is copied by :meth:`EtcdContainer.copy_files` and by the next start.
     """
 
-    def __init__(self, directory: GuardedDirectory, address: str, attachment: Attachment) -> None:
-        """Run nothing yet. Ports are published on that address of this host."""
-        self._attachment = attachment
+    def __init__(self, directory: GuardedDirectory, config: ClusterConfig) -> None:
+        """Run nothing yet. Ports are published on the address of the configuration."""
+        self._config = config
         directory.watchdog.guard_command(command(remove_abandoned, directory.token))
         self._directory = directory
-        self._address = address
         self._prepared = False
 
     def names(self, member: str) -> MemberNames:
@@ -289,10 +289,16 @@ class ContainerBackend:
     @property
     def network(self) -> str:
         """Name of the network that the members are on."""
-        return self._attachment.network or self._directory.token
+        return self._config.network or self._directory.token
 
     def _names_of(self, member: str) -> tuple[str, ...]:
-        return self._attachment.names(member, self._container(member))
+        """Return the names of a member on the network, the one that no other member has first.
+
+        ``m0`` would be ambiguous on an existing network, where a member has the name of its container.
+        """
+        own = self._container(member) if self._config.network else member
+        aliases = [alias.replace("{name}", member) for alias in self._config.aliases]
+        return tuple(dict.fromkeys([own, *aliases]))
 
     def _container(self, member: str) -> str:
         return f"{self._directory.token}-{member}"
@@ -330,7 +336,9 @@ class ContainerBackend:
 
         host = self._names_of(addresses.name)[0]
         peer = tuple(f"{urlsplit(url).scheme}://{host}:{_PEER}" for url in addresses.listen_peer)
-        client = (self.network_url(addresses),) if self._attachment.advertised else addresses.advertise_client
+        client = addresses.advertise_client
+        if self._config.advertise == "network":
+            client = (self.network_url(addresses),)
         return replace(addresses.listening_at(listen), advertise_peer=peer, advertise_client=client)
 
     def published(self, addresses: MemberAddresses) -> Mapping[int, int]:
@@ -363,7 +371,7 @@ class ContainerBackend:
             # In a thread, so that an interruption waits for the response: a network that is created later
             # would not be removed.
             with engine(WORK_SECONDS) as client, ThreadPoolExecutor(max_workers=1) as pool:
-                if self._attachment.network:
+                if self._config.network:
                     self._find_network(client)
                     return
                 labels = owner_labels(token, self._directory.owner)
@@ -386,7 +394,7 @@ class ContainerBackend:
         """Return an etcd that can be started."""
         token, name = self._directory.token, launch.name
         # The loopback address of another host would be unreachable.
-        address = _EVERYWHERE if published_host() else self._address
+        address = _EVERYWHERE if published_host() else self._config.host
         settings: dict[str, Any] = {
             "image": image,
             # The binary itself instead of the image's entry point, and root: only root may read the files.
@@ -415,6 +423,6 @@ class ContainerBackend:
     def stop_command(self) -> str:
         """Return the shell command that removes those that are kept, and the network."""
         token = self._directory.token
-        removal = "" if self._attachment.network else f"; {pasted('docker', 'network', 'rm', token)}"
+        removal = "" if self._config.network else f"; {pasted('docker', 'network', 'rm', token)}"
         label = f"label={LABEL}={token}"
         return f"docker rm -fv $({pasted('docker', 'ps', '-aq', '--filter', label)}){removal}"

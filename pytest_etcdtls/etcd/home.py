@@ -26,13 +26,9 @@ from pytest_etcdtls.errors import (
     open_files_advice,
 )
 from pytest_etcdtls.etcd.clocks import moved_clock, system_clock
+from pytest_etcdtls.etcd.config import ClusterConfig, names_network
 from pytest_etcdtls.etcd.container import ContainerBackend, EtcdContainer
-from pytest_etcdtls.etcd.launch import (
-    Attachment,
-    Launch,
-    ReadinessLog,
-    why_not_started,
-)
+from pytest_etcdtls.etcd.launch import Launch, ReadinessLog, why_not_started
 from pytest_etcdtls.etcd.leftovers import remove_what_is_here
 from pytest_etcdtls.etcd.ports import PortClaim, PortTakenError, claim_ports, local_ports_taken
 from pytest_etcdtls.etcd.process import EtcdProcess, ProcessBackend
@@ -44,8 +40,6 @@ from pytest_etcdtls.untrusted.printable import pasted
 Server: TypeAlias = EtcdProcess | EtcdContainer
 
 LOOPBACK = "127.0.0.1"
-
-_OWN_NETWORK = Attachment()
 
 _ATTEMPTS = 5
 """Number of attempts to start with other ports if a port turns out to be taken."""
@@ -76,24 +70,23 @@ class Home(GuardedDirectory):
         etcd: EtcdSource,
         parent: Path | None = None,
         *,
-        address: str = LOOPBACK,
+        config: ClusterConfig | None = None,
         keep: bool = False,
-        attachment: Attachment = _OWN_NETWORK,
     ) -> None:
         """Make the directory.
 
         Args:
             etcd: the etcd to start.
             parent: the directory that it is made in (default: the system's temporary directory).
-            address: address of this host on which ports are claimed.
+            config: has the address of this host on which ports are claimed, and the network of containers.
             keep: leave the etcds running at the end.
-            attachment: the network on which containers are.
 
         Raises:
             ClusterStartError: if it cannot be made.
             UsageError: if a network of containers is given for processes.
         """
-        if etcd.kind == "process" and attachment != _OWN_NETWORK:
+        config = config or ClusterConfig()
+        if etcd.kind == "process" and names_network(config):
             raise UsageError(
                 f"network, aliases and advertise are for containers, and {etcd.location} is a process: name "
                 "the image of an etcd"
@@ -107,11 +100,11 @@ class Home(GuardedDirectory):
         self.etcd = etcd
         self.pki = self.path / "pki"
         self.keep = keep
-        self._address = address
+        self._address = config.host
         self._claims: list[PortClaim] = []
         self._servers: dict[str, Server] = {}
         self.backend: ProcessBackend | ContainerBackend = (
-            ContainerBackend(self, address, attachment) if etcd.kind == "container" else ProcessBackend(self)
+            ContainerBackend(self, config) if etcd.kind == "container" else ProcessBackend(self)
         )
 
     @contextmanager

@@ -114,27 +114,6 @@ class MemberAddresses(Struct, frozen=True, kw_only=True):
         )
 
 
-class Attachment(Struct, frozen=True, kw_only=True):
-    """The network of the container engine on which members are.
-
-    Attributes:
-        network: an existing network; ``None`` for one that is made for the members, where ``m0`` is a name of
-            the first. On an existing one it would be ambiguous, and a member has the name of its container.
-        aliases: further names of each member there; ``{name}`` stands for ``m0``, ``m1`` ...
-        advertised: members advertise to clients how they are reached there, not from this host.
-    """
-
-    network: str | None = None
-    aliases: tuple[str, ...] = ()
-    advertised: bool = False
-
-    def names(self, member: str, container: str) -> tuple[str, ...]:
-        """Return the names of a member there, the one that no other member has first."""
-        own = [container] if self.network else [member]
-        aliases = [alias.replace("{name}", member) for alias in self.aliases]
-        return tuple(dict.fromkeys([*own, *aliases]))
-
-
 class MemberPaths(Struct, frozen=True, kw_only=True):
     """The paths of a member's files, as etcd sees them.
 

@@ -21,8 +21,8 @@ from pytest_etcdtls.etcd.config import (
     START_SECONDS,
     ClusterConfig,
     ClusterOptions,
-    attachment_of,
     loopback_addresses,
+    names_network,
     ports_needed,
     write_pki,
 )
@@ -135,7 +135,7 @@ class EtcdTLSContainer(DockerContainer):
                 "EtcdTLSContainer has one member, whose settings are flags, without users and roles: use "
                 "start_cluster(image=...) for other clusters"
             )
-        if attachment_of(self.config) != attachment_of(ClusterConfig()):
+        if names_network(self.config):
             raise UsageError(
                 "EtcdTLSContainer has testcontainers' own methods for its network: with_network and "
                 "with_network_aliases"
@@ -257,7 +257,7 @@ class EtcdTLSContainer(DockerContainer):
         if not image_present(self.source):
             pull(self.source, PULL_SECONDS)
         self.version = image_version(self.source)
-        self._home = home = Home(self._etcd, address=self.config.host)
+        self._home = home = Home(self._etcd, config=self.config)
         named = (self._name, self._kwargs.get("hostname"), *(self._network_aliases or ()), published_host())
         hosts = (*MemberNames(_NAME).hosts, _NAME, *filter(None, named), *self._hosts)
         try:

@@ -240,8 +240,8 @@ def _orders(pipe: int, owner: int, timeout: int | None) -> Iterator[bytes]:
     """
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
-    if (process := _pidfd(owner)) is not None:
-        waiting.register(process, select.POLLIN)
+    with suppress(OSError):  # it has ended
+        waiting.register(os.pidfd_open(owner), select.POLLIN)
     pending = b""
     while any(descriptor == pipe for descriptor, _ in waiting.poll(timeout)):
         chunk = b""
@@ -251,15 +251,6 @@ def _orders(pipe: int, owner: int, timeout: int | None) -> Iterator[bytes]:
             return
         *lines, pending = (pending + chunk).split(b"\n")
         yield from lines
-
-
-def _pidfd(process: int) -> int | None:
-    """Return a descriptor that becomes readable when a process ends, if the system supports it."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    with suppress(OSError):
-        return os.pidfd_open(process)
-    return None
 
 
 def _is_starting(process: int) -> bool:

@@ -7,7 +7,6 @@ import re
 import ssl
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import httpx
@@ -184,9 +183,6 @@ class Credential:
         """Return a context that presents the identity, and trusts the target's CA, else those of the system.
 
         The key is not written to disk for it.
-
-        Raises:
-            UsageError: if the system has no ``memfd_create`` and the key must not be written to disk.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust = self._credentials.target.credentials(self.listener.role).server_ca
@@ -195,12 +191,7 @@ class Credential:
         else:
             pem = b"".join(found.public_bytes(Encoding.PEM) for found in trust.certificates)
             context.load_verify_locations(cadata=pem.decode("ascii"))
-        identity = self.identity
-        is_written = identity.key is None or (identity.certificate_file and identity.key_file)
-        if not is_written and not hasattr(os, "memfd_create"):
-            certificate, key = map(str, self.files())
-            identity = replace(identity, certificate_file=certificate, key_file=key)
-        _present(context, identity)
+        _present(context, self.identity)
         return context
 
     def client(self) -> httpx.Client:

@@ -25,7 +25,7 @@ class Learner:
 def add_learner(cluster: Cluster, peer_url: str) -> None:
     """Add a learner to the cluster without starting it."""
     first = cluster.members[0]
-    admin.add_learner(first.gateway(), [peer_url], _SECONDS)
+    admin.change_members(first.gateway(), [peer_url], _SECONDS, admin.add_learner)
 
 
 @contextmanager
