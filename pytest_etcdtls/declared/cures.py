@@ -25,7 +25,6 @@ from pytest_etcdtls.declared.declaration import (
     Change,
     Declaration,
     DeclaredMember,
-    DeclaredURL,
     Form,
     is_address,
     parse_urls,
@@ -189,12 +188,12 @@ def _advertisable(case: FaultyMember, urls: list[str]) -> list[str]:
     if not listen or any(url.is_wildcard or url.is_socket for url in listen):
         return urls
     ports = {url.address for url in listen}
-    kept = [url for url in urls if all(_is_elsewhere(each, ports) for each in parse_urls(url).urls)]
+    kept = [
+        url
+        for url in urls
+        if all(not is_address(each.host) or each.address in ports for each in parse_urls(url).urls)
+    ]
     return kept or list(dict.fromkeys(f"https://{url.address}" for url in listen))
-
-
-def _is_elsewhere(url: DeclaredURL, listening: set[str]) -> bool:
-    return not is_address(url.host) or url.address in listening
 
 
 def https_of(side: Side) -> Cure:

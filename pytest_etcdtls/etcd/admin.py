@@ -200,7 +200,11 @@ def remove_member(gateway: Gateway, peer_urls: Sequence[str], listed: Listed) ->
     return gateway.post("/v3/cluster/member/remove", {"ID": listed[0]["ID"]}) if listed else None
 
 
-_DONE = {add_learner: "added", promote_member: "made a voting member", remove_member: "removed"}
+_DONE: Mapping[MemberChange, str] = {
+    add_learner: "added",
+    promote_member: "made a voting member",
+    remove_member: "removed",
+}
 
 
 def change_members(gateway: Gateway, peer_urls: Sequence[str], seconds: float, change: MemberChange) -> None:

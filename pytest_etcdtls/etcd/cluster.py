@@ -30,7 +30,7 @@ from pytest_etcdtls.etcd.clocks import clock_lead, moved_clock
 from pytest_etcdtls.etcd.config import (
     START_SECONDS,
     ClusterConfig,
-    loopback_addresses,
+    member_addresses,
     ports_needed,
     write_pki,
 )
@@ -318,7 +318,7 @@ class Cluster:
         after = self.pki.files(with_ca_keys=self._home.keep)
         write_files(self.pki_directory, {path: after[path] for path in after.keys() - before.keys()})
         ports = iter(self._home.claim(ports_needed(self.config)))
-        own = self._home.backend.reached_at(loopback_addresses(self.config, name, ports))
+        own = member_addresses(self.config, name, ports, self._home.host)
         addresses = [*(member.addresses for member in self.members), own]
         added = self._member(addresses, len(self.members), joins=True)
         try:
@@ -509,8 +509,9 @@ class Cluster:
     def _start_members(self, ports: Sequence[int]) -> None:
         """Create the members that listen on these ports, and start them."""
         free, size = iter(ports), self.config.size
-        reached_at = self._home.backend.reached_at
-        addresses = [reached_at(loopback_addresses(self.config, f"m{index}", free)) for index in range(size)]
+        addresses = [
+            member_addresses(self.config, f"m{index}", free, self._home.host) for index in range(size)
+        ]
         self.members = tuple(self._member(addresses, index) for index in range(size))
         self._start(self.members, one_by_one=True)
 

@@ -210,9 +210,19 @@ def ports_needed(config: ClusterConfig) -> int:
     return 2 + config.plain_client_listener + (config.metrics is not None) + config.client_http
 
 
-def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -> MemberAddresses:
-    """Return the addresses of a member on ``config.host``. It takes :func:`ports_needed` of the ports."""
-    host = f"[{config.host}]" if ":" in config.host else config.host
+def member_addresses(
+    config: ClusterConfig, name: str, ports: Iterator[int], host: str | None = None
+) -> MemberAddresses:
+    """Return the addresses of a member. It takes :func:`ports_needed` of the ports.
+
+    Args:
+        config: of its cluster.
+        name: of the member.
+        ports: free ones.
+        host: at which it is reached from here, if its ports are those of another host.
+    """
+    host = host or config.host
+    host = f"[{host}]" if ":" in host else host
     client_port = next(ports)
     client = f"{config.client_scheme}://{host}:{client_port}"
     peer = f"{config.peer_scheme}://{host}:{next(ports)}"

@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.engine import (
@@ -307,21 +306,6 @@ class ContainerBackend:
         """Return the URL of a member's client listener for others on the network."""
         host = self._names_of(addresses.name)[0]
         return f"{urlsplit(addresses.listen_client[0]).scheme}://{host}:{_CLIENT}"
-
-    def reached_at(self, addresses: MemberAddresses) -> MemberAddresses:
-        """Return a member's URLs as seen from this host, which differ if the engine is elsewhere."""
-        host = published_host()
-        if host is None:
-            return addresses
-
-        def move(url: str) -> str:
-            return f"{urlsplit(url).scheme}://{authority(host, _port(url))}"
-
-        return replace(
-            addresses.listening_at(move),
-            advertise_client=tuple(map(move, addresses.advertise_client)),
-            advertise_peer=tuple(map(move, addresses.advertise_peer)),
-        )
 
     def listens_on(self, addresses: MemberAddresses) -> MemberAddresses:
         """Return a member's URLs as etcd gets them.

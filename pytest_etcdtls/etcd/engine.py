@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd.etcd_flags import FlagSet, printed_version
+from pytest_etcdtls.etcd.etcd_flags import printed_version
 from pytest_etcdtls.etcd.watchdog import OWNER, command, this_process
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def image_version(image: str) -> str:
     Raises:
         UsageError: if no engine answers, the image is missing, or it contains no etcd.
     """
-    output = _run(image, "--version")
+    output = ask_image(image, "--version")
     version = printed_version(output)
     if version is None:
         raise UsageError(
@@ -199,20 +199,19 @@ def image_version(image: str) -> str:
     return version
 
 
-def image_flags(image: str, version: str) -> FlagSet:
-    """Return the flags that ``etcd --help`` lists in an image. It raises as :func:`image_version`."""
-    return FlagSet.from_help(version, _run(image, "--help"))
+def ask_image(image: str, argument: str) -> str:
+    """Return the output of etcd. It is cached by the id of the image, which changes with its content.
 
-
-def _run(image: str, argument: str) -> str:
-    """Return the output of etcd. It is cached by the id of the image, which changes with its content."""
+    Raises:
+        UsageError: if no engine answers, the image is missing, or it has no etcd.
+    """
     with engine() as client:
         identifier = client.images.get(image).id
-    return _run_once(image, argument, identifier)
+    return _ask_once(image, argument, identifier)
 
 
 @functools.cache
-def _run_once(image: str, argument: str, _identifier: str | None) -> str:
+def _ask_once(image: str, argument: str, _identifier: str | None) -> str:
     import docker.errors
 
     token = f"question-{secrets.token_hex(8)}"

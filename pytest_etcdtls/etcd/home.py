@@ -28,6 +28,7 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.etcd.clocks import moved_clock, system_clock
 from pytest_etcdtls.etcd.config import ClusterConfig, names_network
 from pytest_etcdtls.etcd.container import ContainerBackend, EtcdContainer
+from pytest_etcdtls.etcd.engine import published_host
 from pytest_etcdtls.etcd.launch import Launch, ReadinessLog, why_not_started
 from pytest_etcdtls.etcd.leftovers import remove_what_is_here
 from pytest_etcdtls.etcd.ports import PortClaim, PortTakenError, claim_ports, local_ports_taken
@@ -62,6 +63,7 @@ class Home(GuardedDirectory):
         etcd: the etcd that is started from now on.
         pki: directory of the keys and certificates (0700).
         backend: runs them.
+        host: at which their ports are reached from here.
         keep: whether they are left running at the end.
     """
 
@@ -101,6 +103,7 @@ class Home(GuardedDirectory):
         self.pki = self.path / "pki"
         self.keep = keep
         self._address = config.host
+        self.host = (etcd.kind == "container" and published_host()) or config.host
         self._claims: list[PortClaim] = []
         self._servers: dict[str, Server] = {}
         self.backend: ProcessBackend | ContainerBackend = (

@@ -19,7 +19,7 @@ from pytest_etcdtls.etcd.config import (
     ClusterConfig,
     command_line,
     file_paths,
-    loopback_addresses,
+    member_addresses,
     member_flags,
     render,
 )
@@ -308,7 +308,7 @@ def _listeners(addresses: MemberAddresses) -> Iterator[Listener]:
 
 def outline_listeners(config: ClusterConfig) -> tuple[Listener, ...]:
     """Return the listeners that a cluster of this configuration will have. The ports are not known yet."""
-    members = (loopback_addresses(config, f"m{index}", itertools.count(1)) for index in range(config.size))
+    members = (member_addresses(config, f"m{index}", itertools.count(1)) for index in range(config.size))
     return tuple(replace(listener, port=0) for member in members for listener in _listeners(member))
 
 

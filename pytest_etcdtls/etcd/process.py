@@ -187,10 +187,6 @@ class ProcessBackend:
         """Return the names and addresses that a member's certificates are issued for."""
         return MemberNames(member)
 
-    def reached_at(self, addresses: MemberAddresses) -> MemberAddresses:
-        """Return a member's URLs as seen from this host."""
-        return addresses
-
     def listens_on(self, addresses: MemberAddresses) -> MemberAddresses:
         """Return a member's URLs as etcd gets them."""
         return addresses

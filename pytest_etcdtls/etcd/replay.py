@@ -30,7 +30,6 @@ from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.etcd.config import START_SECONDS
-from pytest_etcdtls.etcd.engine import published_host
 from pytest_etcdtls.etcd.home import LOOPBACK, Home, Server, Start
 from pytest_etcdtls.etcd.launch import with_last_line
 from pytest_etcdtls.etcd.member import with_files
@@ -238,8 +237,7 @@ class ReplayedEtcd:
     def target(self, label: str) -> Target:
         """Return it as a target of that label."""
         outline = self._plan.outline(label, self._home.etcd)
-        # The loopback address of the engine's host would be unreachable.
-        host = (self._home.etcd.kind == "container" and published_host()) or LOOPBACK
+        host = self._home.host
         listeners = tuple(
             replace(listener, connect_to=(host, self._ports[declared.url.address]))
             for listener, declared in zip(

@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.errors import NoEtcdError, UsageError, open_files_advice
-from pytest_etcdtls.etcd.engine import engine_problem, image_flags, image_present, image_version, pull
+from pytest_etcdtls.etcd.engine import ask_image, engine_problem, image_present, image_version, pull
 from pytest_etcdtls.etcd.etcd_flags import FlagSet, printed_version
 from pytest_etcdtls.versions import minor_line, tag_version, version_key
 
@@ -63,9 +63,9 @@ class EtcdSource(Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: if the etcd is no longer available.
         """
-        if self.kind == "container":
-            return image_flags(self.location, self.version)
-        return binary_flags(Path(self.location))
+        is_image = self.kind == "container"
+        text = ask_image(self.location, "--help") if is_image else _ask(Path(self.location), "--help")
+        return FlagSet.from_help(self.version, text)
 
 
 def named_binary(name: str | Path) -> Path:
@@ -89,14 +89,10 @@ def path_binary() -> Path | None:
     return Path(on_path) if on_path else None
 
 
-def cache_directory() -> Path:
-    """Return this package's directory in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "pytest-etcdtls"
-
-
 def cached_binaries() -> tuple[Path, list[Path]]:
     """Return the output directory of ``make etcd`` and the binaries in it, newest version first."""
-    directory = cache_directory() / "etcd"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    directory = cache / "pytest-etcdtls" / "etcd"
     binaries = [
         path for path in directory.glob("*/etcd") if minor_line(path.parent.name) and os.access(path, os.X_OK)
     ]
@@ -118,32 +114,23 @@ def binary_version(binary: Path) -> str:
     Raises:
         UsageError: if the binary is missing, cannot be run, or is not etcd.
     """
-    return _ask(binary)[0]
+    version = printed_version(_ask(binary, "--version"))
+    if version is None:
+        raise UsageError(f"{binary} is no etcd binary: `{binary} --version` does not print an etcd version")
+    return version
 
 
-def binary_flags(binary: Path) -> FlagSet:
-    """Return the flags that ``etcd --help`` lists. It raises as :func:`binary_version`."""
-    return FlagSet.from_help(*_ask(binary))
-
-
-def _ask(binary: Path) -> tuple[str, str]:
-    """Return version and help text. They are cached while the binary is unchanged."""
+def _ask(binary: Path, argument: str) -> str:
+    """Return the output of etcd. It is cached while the binary is unchanged."""
     try:
         changed = binary.stat().st_mtime_ns
     except OSError as error:
         raise UsageError(f"{binary} is no etcd binary: {error.strerror}") from error
-    return _ask_once(binary, changed)
+    return _ask_once(binary, argument, changed)
 
 
 @functools.cache
-def _ask_once(binary: Path, _changed: int) -> tuple[str, str]:
-    version = printed_version(_run(binary, "--version"))
-    if version is None:
-        raise UsageError(f"{binary} is no etcd binary: `{binary} --version` does not print an etcd version")
-    return version, _run(binary, "--help")
-
-
-def _run(binary: Path, argument: str) -> str:
+def _ask_once(binary: Path, argument: str, _changed: int) -> str:
     if binary.is_dir() or not os.access(binary, os.X_OK):
         raise UsageError(f"{binary} is no etcd binary: it is not an executable file")
     try:

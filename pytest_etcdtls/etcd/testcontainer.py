@@ -21,7 +21,7 @@ from pytest_etcdtls.etcd.config import (
     START_SECONDS,
     ClusterConfig,
     ClusterOptions,
-    loopback_addresses,
+    member_addresses,
     names_network,
     ports_needed,
     write_pki,
@@ -270,7 +270,7 @@ class EtcdTLSContainer(DockerContainer):
         flags = (self._command,) if isinstance(self._command, str) else tuple(self._command or ())
         config = replace(self.config, extra_flags=(*self.config.extra_flags, *flags))
         ports = iter(home.claim(ports_needed(config)))
-        addresses = home.backend.reached_at(loopback_addresses(config, _NAME, ports))
+        addresses = member_addresses(config, _NAME, ports, home.host)
         self.members = (build_member(home, config, self.pki, [addresses], 0, alone=True),)
 
         created = dict(self._server.settings)

@@ -12,7 +12,6 @@ import http.client
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle
@@ -34,7 +33,7 @@ from pytest_etcdtls.facts.experiments import (
     is_of_experiment,
 )
 from pytest_etcdtls.facts.fact import Observation, Planned, Work, fact, fact_of
-from pytest_etcdtls.lifecycle.lab import Lab, der, start_like
+from pytest_etcdtls.lifecycle.lab import Lab, der, start_like, until
 from pytest_etcdtls.lifecycle.settings import MEASUREMENTS, SETTINGS, measures, runs, setting_of
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
@@ -128,7 +127,6 @@ def settings_for(target: Target, observations: Iterable[Observation]) -> list[st
 
 
 _REJECTION_SECONDS = 15.0
-_GLANCE_SECONDS = 0.01
 _REJECTED = re.compile(r"^.*rejected connection.*unknown authority.*$", re.MULTILINE)
 _TIMES = 2
 """How often each other member must have refused it, so that a retry has failed too."""
@@ -162,20 +160,18 @@ def _foreign_member(lab: Lab) -> ForeignMember:
 
 def _await_rejection(lab: Lab, before: list[int]) -> tuple[str, bool]:
     """Wait until the other members log that they refused it, or until it logs that it serves clients."""
-    cluster = lab.cluster
-    deadline = time.monotonic() + _REJECTION_SECONDS
-    while time.monotonic() < deadline:
+    members = lab.cluster.members
+
+    def rejected_or_joined() -> tuple[str, bool] | None:
         lab.raise_if_given_up()
         refused = [
-            _REJECTED.findall(member.log()[length:])
-            for member, length in zip(cluster.members, before, strict=False)
+            _REJECTED.findall(member.log()[length:]) for member, length in zip(members, before, strict=False)
         ]
-        if cluster.members[_LAST].ready:
+        if members[_LAST].ready:
             return "", True
-        if all(len(lines) >= _TIMES for lines in refused):
-            return str(refused[0][0]).strip(), False
-        threading.Event().wait(_GLANCE_SECONDS)
-    return "", False
+        return (refused[0][0].strip(), False) if all(len(lines) >= _TIMES for lines in refused) else None
+
+    return until(rejected_or_joined, _REJECTION_SECONDS) or ("", False)
 
 
 READER = "reader"
@@ -317,12 +313,6 @@ class Client(threading.Thread):
         self.join()
 
 
-def _await(reached: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached() and time.monotonic() < deadline:
-        threading.Event().wait(_GLANCE_SECONDS)
-
-
 @measures("rotation-loses-no-request")
 def _renew_under_load(lab: Lab) -> RenewalUnderLoad:
     """Renew the certificate of the client port under load, with the same key."""
@@ -342,7 +332,7 @@ def _renew_under_load(lab: Lab) -> RenewalUnderLoad:
 
     def go_on() -> None:
         least = {client: client.requests + _BETWEEN_RENEWALS for client in clients.values()}
-        _await(lambda: all(one.requests >= number for one, number in least.items()), _TRAFFIC_SECONDS)
+        until(lambda: all(one.requests >= number for one, number in least.items()), _TRAFFIC_SECONDS)
 
     seen = 0
     for client in clients.values():
@@ -355,7 +345,7 @@ def _renew_under_load(lab: Lab) -> RenewalUnderLoad:
             leaf = der(renewed)
             with gate:
                 lab.member.replace_files({"server.crt": encode_certificates(renewed.chain)})
-            _await(lambda: new.leaf == leaf or new.requests >= most, _TRAFFIC_SECONDS)  # noqa: B023
+            until(lambda: new.leaf == leaf or new.requests >= most, _TRAFFIC_SECONDS)  # noqa: B023
             seen += new.leaf == leaf
             go_on()
     finally:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -28,6 +29,8 @@ from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt
+
+T = TypeVar("T")
 
 _TRIES = 3
 _GLANCE_SECONDS = 0.005
@@ -172,11 +175,9 @@ class Lab:
         attempt = self.attempt("client without a certificate", role, NO_CERTIFICATE).attempt
         if attempt.ending is Ending.SERVED:
             return attempt.local_address.rpartition(":")[0].strip("[]")
-        deadline = time.monotonic() + self.seconds
-        while not (addresses := _REMOTE.findall(self.member.log())):
-            if time.monotonic() > deadline:
-                raise InconclusiveError("etcd's log does not have the address of the refused connection")
-            threading.Event().wait(_GLANCE_SECONDS)
+        addresses = until(lambda: _REMOTE.findall(self.member.log()), self.seconds)
+        if not addresses:
+            raise InconclusiveError("etcd's log does not have the address of the refused connection")
         return str(addresses[-1]).strip("[]").partition("%")[0]
 
     def experiment(self, name: str, steps: Iterable[Step]) -> Experiment:
@@ -193,6 +194,14 @@ class Lab:
             for field in SECURITY_FIELDS
             if getattr(config, field) != getattr(default, field)
         )
+
+
+def until(reached: Callable[[], T], seconds: float) -> T:
+    """Return what a function returns as soon as that is true, or after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (result := reached()) and time.monotonic() < deadline:
+        threading.Event().wait(_GLANCE_SECONDS)
+    return result
 
 
 def der(identity: Identity) -> bytes:

@@ -43,7 +43,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pytest_etcdtls.checks.registry import Check, CheckFunction, catalogue, place_of
 from pytest_etcdtls.checks.results import CannotJudge, Finding
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
-from pytest_etcdtls.etcd.config import ClusterConfig, file_paths, loopback_addresses, write_pki
+from pytest_etcdtls.etcd.config import ClusterConfig, file_paths, member_addresses, write_pki
 from pytest_etcdtls.etcd.member import Member, owned_target
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.fact import Each, Need, Reading
@@ -277,7 +277,7 @@ def _replayed(
         (directory / member / "data").mkdir(mode=0o700, parents=True)
         members.append(
             Member(
-                addresses=loopback_addresses(config, member, ports),
+                addresses=member_addresses(config, member, ports),
                 argv=tuple(argument.replace("{directory}", str(directory)) for argument in argv),
                 pki_root=directory / "pki",
                 files=file_paths(pki, member),

@@ -326,14 +326,11 @@ class Judge:
         """
         ahead: defaultdict[str, list[Check]] = defaultdict(list)
         for (_, label), check in self._selected.items():
-            if self._is_ahead(check):
+            if check.id not in GATES and not comes_last(check) and not self.needs_etcd(check):
                 ahead[label].append(check)
         listeners = self.observer.target.listeners
         wanted = [(listener, ahead[listener.label]) for listener in listeners if listener.label in ahead]
         self.collector = Collector(self.observer, self.passes, wanted)
-
-    def _is_ahead(self, check: Check) -> bool:
-        return check.id not in GATES and not comes_last(check) and not self.needs_etcd(check)
 
     def _judge(self, subject: Subject) -> CheckResult:
         started = time.monotonic()

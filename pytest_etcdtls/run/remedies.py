@@ -224,10 +224,6 @@ def _admits_more(before: Effective, after: Effective, side: Side) -> bool:
     )
 
 
-def _equal(first: str, second: str) -> bool:
-    return first == second or (first in TRUE and second in TRUE)
-
-
 def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting]:
     """Return a setting wherever it is given, also where it has no effect."""
     every = (
@@ -301,7 +297,8 @@ def lines(declaration: Declaration, changes: Iterable[Change]) -> Iterator[str]:
     for change in _last(changes):
         via = change.via if change.value is None else _way(declaration, change)
         old = _given(declaration, change.name, via)
-        if change.value is not None and old and _equal(old[-1].value, change.value):
+        given = old[-1].value if old else None
+        if change.value is not None and (given == change.value or {given, change.value} <= TRUE):
             continue
         yield from (f"- {_line(setting, declaration.form)}" for setting in old)
         if change.value is not None:

@@ -13,7 +13,8 @@ import pytest
 from cluster.conftest import left_behind
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd import engine as engine_module
-from pytest_etcdtls.etcd.engine import engine_problem, image_flags, image_present, image_version, pull
+from pytest_etcdtls.etcd.engine import engine_problem, image_present, image_version, pull
+from pytest_etcdtls.etcd.sources import find_etcd
 
 ABSENT = "pytest-etcdtls/no-such-image:1"
 
@@ -39,12 +40,12 @@ def test_a_dead_engine_is_named_with_the_remedy(host: str, why: str, monkeypatch
 def test_version_and_flags_are_printed_by_the_etcd_in_the_image(
     etcd_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine_module._run_once.cache_clear()
+    engine_module._ask_once.cache_clear()
     monkeypatch.setattr("pytest_etcdtls.etcd.engine.secrets.token_hex", lambda _: "of-a-test")
     assert (engine_problem(), image_present(etcd_image)) == (None, True)
     version = image_version(etcd_image)
     assert version == etcd_image.rpartition(":")[2]
-    flags = image_flags(etcd_image, version)
+    flags = find_etcd(image=etcd_image).flags()
     assert flags.version == version
     assert {"client-cert-auth", "trusted-ca-file", "peer-cert-file"} <= flags.names
     assert ("tls-min-version" in flags) == (version != "3.5.1")

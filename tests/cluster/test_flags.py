@@ -14,13 +14,13 @@ from pytest_etcdtls.etcd import sources as binary
 from pytest_etcdtls.etcd.config import (
     SECURITY_FIELDS,
     ClusterConfig,
-    loopback_addresses,
+    member_addresses,
     member_flags,
     render,
 )
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
 from pytest_etcdtls.etcd.launch import MemberPaths, ReadinessLog, Served, parse_served
-from pytest_etcdtls.etcd.sources import binary_flags, binary_version
+from pytest_etcdtls.etcd.sources import binary_version, find_etcd
 
 VALUES = {"self-signed-cert-validity": "1", "log-level": "info", "tls-max-version": "TLS1.3"}
 VALUES |= {"tls-min-version": "TLS1.2", "listen-client-http-urls": "https://127.0.0.1:1"}
@@ -35,7 +35,7 @@ def _accepts(binary: Path, *arguments: str) -> str:
 
 
 def test_names_of_flags_are_those_of_the_binary(etcd_binary: Path) -> None:
-    flags, spelled = binary_flags(etcd_binary), {}
+    flags, spelled = find_etcd(binary=etcd_binary).flags(), {}
     for name in (field.replace("_", "-") for field in (*SECURITY_FIELDS, "listen-client-http-urls")):
         try:
             spelled[name] = flags.spell(name)
@@ -58,7 +58,7 @@ def test_a_binary_is_run_once_until_it_changes_without_variables_of_the_user(
     runs = tmp_path / "runs"
     etcd = _script(tmp_path / "etcd", f"echo x >> {runs}", 'echo "etcd Version: 3.6.16$ETCD_NAME"')
     assert binary_version(etcd) == binary_version(etcd) == "3.6.16"
-    assert "unsafe-no-fsync" in binary_flags(etcd)
+    assert "unsafe-no-fsync" in find_etcd(binary=etcd).flags()
     assert runs.read_text(encoding="utf-8").split() == ["x", "x"]
     _script(etcd, "echo 'etcd Version: 3.7.3'")
     assert binary_version(etcd) == "3.7.3"
@@ -85,7 +85,7 @@ def test_a_config_file_has_the_settings_of_the_flags() -> None:
         config_file_omits=("trusted_ca_file",),
         config_file_adds="crl-file: '{pki}/crl.der'\n",
     )
-    members = [loopback_addresses(config, "m0", iter((20000, 20001)))]
+    members = [member_addresses(config, "m0", iter((20000, 20001)))]
     etcd = FlagSet("3.9.9", frozenset(field.replace("_", "-") for field in SECURITY_FIELDS))
     flags = member_flags(config, etcd, members, 0, PLACE, FILES, token="token", alone=True)
     document = yaml.safe_load(render(flags, config, PLACE))
