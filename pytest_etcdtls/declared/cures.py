@@ -29,7 +29,7 @@ from pytest_etcdtls.declared.declaration import (
     is_address,
     parse_urls,
 )
-from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
+from pytest_etcdtls.declared.effective import effective_of, prefix
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
@@ -39,27 +39,30 @@ PLACEHOLDER: Final = "/REPLACE-WITH"
 
 
 class FaultyMember(Struct, frozen=True, kw_only=True):
-    """One member, and where the fault is.
+    """One member, and a side of it that the fault concerns.
 
     Attributes:
         version: of the etcd that runs; ``None`` if it is not known.
-        sides: the sides that the fault concerns.
-        trusted: the file of the CAs that etcd is meant to trust, by side, where it is known.
+        trusted: the file of the CAs that etcd is meant to trust there; ``None`` if it is not known.
     """
 
     member: DeclaredMember
     version: str | None
-    sides: tuple[Side, ...] = SIDES
-    trusted: Mapping[Side, str] = {}
+    side: Side
+    trusted: str | None = None
 
     @property
     def declaration(self) -> Declaration:
         """What its operator wrote."""
         return self.member.declaration
 
-    def hosts(self, side: Side) -> tuple[str, ...]:
-        """Return the hosts at which the member is reached by others, or else those that it listens on."""
-        names = (f"{'initial-' if side == 'peer' else ''}advertise-{side}-urls", f"listen-{side}-urls")
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts at which the member is reached by others, or else those that it listens on."""
+        names = (
+            f"{'initial-' if self.side == 'peer' else ''}advertise-{self.side}-urls",
+            f"listen-{self.side}-urls",
+        )
         urls = [url for name in names for url in self.declaration.urls(name) if not url.is_socket]
         urls = [url for url in urls if not (url.is_wildcard or url.is_loopback)] or urls
         return tuple(dict.fromkeys(url.host for url in urls if not url.is_wildcard))
@@ -81,9 +84,7 @@ class Remark(Struct, frozen=True):
 
 
 class Restart(Struct, frozen=True):
-    """A restart of etcd with the bundle that is declared for a side: it decides which clients are refused."""
-
-    side: Side
+    """A restart of etcd with the bundle that is declared: it decides which clients are refused."""
 
 
 Step = Change | Remark | Restart
@@ -92,48 +93,45 @@ Cure = Callable[[FaultyMember], Iterator[Step]]
 
 def client_certificates(case: FaultyMember) -> Iterator[Step]:
     """Require certificates of clients: a pair, the trusted CA and the switch, and nothing generated."""
-    for side in case.sides:
-        yield from _mutual_tls(case, side)
-
-
-def _mutual_tls(case: FaultyMember, side: Side) -> Iterator[Step]:
-    p = prefix(side)
+    p = prefix(case.side)
     yield from without(f"{p}auto-tls")(case)
-    yield from _pair(case, side)
+    yield from _pair(case)
     yield Change(f"{p}client-cert-auth", "true")
-    yield from _trusted_ca(case, side)
+    yield from trusted_ca(case)
 
 
-def _pair(case: FaultyMember, side: Side) -> Iterator[Step]:
+def _pair(case: FaultyMember) -> Iterator[Step]:
     """Yield the certificate and the key, or the half of the pair that is not declared."""
-    declared = {end: case.declaration.text(f"{prefix(side)}{end}-file") for end in ("cert", "key")}
+    p = prefix(case.side)
+    declared = {end: case.declaration.text(f"{p}{end}-file") for end in ("cert", "key")}
     if all(declared.values()):
         return
-    name = "peer" if side == "peer" else "server"
+    name = "peer" if case.side == "peer" else "server"
     kubeadm = kubeadm_directory(case.declaration)
     path = f"{kubeadm or PLACEHOLDER}/{name}"
     for end, suffix in (("cert", "crt"), ("key", "key")):
         if declared[end] is None:
-            yield Change(f"{prefix(side)}{end}-file", f"{path}.{suffix}")
+            yield Change(f"{p}{end}-file", f"{path}.{suffix}")
     if given := next(filter(None, declared.values()), None):
         yield Remark(f"write the path of the certificate or key that belongs to {given}")
     elif kubeadm:
         made = _kubeadm(kubeadm, "init", "phase", "certs", f"etcd-{name}")
         yield Remark(f"if {path}.crt does not exist yet: {made}")
     else:
-        hosts = ", ".join(case.hosts(side)) or "the member"
+        hosts = ", ".join(case.hosts) or "the member"
         yield Remark(
             f"{path}.crt and {name}.key stand for files that are not declared: issue a certificate for "
             f"{hosts} with extendedKeyUsage serverAuth, clientAuth, and write its path here, and its key's"
         )
 
 
-def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Step]:
-    """Yield the bundle of the clients' CA, unless one is declared."""
+def trusted_ca(case: FaultyMember) -> Iterator[Step]:
+    """Trust the CA of the clients where no bundle is declared."""
+    side = case.side
     name = f"{prefix(side)}trusted-ca-file"
     if case.declaration.text(name) is not None:
         return
-    kubeadm, given = kubeadm_directory(case.declaration), case.trusted.get(side)
+    kubeadm, given = kubeadm_directory(case.declaration), case.trusted
     path = given or f"{kubeadm or PLACEHOLDER}/{'peer-' if side == 'peer' and not kubeadm else ''}ca.crt"
     yield Change(name, path)
     if given:
@@ -141,12 +139,6 @@ def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Step]:
     elif not kubeadm:
         whom = "the members' certificates" if side == "peer" else "the certificates of etcd's clients"
         yield Remark(f"replace {path} with the file of the CA that issues {whom}")
-
-
-def trusted_ca(case: FaultyMember) -> Iterator[Step]:
-    """Trust the CA of the clients where no bundle is declared."""
-    for side in case.sides:
-        yield from _trusted_ca(case, side)
 
 
 _URLS: Final[Mapping[Side, tuple[str, ...]]] = {
@@ -157,17 +149,16 @@ _URLS: Final[Mapping[Side, tuple[str, ...]]] = {
 
 def https(case: FaultyMember) -> Iterator[Step]:
     """Serve and advertise https alone, with all that a side needs for it."""
-    for side in case.sides:
-        changes = [change for name in _URLS[side] for change in _secured(case, name)]
-        tls = effective_of(case.member, case.version).sides[side]
-        yield from changes
-        if changes and not (tls.certificate and tls.key and tls.trusted_ca and tls.client_cert_auth):
-            yield from _mutual_tls(case, side)
-        if changes and side == "peer":
-            yield Remark(
-                "etcd keeps the peer URLs of its members: in a cluster that exists, change them first with "
-                "`etcdctl member update ID --peer-urls=https://...`"
-            )
+    changes = [change for name in _URLS[case.side] for change in _secured(case, name)]
+    tls = effective_of(case.member, case.version).sides[case.side]
+    yield from changes
+    if changes and not (tls.certificate and tls.key and tls.trusted_ca and tls.client_cert_auth):
+        yield from client_certificates(case)
+    if changes and case.side == "peer":
+        yield Remark(
+            "etcd keeps the peer URLs of its members: in a cluster that exists, change them first with "
+            "`etcdctl member update ID --peer-urls=https://...`"
+        )
 
 
 def _secured(case: FaultyMember, name: str) -> Iterator[Change]:
@@ -198,7 +189,7 @@ def _advertisable(case: FaultyMember, urls: list[str]) -> list[str]:
 
 def https_of(side: Side) -> Cure:
     """Return the cure that serves and advertises https alone on one side."""
-    return lambda case: https(replace(case, sides=(side,)))
+    return lambda case: https(replace(case, side=side))
 
 
 def advertised(case: FaultyMember) -> Iterator[Step]:
@@ -279,12 +270,11 @@ def reissued(case: FaultyMember) -> Iterator[Step]:
 
 
 def _made_by_kubeadm(case: FaultyMember) -> Iterator[tuple[str, str]]:
-    """Yield kubeadm's name of each certificate of the sides that it has made, and their directory."""
+    """Yield kubeadm's name of the certificate of the side, and its directory, if it has made it."""
     directory = kubeadm_directory(case.declaration)
-    for side in case.sides if directory else ():
-        name = "peer" if side == "peer" else "server"
-        if case.declaration.text(f"{prefix(side)}cert-file") == f"{directory}/{name}.crt":
-            yield name, directory
+    name = "peer" if case.side == "peer" else "server"
+    if directory and case.declaration.text(f"{prefix(case.side)}cert-file") == f"{directory}/{name}.crt":
+        yield name, directory
 
 
 def _kubeadm(directory: str, *words: str) -> str:
@@ -295,7 +285,7 @@ def _kubeadm(directory: str, *words: str) -> str:
 
 def restarted(case: FaultyMember) -> Iterator[Step]:
     """Restart etcd with the declaration as it is."""
-    yield from map(Restart, case.sides)
+    yield Restart()
 
 
 _WRITERS: Final = (

@@ -139,7 +139,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
             said.append(Remark(f"change {case.declaration.source} by hand: {why}"))
             continue
         said += [step for step in steps if isinstance(step, Remark)]
-        sides = [step.side for step in steps if isinstance(step, Restart)]
+        sides = [case.side] if Restart() in steps else []
         if written := list(lines(case.declaration, changes)):
             settings += written
             said += map(Remark, who_overwrites(case.declaration))
@@ -157,7 +157,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
 def faulty_members(
     recording: Recording, listener: Listener | None, findings: Sequence[Finding]
 ) -> Iterator[FaultyMember]:
-    """Yield the declared members that findings concern, with the sides."""
+    """Yield the sides of the declared members that findings concern."""
     target, declarations = recording.target, recording.known(Declarations)
     trusted = {
         side: abspath(bundle.source)
@@ -171,9 +171,9 @@ def faulty_members(
         if listener is not None and listener.member != label:
             continue
         sides = (listener.role.side,) if listener else _sides(label, findings)
-        if sides:
-            version = versions.get(label, target.etcd_version)
-            yield FaultyMember(member=declared, version=version, sides=sides, trusted=trusted)
+        version = versions.get(label, target.etcd_version)
+        for side in sides:
+            yield FaultyMember(member=declared, version=version, side=side, trusted=trusted.get(side))
 
 
 def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:
@@ -210,11 +210,11 @@ def _admits_more(before: Effective, after: Effective, side: Side) -> bool:
     """Return whether a port of a side accepts clients that it refused, as far as settings decide."""
     plain = [{one.url.address for one in of.listeners if one.plaintext} for of in (before, after)]
     was, is_now = before.sides[side], after.sides[side]
-    if not was.requests_certificate:
-        return not plain[1] <= plain[0]
+    opens = not plain[1] <= plain[0]
+    if opens or not was.requests_certificate:
+        return opens
     return (
-        not plain[1] <= plain[0]
-        or not is_now.requests_certificate
+        not is_now.requests_certificate
         or (is_now.client_auth is ClientAuthentication.SYSTEM_ROOTS and was.client_auth != is_now.client_auth)
         or any(
             bool(getattr(was, rule)) and not getattr(is_now, rule)

@@ -344,7 +344,7 @@ def test_a_cure_that_admits_more_is_not_proposed(flags: Sequence[str], tmp_path:
     text = f"name: a\nclient-transport-security: {both}\npeer-transport-security: {both}\n"
     (tmp_path / "etcd.yaml").write_text(text, encoding="utf-8")
     member = declared_member(from_command_line(["etcd", f"--config-file={tmp_path}/etcd.yaml", *flags]))
-    here = FaultyMember(member=member, version="3.7.3")
+    here = FaultyMember(member=member, version="3.7.3", side="client")
     done = remedy(hidden_into_file, [here], Target(label="m0", origin="live", listeners=()))
     assert done.settings == ()
     assert any(" by hand: " in text for text in done.remarks), done

@@ -19,6 +19,7 @@ from pytest_etcdtls.declared.cures import (
     renewed,
     restarted,
 )
+from pytest_etcdtls.declared.effective import SIDES
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
@@ -37,7 +38,13 @@ def pki(tmp_path: Path) -> Path:
 
 
 def cured(
-    cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = "", trusted: Path | None = None
+    cure: Cure,
+    pki: Path,
+    side: Side = "client",
+    *,
+    without: str = "",
+    text: str = "",
+    trusted: Path | None = None,
 ) -> Remedy:
     """Return the remedy for the manifest without the lines that match a pattern."""
     text = text or MANIFEST.read_text(encoding="utf-8")
@@ -46,8 +53,8 @@ def cured(
     file = pki.parent / "etcd.yaml"
     file.write_text(text, encoding="utf-8")
     live = target(etcd_config=file, etcd_pki_dir=pki, **({"etcd_trusted_ca": trusted} if trusted else {}))
-    [here] = faulty_members(Recording(live), None, [Finding("", "", "")])
-    return remedy(cure, [replace(here, version="3.6.4", sides=sides or ("client",))], live)
+    here, _ = faulty_members(Recording(live), None, [Finding("", "", "")])
+    return remedy(cure, [replace(here, version="3.6.4", side=side)], live)
 
 
 def added(remedy: Remedy) -> list[str]:
@@ -104,8 +111,8 @@ def test_who_is_accepted_after_a_restart(pki: Path) -> None:
 
 
 def test_kubeadms_own_command_renews(pki: Path) -> None:
-    done = cured(renewed, pki, "client", "peer")
-    assert done.remarks == (
+    made = [remark for side in SIDES for remark in cured(renewed, pki, side).remarks]
+    assert made == [
         "kubeadm made it: kubeadm certs renew etcd-server",
         "kubeadm made it: kubeadm certs renew etcd-peer",
-    )
+    ]
