@@ -31,7 +31,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import convert
 
 from pytest_etcdtls.checks.registry import Check, CheckFunction, catalogue, place_of
 from pytest_etcdtls.checks.results import CannotJudge, Finding
@@ -52,8 +53,8 @@ from pytest_etcdtls.pki.profile import CLIENT, PEER, CALayout, MemberNames, PKIP
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Network, Observer, find_fact
 from pytest_etcdtls.target import Bounds, Listener, Target
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, Response, StreamEnd, Ticket
-from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, Reply, ServerHello, version_name
+from pytest_etcdtls.tls.attempt import Attempt, Request, Response, Ticket
+from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, version_name
 
 FILE: Final = Path(__file__).with_suffix(".json")
 
@@ -200,7 +201,7 @@ class Replay(Network):
         tickets = self._answer(there, key).get("tickets")
         if request.keep is not None and tickets is not None:
             request.keep.session = cast("Any", key)  # nothing resumes it: a request says that it does
-            request.keep.tickets = tuple(Ticket(**ticket) for ticket in tickets)
+            request.keep.tickets = convert(tickets, tuple[Ticket, ...])
         of_request: dict[str, Any] = {"identity": request.identity.name, "protocol": request.protocol}
         of_request |= {"purpose": request.purpose, "offered_version": request.version}
         return self._connection(Attempt, there, key, of_request)
@@ -215,9 +216,18 @@ class Replay(Network):
         return self._connection(HelloExchange, there, purpose, {"purpose": purpose, "offered": ""})
 
     def _connection(self, kind: type[C], there: Listener, key: str, known: Mapping[str, Any]) -> C:
-        answer = {name: self._read(name, value) for name, value in self._answer(there, key).items()}
-        answer.pop("tickets", None)
-        return kind(url=there.url, started_at=self._now, **known, **answer)
+        answer = {**self._answer(there, key), **known, "url": there.url, "started_at": self._now}
+        for name in {"chain", "announced_ca"} & answer.keys():
+            answer[name] = [self._ders[file] for file in answer[name]]
+        if "first_bytes" in answer:
+            answer["first_bytes"] = answer["first_bytes"].encode("latin-1")
+        if response := answer.get("response"):
+            headers = dict(response.get("headers", {}))
+            if "date" in headers:
+                headers["date"] = format_datetime(self._now, usegmt=True)
+            body = response.get("body", "").encode("latin-1")
+            answer["response"] = Response(response["status"], headers, body)
+        return convert(answer, kind)
 
     def _answer(self, there: Listener, key: str) -> Mapping[str, Any]:
         try:
@@ -225,28 +235,6 @@ class Replay(Network):
         except KeyError:
             raise NotRecordedError(f"the recording has no request '{key}'") from None
 
-    def _read(self, name: str, value: Any) -> Any:  # noqa: ANN401 - a field of an attempt
-        if name in ("chain", "announced_ca"):
-            return tuple(self._ders[name] for name in value)
-        if name == "response":
-            headers = value.get("headers", {})
-            if "date" in headers:
-                headers = headers | {"date": format_datetime(self._now, usegmt=True)}
-            return Response(value["status"], headers, value.get("body", "").encode("latin-1"))
-        return _READERS.get(name, lambda text: text)(value)
-
-
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "ending": Ending,
-    "phase": Phase,
-    "stream_end": StreamEnd,
-    "offered_alpn": tuple,
-    "first_bytes": lambda text: text.encode("latin-1"),
-    "reply": Reply,
-    "server_hello": lambda hello: ServerHello(
-        **hello | {"extensions": frozenset(hello.get("extensions", ()))}
-    ),
-}
 
 BOUNDS: Final = Bounds(concurrency=1, max_connections=100_000)
 

@@ -54,13 +54,18 @@ class Credentials(Mapping[str, "Credential"]):
         observer: the observer of the target.
         listener: the listener that the identities are for (default: the first client listener).
         allow_writes: whether clients may change data on a live cluster.
+
+    Attributes:
+        allow_writes: whether clients may change data.
+        timeout: seconds that a client waits (``--etcd-timeout``).
     """
 
     def __init__(
         self, observer: Observer, *, listener: Listener | None = None, allow_writes: bool = False
     ) -> None:
         self._observer = observer
-        self._allow_writes = allow_writes or not observer.target.live
+        self.allow_writes = allow_writes or not observer.target.live
+        self.timeout = observer.bounds.timeout
         self.listener = listener or _first(observer.target, Role.CLIENT)
         self._known: dict[str, Credential] = {}
         self._directory: Path | None = None
@@ -69,7 +74,7 @@ class Credentials(Mapping[str, "Credential"]):
         """Return the identities for another listener, or for the first one of a role (``peer``)."""
         target = self._observer.target
         listener = where if isinstance(where, Listener) else _first(target, Role(where))
-        return Credentials(self._observer, listener=listener, allow_writes=self._allow_writes)
+        return Credentials(self._observer, listener=listener, allow_writes=self.allow_writes)
 
     def __getitem__(self, name: str) -> Credential:
         __tracebackhide__ = name not in NAMES  # pytest shows the line of the test
@@ -96,16 +101,6 @@ class Credentials(Mapping[str, "Credential"]):
         return self._observer.target
 
     @property
-    def timeout(self) -> float:
-        """Seconds that a client waits (``--etcd-timeout``)."""
-        return self._observer.bounds.timeout
-
-    @property
-    def allow_writes(self) -> bool:
-        """Whether clients may change data."""
-        return self._allow_writes
-
-    @property
     def directory(self) -> Path:
         """A new directory (0700) for the files of owned clusters.
 
@@ -123,9 +118,8 @@ class Credentials(Mapping[str, "Credential"]):
 
 
 def _first(target: Target, role: Role) -> Listener:
-    for listener in target.listeners:
-        if listener.role is role:
-            return listener
+    if listener := target.first_of(role):
+        return listener
     raise NotVerifiedError(f"{target.label} has no {role} listener: pass its endpoint")
 
 

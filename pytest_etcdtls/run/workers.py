@@ -99,8 +99,7 @@ class Pool:
     def abandon(self) -> None:
         """Make no further connection."""
         self._ended.set()
-        with self._lock:
-            self._most = 0
+        self._most = 0
 
     def wait(self) -> None:
         """Wait until every task has ended."""
@@ -124,11 +123,10 @@ class Pool:
             self._tasks.put(None)
 
     def _start_threads(self, number: int) -> None:
-        with self._lock:
-            for _ in range(min(number, self._most - len(self._threads))):
-                thread = Worker(self._work, f"{self._name}_{len(self._threads)}", self)
-                self._threads.append(thread)
-                thread.start()
+        for _ in range(min(number, self._most - len(self._threads))):
+            thread = Worker(self._work, f"{self._name}_{len(self._threads)}", self)
+            self._threads.append(thread)
+            thread.start()
 
     def _add_threads(self) -> None:
         now, used = time.monotonic(), time.process_time()
@@ -160,7 +158,7 @@ def in_threads(make: Callable[[S], T], items: Sequence[S], workers: int) -> list
     Raises:
         Exception: the first one, in the order of the items, that the function raised.
     """
-    if workers == 1 and _pool() is not None:
+    if not items or (workers == 1 and _pool() is not None):
         return [make(item) for item in items]
     results: dict[int, T] = {}
     errors: dict[int, Exception] = {}
