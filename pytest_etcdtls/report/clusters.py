@@ -6,7 +6,7 @@ The report of each cluster is an ordinary one, which is written and dropped. Wha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -37,7 +37,7 @@ from pytest_etcdtls.report.overview import (
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
 
-_SHOWN_FAULTS: Final = 6
+_SHOWN: Final = 6
 _NAMED: Final = 3
 _NAMED_IN_FILES: Final = 20
 _MARKDOWN_ROWS: Final = 2000
@@ -149,6 +149,10 @@ def row_of(
     )
 
 
+Group = tuple[str, str, list[str]]
+"""A check, its severity or why it has no evidence, and the labels of its clusters."""
+
+
 class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     """The rows of a run.
 
@@ -195,28 +199,22 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
         )
 
     @cached_property
-    def by_fault(self) -> list[tuple[str, str, list[str]]]:
-        """Check and severity of each fault with the labels of its clusters, the most severe first."""
-        labels: dict[tuple[str, str], dict[str, None]] = {}
-        for row in self.worst_first:
-            for fault in row.faults:
-                labels.setdefault(fault, {})[row.label] = None
-        order = sorted(labels, key=lambda fault: (_SEVERITIES.index(fault[1]), -len(labels[fault]), fault))
-        return [(*fault, [*labels[fault]]) for fault in order]
+    def by_fault(self) -> list[Group]:
+        """The faults, the most severe first."""
+        order = _SEVERITIES.index
+        return sorted(self._groups("faults"), key=lambda group: (order(group[1]), -len(group[2]), group[0]))
 
     @cached_property
-    def by_reason(self) -> list[tuple[str, str, list[str]]]:
-        """Check and reason of what has no evidence with the labels of its clusters.
+    def by_reason(self) -> list[Group]:
+        """What has no evidence. The reason is that of the first cluster: those of others name other URLs."""
+        return self._groups("undecided")
 
-        The reason is that of the first cluster: those of others name other URLs.
-        """
-        reasons: dict[str, str] = {}
-        labels: dict[str, list[str]] = {}
+    def _groups(self, name: str) -> list[Group]:
+        groups: dict[str, Group] = {}
         for row in self.worst_first:
-            for check, reason in row.undecided:
-                reasons.setdefault(check or reason, reason)
-                labels.setdefault(check or reason, []).append(row.label)
-        return [("" if name == reasons[name] else name, reasons[name], on) for name, on in labels.items()]
+            for check, about in dict(getattr(row, name)).items():
+                groups.setdefault(check or about, (check, about, []))[2].append(row.label)
+        return [*groups.values()]
 
     @property
     def verdict(self) -> str:
@@ -268,26 +266,38 @@ def table_summary(table: ClusterTable, *, width: int, written: Sequence[str], st
     """
     if table.by_fault:
         yield bold("faults")
-    for check, severity, labels in table.by_fault[:_SHOWN_FAULTS]:
-        text = f"  {check} ({severity}) on {plural(len(labels), 'cluster')}: {some(labels, _NAMED)}"
-        yield coloured(_cut(text, width), "red")
-    if (left := len(table.by_fault) - _SHOWN_FAULTS) > 0:
-        yield Line(f"  and {plural(left, 'more kind')} of faults")
+    yield from _first(
+        (f"{check} ({severity}) on {_on(labels)}" for check, severity, labels in table.by_fault),
+        width,
+        "faulty check",
+    )
     if table.by_reason:
         yield bold("without evidence")
-    for check, reason, labels in table.by_reason[:_SHOWN_FAULTS]:
-        on = f"{check} on " if check else ""
-        text = f"{on}{plural(len(labels), 'cluster')}: {some(labels, _NAMED)}: {reason}"
-        yield from wrapped(printable(text, LINE_LIMIT), width, "  ", "    ", "red")
-    if (left := len(table.by_reason) - _SHOWN_FAULTS) > 0:
-        yield Line(f"  and {plural(left, 'more reason')}")
-    for problem in table.problems[:_SHOWN_FAULTS]:
-        yield from wrapped(problem, width, "  ", colour="red")
-    if (left := len(table.problems) - _SHOWN_FAULTS) > 0:
-        yield coloured(f"  and {plural(left, 'more problem')}", "red")
+    yield from _first(
+        (
+            f"{check} on {_on(labels)}: {reason}".removeprefix(" on ")
+            for check, reason, labels in table.by_reason
+        ),
+        width,
+        "reason",
+    )
+    yield from _first(table.problems, width, "problem")
     yield from map(Line, written)
     yield Line(f"{plural(table.connections, 'connection')} in {table.seconds:.1f} s; exit code {status}")
     yield Line(f"etcd TLS: {table.conclusion}", {colour_of(table.verdict): True, "bold": True})
+
+
+def _on(labels: Sequence[str]) -> str:
+    return f"{plural(len(labels), 'cluster')}: {some(labels, _NAMED)}"
+
+
+def _first(texts: Iterable[str], width: int, of: str) -> Iterator[Line]:
+    """Yield the first texts and the number of the others."""
+    every = [*texts]
+    for text in every[:_SHOWN]:
+        yield from wrapped(printable(text, LINE_LIMIT), width, "  ", "    ", "red")
+    if (left := len(every) - _SHOWN) > 0:
+        yield coloured(f"  and {plural(left, f'more {of}')}", "red")
 
 
 def _cut(text: str, width: int) -> str:
