@@ -224,8 +224,11 @@ def _profile(report: Report, profile: Guideline) -> ProfileEntry:
 
 
 def target_entry(report: Report, seen: Recording) -> TargetEntry:
-    """Return the entry of a target."""
+    """Return the entry of a target, which the report has already if its targets are compared."""
     target = seen.target
+    for made in report.targets:
+        if made.label == target.label:
+            return made
     return TargetEntry(
         label=target.label,
         origin=target.origin,

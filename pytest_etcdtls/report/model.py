@@ -18,7 +18,7 @@ from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.report.document import Tool
+from pytest_etcdtls.report.document import TargetEntry, Tool
 from pytest_etcdtls.role import CLUSTER, Role
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         strict: warnings fail the run (``--etcd-strict``).
         problems: what fails the run besides results, one sentence each.
         status: the exit code.
+        targets: their entries in the document; empty if none is made yet, as where nothing is compared.
         comparisons: the differences between targets, and with the baseline.
         not_as_before: the problems that are differences.
         metadata: of the run, from the user, by key.
@@ -103,6 +104,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     strict: bool = False
     problems: tuple[str, ...] = ()
     status: int = 0
+    targets: tuple[TargetEntry, ...] = ()
     comparisons: tuple[ComparedTargets, ...] = ()
     not_as_before: tuple[str, ...] = ()
     metadata: Mapping[str, str] = {}

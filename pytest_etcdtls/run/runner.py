@@ -31,8 +31,9 @@ from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review, review
-from pytest_etcdtls.report.baseline import Baseline
+from pytest_etcdtls.report.baseline import Baseline, snapshots
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
+from pytest_etcdtls.report.document import TargetEntry
 from pytest_etcdtls.report.model import Report, root_of
 from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.role import CLUSTER
@@ -635,13 +636,14 @@ class Run:
             metadata=settings.metadata,
             not_read=settings.not_read,
         )
-        compared = _compared(report, settings.baseline, problems)
+        targets, compared = _compared(report, settings.baseline, problems)
         not_as_before = tuple(_not_as_before(settings, compared)) if status in ENDED_WELL else ()
         problems += not_as_before
         return with_values(
             report,
             problems=tuple(problems),
             status=self.exit_status(status, problems),
+            targets=targets,
             comparisons=compared,
             not_as_before=not_as_before,
         )
@@ -668,18 +670,20 @@ def _completed(target: TargetRun, problems: list[str]) -> Recording:
     return target.recording
 
 
-def _compared(report: Report, baseline: Baseline | None, problems: list[str]) -> tuple[ComparedTargets, ...]:
+def _compared(
+    report: Report, baseline: Baseline | None, problems: list[str]
+) -> tuple[tuple[TargetEntry, ...], tuple[ComparedTargets, ...]]:
+    """Return the entries of the targets and how they differ, if there is something to compare them with."""
     if baseline is None and len(report.seen) < 2:
-        return ()
-    from pytest_etcdtls.report.baseline_file import (
-        snapshots_of,  # a run that compares nothing makes no document
-    )
+        return (), ()
+    from pytest_etcdtls.report.json import target_entry  # a run that compares nothing makes no document
 
     try:
-        return comparisons(snapshots_of(report), baseline)
+        targets = tuple(target_entry(report, seen) for seen in report.seen)
+        return targets, comparisons(snapshots(targets, report.results), baseline)
     except Exception as error:  # costs the comparison, and no report
         problems.append(f"The targets could not be compared: {error_text(error)}.")
-        return ()
+        return (), ()
 
 
 def _not_as_before(settings: Settings, compared: Iterable[ComparedTargets]) -> Iterator[str]:

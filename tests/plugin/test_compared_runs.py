@@ -9,15 +9,28 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.report.behaviour import behaviour
+from pytest_etcdtls.report.document import Behaviour
+
 MOST = "--etcd-check=mtls,tls,cert,api"
 
 
-def test_runs_are_compared_with_a_baseline(run: Runner, live: Live) -> None:
+def test_runs_are_compared_with_a_baseline(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    observed: list[Recording] = []
+
+    def counted(seen: Recording) -> tuple[Behaviour, ...]:
+        observed.append(seen)
+        return behaviour(seen)
+
+    monkeypatch.setattr("pytest_etcdtls.report.json.behaviour", counted)
     conforming, strict = (*live.options, MOST), "--etcd-fail-on-difference"
     run(*conforming, "--etcd-report=good.json")
+    observed.clear()
     ran = run(*conforming, "--etcd-baseline=good.json", strict)
     assert ran.exit_code == 0
     assert ran.report["differences"] == []
+    assert len(observed) == 1, "it is made once, to be compared and to be written"
     assert re.search(r"live.* of the baseline -> live.*: no difference", ran.out)
 
     ran = run(*live.wrong_anchor, MOST, "--etcd-baseline=good.json", "--etcd-report=worse.json")
