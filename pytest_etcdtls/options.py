@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +26,11 @@ STDIN_IS_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
 
 
 class Kind(Enum):
-    """How an option is given."""
+    """How an option is given, and argparse's action for it."""
 
-    TEXT = "one value, the last one given counts"
-    LIST = "may be given again"
-    FLAG = "has no value"
+    TEXT = "store"  # the last one given counts
+    LIST = "append"
+    FLAG = "store_const"
 
 
 class Option(Struct, frozen=True):
@@ -835,17 +834,10 @@ def _is_id(argument: str, config: pytest.Config) -> bool:
 def _is_package(argument: str, config: pytest.Config) -> bool:
     if config.getoption("pyargs") and argument == PACKAGE:
         return True
-    spec = importlib.util.find_spec(PACKAGE)
-    places = list(spec.submodule_search_locations or ()) if spec else []
     path = config.invocation_params.dir / argument
-    return "::" not in argument and any(path.resolve() == Path(place).resolve() for place in places)
+    return "::" not in argument and path.resolve() == Path(__file__).resolve().parent
 
 
-_ACTIONS = {
-    Kind.TEXT: "store",
-    Kind.LIST: "append",
-    Kind.FLAG: "store_const",
-}
 _INI_TYPES: dict[Kind, Literal["string", "linelist", "bool"]] = {
     Kind.TEXT: "string",
     Kind.LIST: "linelist",
@@ -882,7 +874,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 def arguments_of(option: Option) -> dict[str, Any]:
     """Return how argparse reads an option; ``None`` is the value of one that is not given."""
-    arguments: dict[str, Any] = {"action": _ACTIONS[option.kind], "dest": option.dest, "default": None}
+    arguments: dict[str, Any] = {"action": option.kind.value, "dest": option.dest, "default": None}
     if option.kind is Kind.FLAG:
         arguments["const"] = option.const
     else:

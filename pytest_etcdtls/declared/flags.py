@@ -190,7 +190,7 @@ _OTHER_NAME: Final = {
     "skip-client-san-verification": "skip-client-san-verification",
 }
 
-SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+SECTIONS: Final[dict[str, dict[str, str]]] = {
     CLIENT_SECTION: {key: key for key in _SAME_NAME}
     | {key: f"client-{flag}" for key, flag in _OTHER_NAME.items()},
     PEER_SECTION: {key: f"peer-{key}" for key in _SAME_NAME}

@@ -212,7 +212,9 @@ def read_running(process: Process) -> RunningMember:
         return here
 
     # Of equal variables the first one counts (syscall.Getenv of Go).
-    variables = {} if process.embedded else dict(_pair(text) for text in reversed(environment) if "=" in text)
+    variables = (
+        {} if process.embedded else dict(text.split("=", 1) for text in reversed(environment) if "=" in text)
+    )
     declaration = from_command_line(
         process.argv, variables, source=process.name, find=find, form=Form.PROCESS
     )
@@ -221,11 +223,6 @@ def read_running(process: Process) -> RunningMember:
     if not process.runs:
         raise _ended(process)
     return RunningMember(process=process, declared=declared, logs=logs)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
 
 
 def _ended(process: Process) -> UsageError:

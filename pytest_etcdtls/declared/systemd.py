@@ -194,19 +194,15 @@ def drop_ins(path: Path) -> list[Path]:
     root = root_of(path)
     inside = any(directory == root / known for known in _UNIT_DIRECTORIES)
     places = [root / known for known in _UNIT_DIRECTORIES] if inside else [directory]
+    # The unit's own and, for an instance, its template's.
+    prefix, at_sign, _ = path.name.partition("@")
+    names = [f"{path.name}.d", *([f"{prefix}@.service.d"] if at_sign else [])]
     by_name: dict[str, Path] = {}
     for place in places:
-        for name in _drop_in_directories(path.name):
+        for name in names:
             for file in sorted((place / name).glob("*.conf")):
                 by_name.setdefault(file.name, file)
     return [by_name[name] for name in sorted(by_name)]
-
-
-def _drop_in_directories(unit: str) -> list[str]:
-    """Return the names of the directories: the unit's own and, for an instance, its template's."""
-    prefix, at_sign, _ = unit.partition("@")
-    template = [f"{prefix}@.service.d"] if at_sign else []
-    return [f"{unit}.d", *template]
 
 
 def unit_name(path: Path, text: str) -> str:

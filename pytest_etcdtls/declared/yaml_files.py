@@ -8,7 +8,7 @@ than the Go field's keeps etcd from starting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -171,6 +171,7 @@ def place_of(node: Node, file: str) -> SourceLine:
     return SourceLine(file, node.start_mark.line + 1)
 
 
+_SECTIONS: Final = SECTIONS | {field: {"crlfile": f"{side}-crl-file"} for field, side in GO_FIELDS.items()}
 _TEXTS = frozenset({"name", "data-dir", "initial-cluster", "tls-min-version", "tls-max-version"}) | URL_LISTS
 
 
@@ -203,7 +204,13 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
             f"{file}: an etcd configuration file is a mapping of keys, this is a {kind_of(roots[0])}"
         )
     for entry in _decoded(roots[0], file):
-        _read_top(entry, file, configuration)
+        flags = _SECTIONS.get(entry.key.lower())
+        if flags is None:
+            _read_key(entry, top_level_flag(entry.key.lower()), entry.key, configuration)
+            continue
+        for inner in _decoded(entry.value, file):
+            flag, spelled = flags.get(inner.key.lower()), f"{entry.key}.{inner.key}"
+            _read_key(inner, flag, spelled, configuration)
     return configuration
 
 
@@ -222,23 +229,6 @@ def _decoded(node: Node, file: str) -> list[Entry]:
                 "etcd drops one of the two: keep the one that is meant"
             )
     return list(given.values())
-
-
-def _read_top(entry: Entry, file: str, configuration: YAMLConfiguration) -> None:
-    key = entry.key.lower()
-    if key in SECTIONS:
-        _read_section(entry, SECTIONS[key], file, configuration)
-    elif key in GO_FIELDS:
-        _read_section(entry, {"crlfile": f"{GO_FIELDS[key]}-crl-file"}, file, configuration)
-    else:
-        _read_key(entry, top_level_flag(key), entry.key, configuration)
-
-
-def _read_section(
-    section: Entry, flags: Mapping[str, str], file: str, configuration: YAMLConfiguration
-) -> None:
-    for inner in _decoded(section.value, file):
-        _read_key(inner, flags.get(inner.key.lower()), f"{section.key}.{inner.key}", configuration)
 
 
 def _read_key(entry: Entry, flag: str | None, spelled: str, configuration: YAMLConfiguration) -> None:

@@ -109,29 +109,31 @@ class FoundFiles(Struct):
 
         For messages, ``named_by`` says how the certificate and the key were found.
         """
-        if certificate is None or key is None or not (exists(certificate) and exists(key)):
+        if certificate is None or key is None or not exists(key):
             return None
         files = (certificate, key)
         if files not in self._pairs:
-            self._pairs[files] = self._loaded(lambda: load_identity(certificate, key, name, options=named_by))
+            self._pairs[files] = self._loaded(
+                certificate, lambda file: load_identity(file, key, name, options=named_by)
+            )
         pair = self._pairs[files]
         return pair and replace(pair, name=name)
 
     def chain(self, path: Path | None, named_by: str) -> tuple[x509.Certificate, ...]:
         """Return the certificates of a file, leaf first; empty if it is missing or contains none."""
-        if path is None or not exists(path):
-            return ()
-        return self._loaded(lambda: load_certificates(path, option=named_by)) or ()
+        return self._loaded(path, lambda file: load_certificates(file, option=named_by)) or ()
 
     def bundle(self, path: Path | None, named_by: str) -> TrustBundle | None:
         """Return the certificates that etcd has of a CA bundle; ``None`` if it is missing or has none."""
+        return self._loaded(
+            path, lambda file: TrustBundle(load_trusted_file(file, option=named_by)[0], str(file))
+        )
+
+    def _loaded(self, path: Path | None, load: Callable[[Path], T]) -> T | None:
         if path is None or not exists(path):
             return None
-        return self._loaded(lambda: TrustBundle(load_trusted_file(path, option=named_by)[0], str(path)))
-
-    def _loaded(self, load: Callable[[], T]) -> T | None:
         try:
-            return load()
+            return load(path)
         except UsageError as error:
             self._problems[str(error)] = None
             return None
@@ -466,13 +468,14 @@ def declared_credentials(members: Sequence[LabelledDeclaration]) -> CredentialSo
 def _credentials_of_side(
     members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
 ) -> PortCredentials:
-    trusted = _trusted(members, side, files)
+    trusted = [bundle for member in members if (bundle := _bundle(member.declared, side, files))]
     here_first = sorted(members, key=lambda member: not member.here)  # their certificates have our address
     clients = [_client(member, name, files) for name in _CLIENTS[side] for member in here_first]
     dialing = [_dialing(member, side, trusted, files) for member in here_first]
     return PortCredentials(
         server_ca=_server_ca(members, side, files),
-        client_trust=_shared_bundle(trusted),
+        # If it is not the same for every member, what is trusted is not known.
+        client_trust=trusted[0] if len({frozenset(bundle.certificates) for bundle in trusted}) == 1 else None,
         identities=_chosen([*clients, *dialing], trusted),
         served=_served(members, side, files),
         allowed_cn=_shared(_side(each.declared, side).allowed_cn for each in members),
@@ -512,25 +515,12 @@ def _side(declared: DeclaredMember, side: Side) -> TLSSide:
     return effective_of(declared).sides[side]
 
 
-def _trusted(
-    members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
-) -> tuple[TrustBundle, ...]:
-    """Return the declared trusted CA bundles of a side, as far as the files are on this machine."""
-    bundles = (_bundle(member.declared, side, files) for member in members)
-    return tuple(bundle for bundle in bundles if bundle is not None)
-
-
 def _bundle(declared: DeclaredMember, side: Side, files: FoundFiles) -> TrustBundle | None:
+    """Return the bundle that a member trusts on a side, if its file is on this machine."""
     name = f"{prefix(side)}trusted-ca-file"
     if _side(declared, side).trusted_ca is None:
         return None
     return files.bundle(declared.file(name), named_by(declared, name))
-
-
-def _shared_bundle(bundles: Sequence[TrustBundle]) -> TrustBundle | None:
-    """Return the bundle if it is the same for every member; otherwise what is trusted is not known."""
-    different = {frozenset(bundle.certificates) for bundle in bundles}
-    return bundles[0] if len(different) == 1 else None
 
 
 def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> TrustBundle | None:

@@ -7,7 +7,6 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Literal, cast
 from urllib.parse import SplitResult, urlsplit
@@ -17,6 +16,7 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredListener,
     advertised,
     declared_listeners,
+    is_address,
     reached_host,
 )
 from pytest_etcdtls.declared.effective import is_served
@@ -271,20 +271,12 @@ def is_own(address: str) -> bool:
     (``net.ipv4.ip_nonlocal_bind``, as used with keepalived), an address is the machine's own if it is also
     the source address of packets sent to it.
     """
-    family = _family(address)
-    if family is None:
+    if not is_address(address):
         return False
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if _binds(family, _DOCUMENTATION_ADDRESSES[family]):
         return _source(family, address) == address
     return _binds(family, address)
-
-
-def _family(address: str) -> socket.AddressFamily | None:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with suppress(OSError):
-            socket.inet_pton(family, address)
-            return family
-    return None
 
 
 def _binds(family: socket.AddressFamily, address: str) -> bool:

@@ -332,47 +332,44 @@ def _port(
         identities=good,
         named=named,
         client_trust=trusted,
-        signing_key=_signing_key(source, prefix, trusted, passphrases) or _checked(signing, trusted),
+        signing_key=_signing_key(source, prefix, trusted, signing, passphrases),
         served=(*of_files.served, *secret.served),
     )
 
 
 def _signing_key(
-    source: Source, prefix: str, trusted: TrustBundle | None, passphrases: Passphrases
+    source: Source,
+    prefix: str,
+    trusted: TrustBundle | None,
+    of_secret: SigningKey | None,
+    passphrases: Passphrases,
 ) -> SigningKey | None:
-    name, trusted_name = f"etcd_{prefix}ca_key", f"etcd_{prefix}trusted_ca"
-    path, _ = _path(source, name, {})
-    if path is None:
-        return None
-    if trusted is None:
-        raise UsageError(
-            f"{option(name)} needs the bundle that etcd trusts: give {option(trusted_name)} with the "
-            "certificate of that CA in it"
-        )
-    key = load_key(path, option=option(name), passphrases=passphrases)
-    for certificate in _issuers(trusted.certificates):
-        if public_key(certificate) == key.public_key():
-            return SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))
-    raise UsageError(
-        f"{option(name)} {path} is the key of none of the CAs in {trusted.source}, which has "
-        f"{len(trusted.certificates)} certificates"
-    )
-
-
-def _checked(signing: SigningKey | None, trusted: TrustBundle | None) -> SigningKey | None:
-    """Return the key of a CA in a Secret, if it is in the bundle that etcd trusts.
+    """Return the key of a CA that an option names, or else a Secret has.
 
     Raises:
-        UsageError: if it is not.
+        UsageError: if it is of no CA in the bundle that etcd trusts.
     """
-    if signing is None or trusted is None:
-        return None
-    if public_key(signing.certificate) not in map(public_key, trusted.certificates):
+    path, named_by = _path(source, f"etcd_{prefix}ca_key", {})
+    if path is None:
+        if of_secret is None or trusted is None:
+            return None
+        key, which = of_secret.key, f"{option(SECRET)}: {of_secret.origin}"
+    elif trusted is None:
+        bundle = option(f"etcd_{prefix}trusted_ca")
         raise UsageError(
-            f"{option(SECRET)}: {signing.origin} is the key of none of the {len(trusted.certificates)} "
-            f"certificates in {trusted.source}"
+            f"{named_by} needs the bundle that etcd trusts: give {bundle} with the certificate of that CA in "
+            "it"
         )
-    return signing
+    else:
+        key, which = load_key(path, option=named_by, passphrases=passphrases), f"{named_by} {path}"
+    for certificate in _issuers(trusted.certificates):
+        if public_key(certificate) == key.public_key():
+            named = SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))
+            return of_secret if path is None else named
+    raise UsageError(
+        f"{which} is the key of none of the CAs in {trusted.source}, which has "
+        f"{len(trusted.certificates)} certificates"
+    )
 
 
 def chains_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> bool:

@@ -281,7 +281,7 @@ def test_one_of_two_clients_or_cas_is_not_guessed(
     _refused(tmp_path, yaml.safe_dump_all(cas), "are two client CAs", pki)
     (tmp_path / "trusted.crt").write_bytes(pki["foreign-ca.crt"])
     text = yaml.safe_dump(secret(CLUSTER_API, {"tls.crt": CA, "tls.key": "ca.key"}, "prod-etcd"))
-    message = "Secret kube-system/prod-etcd is the key of none of the 1 certificates in"
+    message = "Secret kube-system/prod-etcd is the key of none of the CAs in"
     _refused(tmp_path, text, message, pki, etcd_trusted_ca="trusted.crt")
 
 

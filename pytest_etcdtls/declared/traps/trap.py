@@ -21,7 +21,6 @@ from pytest_etcdtls.declared.cures import Cure
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Setting, in_force
 from pytest_etcdtls.declared.effective import SIDES, Effective, EffectiveListener, TLSSide, effective_of
 from pytest_etcdtls.declared.flags import URL_LISTS
-from pytest_etcdtls.role import Role
 
 
 class FoundTrap(Struct, frozen=True, kw_only=True):
@@ -89,11 +88,8 @@ class TrapContext(Struct, frozen=True, kw_only=True):
 
     def secure(self, side: TLSSide) -> tuple[EffectiveListener, ...]:
         """Return the listeners of a side that serve TLS."""
-        return tuple(
-            listener
-            for listener in self.effective.listeners
-            if listener.tls and (listener.role is Role.PEER) == (side.side == "peer")
-        )
+        every = self.effective.listeners
+        return tuple(each for each in every if each.tls and each.role.side == side.side)
 
     def secure_urls(self, side: TLSSide) -> tuple[str, ...]:
         """Return the URLs of a side that serve TLS."""
