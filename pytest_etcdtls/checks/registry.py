@@ -469,6 +469,12 @@ def was_removed(id_: str) -> str:
     return f"{id_} was removed: {REMOVED[id_]}" if id_ in REMOVED else ""
 
 
+def no_check(pattern: str) -> str:
+    """Return that a pattern matches no check, why or what may be meant, for the end of a message."""
+    meant = did_you_mean(pattern, catalogue())
+    return was_removed(pattern) or f"{pattern!r} matches no check; --etcd-list-checks shows them all{meant}"
+
+
 FOUND = (Outcome.VIOLATES, Outcome.WARNS)
 """Outcomes with findings that no waiver accepts."""
 

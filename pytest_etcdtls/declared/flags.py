@@ -293,11 +293,11 @@ def meant(name: str, among: Iterable[str] = EVERY_FLAG) -> tuple[str, ...]:
     return MEANT[name] if name in MEANT else tuple(difflib.get_close_matches(name, sorted(among), 1))
 
 
-def flag_meant(spelled: str) -> str:
-    """Return the flag that an unknown key or variable resembles, as it is spelled; empty for none."""
+def key_meant(spelled: str) -> str:
+    """Return the flag of the key that an unknown one resembles, as it is spelled; empty for none."""
     section, dot, key = spelled.lower().rpartition(".")
     known = SECTIONS.get(section, {}) if dot else {flag: flag for flag in EVERY_FLAG}
-    near = meant(key.removeprefix("etcd_").replace("_", "-"), known)
+    near = meant(key, known)
     return known.get(near[0], "") if len(near) == 1 else ""
 
 

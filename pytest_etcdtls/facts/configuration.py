@@ -35,7 +35,7 @@ from pytest_etcdtls.declared.effective import (
     prefix,
 )
 from pytest_etcdtls.declared.files import why_absent
-from pytest_etcdtls.declared.flags import flag_meant
+from pytest_etcdtls.declared.flags import key_meant
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError
@@ -102,9 +102,9 @@ class MemberDeclaration(Struct, frozen=True, kw_only=True):
         return hidden[-1] if hidden else self.declared.declaration.settings.get(name)
 
     def misspelt(self, name: str) -> Setting | None:
-        """Return an unknown key or variable that is spelled like this setting; ``None`` if there is none."""
-        ignored = (each for each in self.declared.declaration.unknown if each.via is not Via.FLAG)
-        return next((setting for setting in ignored if flag_meant(setting.spelled) == name), None)
+        """Return an unknown key of the configuration file that resembles its key; ``None`` for none."""
+        keys = (each for each in self.declared.declaration.unknown if each.via is Via.KEY)
+        return next((key for key in keys if key_meant(key.spelled) == name), None)
 
     @property
     def starts(self) -> bool:

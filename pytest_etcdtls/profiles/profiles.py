@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.checks.registry import Check, catalogue, was_removed
+from pytest_etcdtls.checks.registry import Check, catalogue, no_check
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome
 from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.pki.thresholds import (
@@ -415,13 +415,7 @@ def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
     for pattern in patterns:
         matched = [id_ for id_ in catalogue() if fnmatchcase(id_, pattern)]
         if not matched:
-            removed = was_removed(pattern)
-            raise UsageError(
-                f"{where}: key checks: {removed}"
-                if removed
-                else f"{where}: key checks: {pattern!r} matches no check; --etcd-list-checks shows them all"
-                f"{did_you_mean(pattern, catalogue())}"
-            )
+            raise UsageError(f"{where}: key checks: {no_check(pattern)}")
         ids |= dict.fromkeys(matched)
     return tuple(ids)
 

@@ -17,9 +17,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.checks.registry import FOUND, catalogue, was_removed
+from pytest_etcdtls.checks.registry import FOUND, catalogue, no_check
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.errors import UsageError, did_you_mean
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
 
 _FOUND = frozenset({*FOUND, Outcome.WAIVED})
@@ -79,10 +79,8 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
     where = f"--etcd-waivers {path}"
     tables = typed(read_toml(path, where), _WaiverFile, where).waiver
     for number, table in enumerate(tables):
-        if (name := table.check) not in catalogue():
-            meant = did_you_mean(name, catalogue())
-            why = was_removed(name) or f"there is no check {name!r}; --etcd-list-checks shows them all{meant}"
-            raise UsageError(f"{where}: waiver[{number}].check: {why}")
+        if table.check not in catalogue():
+            raise UsageError(f"{where}: waiver[{number}].check: {no_check(table.check)}")
     return tuple(
         Waiver(**asdict(table), source=f"{path}, waiver {number}") for number, table in enumerate(tables, 1)
     )

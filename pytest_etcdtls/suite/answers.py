@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
-from pytest_etcdtls.checks.registry import Check, catalogue, select, was_removed
-from pytest_etcdtls.errors import EtcdTLSError, did_you_mean
+from pytest_etcdtls.checks.registry import Check, catalogue, no_check, select
+from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
 from pytest_etcdtls.report.text import wrapped
@@ -89,12 +89,7 @@ def _find(identifier: str) -> Check:
     try:
         return catalogue()[identifier]
     except KeyError:
-        if removed := was_removed(identifier):
-            raise pytest.UsageError(f"--etcd-explain: {removed}") from None
-        raise pytest.UsageError(
-            f"--etcd-explain {identifier!r}: there is no check of that id; --etcd-list-checks shows them all"
-            f"{did_you_mean(identifier, catalogue())}"
-        ) from None
+        raise pytest.UsageError(f"--etcd-explain: {no_check(identifier)}") from None
 
 
 def _difference(check: Check, profiles: Profiles) -> str:

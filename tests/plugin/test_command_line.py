@@ -57,7 +57,7 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
             [URL, "etcdtls::live::client-127.0.0.1-2::config.served-file"],
             "config.served-file is left out, there is no declaration: pass --etcd-config",
         ),
-        (["--etcd-explain=typo"], "there is no check of that id"),
+        (["--etcd-explain=typo"], "'typo' matches no check"),
         ([URL, "--etcd-check=config.next-version"], "was removed: start that version with the declaration"),
         ([URL, "--etcd-fix=fix.diff"], "--etcd-fix was removed: each fault prints the settings"),
         (["--no-etcd-conformance", *ALONE], "rules the suite out"),

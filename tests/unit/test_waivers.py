@@ -60,7 +60,7 @@ def test_a_file_of_waivers_is_read(tmp_path: Path) -> None:
         (table(expires='"2030-01-01"'), r"expires: a date such as 2030-01-31, without quotes"),
         (
             table() + table(check='"cert.trustd"'),
-            r"waiver\[1\]\.check: there is no check .*'cert.trusted'\?$",
+            r"waiver\[1\]\.check: .*did you mean 'cert.trusted'\?$",
         ),
         (table(check='"config.next-version"'), r"check: config.next-version was removed: start that version"),
         (table(listener="1"), r"waiver\[0\]\.listener: a text in quotation marks"),
