@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,9 +20,29 @@ from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 from pytest_etcdtls.tls.command import Command, curl
 
 
-def changed(name: str, **fields: Any) -> Counterexample:  # noqa: ANN401 - fields of any fact
-    """Return a counterexample: the fact of this parameter with other fields."""
-    return lambda **facts: {name: replace(facts[name], **fields)}
+def changed(path: str, **fields: Any) -> Counterexample:  # noqa: ANN401 - fields of any fact
+    """Return a counterexample: what is at a path has other fields.
+
+    A path is a parameter and names of fields, a number for one of several, and ``*`` for each of them.
+    """
+    name, *steps = path.split(".")
+    return lambda **facts: {name: _changed(facts[name], steps, fields)}
+
+
+def _changed(value: Any, steps: Sequence[str], fields: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if not steps:
+        return (dataclasses.replace if dataclasses.is_dataclass(value) else replace)(value, **fields)
+    step, *rest = steps
+    if step == "*":
+        return type(value)(_changed(each, rest, fields) for each in value)
+    if step.isdecimal():
+        before, after = value[: int(step)], value[int(step) + 1 :]
+        return (*before, _changed(value[int(step)], rest, fields), *after)
+    return replace(value, **{step: _changed(getattr(value, step), rest, fields)})
+
+
+EVERY_ANSWER = "served.client.cases.*.tries.*"
+"""The path of what a served client got, for :func:`changed`."""
 
 
 def serving(name: str, **profile: Any) -> Counterexample:  # noqa: ANN401 - fields of Profile

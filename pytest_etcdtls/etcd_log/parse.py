@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
@@ -230,26 +229,6 @@ def _unescaped(text: str) -> str:
         return str(read_json(f'"{text}"'))
     except UnreadableJSONError:
         return text
-
-
-IN_A_SECOND: Final = 100
-"""zap writes this many equal lines per second, and then one in a hundred.
-
-Source: client/pkg/logutil/zap.go, DefaultZapLoggerConfig, ``Sampling``.
-"""
-
-
-def is_thinned_out(rejections: Iterable[Rejection]) -> bool:
-    """Return whether so many connections were rejected within a second that etcd sampled the lines."""
-    times: dict[str | None, list[datetime]] = defaultdict(list)
-    for rejection in rejections:
-        if rejection.time is not None:
-            times[rejection.endpoint].append(rejection.time)
-    return any(
-        last - first <= timedelta(seconds=1)
-        for alike in map(sorted, times.values())
-        for first, last in zip(alike, alike[IN_A_SECOND - 1 :], strict=False)
-    )
 
 
 MAXIMUM_LINE: Final = 256 * 1024

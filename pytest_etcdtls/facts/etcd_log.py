@@ -35,7 +35,6 @@ from pytest_etcdtls.etcd_log.parse import (
     EtcdLog,
     LogSource,
     Rejection,
-    is_thinned_out,
     parse_log,
 )
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
@@ -59,7 +58,6 @@ class LogComparison(Struct, frozen=True, kw_only=True):
         compared: attempts that have a log line.
         unlogged: attempts that were refused and have no log line.
         latest: time of the log's last entry, ``None`` if the entry has no complete time.
-        thinned_out: the port rejected so many connections in one second that etcd omitted lines.
         not_logged: the clients whose refusals etcd does not log on this listener, in words; empty if it logs
             all.
     """
@@ -69,7 +67,6 @@ class LogComparison(Struct, frozen=True, kw_only=True):
     compared: tuple[LoggedAttempt, ...]
     unlogged: tuple[Attempt, ...]
     latest: datetime | None = None
-    thinned_out: bool = False
     not_logged: str = ""
 
 
@@ -215,7 +212,7 @@ def log_comparison(
         log = parse_log(text, source.name)
         return log, match_log(target, recording, source, log)
 
-    read, matches = _wait_for_lines(here, source, find, () if not_logged else attempts)
+    read, matches = _wait_for_lines(source, find, () if not_logged else attempts)
     ids = {id(attempt) for attempt in attempts}
     ours = [match for match in matches.ours if id(match.connection) in ids]
     unlogged = {id(attempt) for attempt in matches.unmentioned}
@@ -229,18 +226,11 @@ def log_comparison(
         ),
         unlogged=tuple(attempt for attempt in attempts if id(attempt) in unlogged),
         latest=read.latest,
-        thinned_out=_is_thinned_out(read, here),
         not_logged=not_logged,
     )
 
 
-def _is_thinned_out(log: EtcdLog, here: Listener) -> bool:
-    """Return whether etcd omitted lines of the listener: it counts those of client and peer ports apart."""
-    return is_thinned_out(line for line in log.rejections if line.endpoint in (None, here.role.side))
-
-
 def _wait_for_lines(
-    here: Listener,
     source: LogSource,
     find: Callable[[str], tuple[EtcdLog, Matches]],
     attempts: Iterable[Attempt],
@@ -255,10 +245,8 @@ def _wait_for_lines(
             known = text
             log, matches = find(text)
             logged = expected & {id(match.connection) for match in matches.ours}
-            thinned_out = _is_thinned_out(log, here)
         none_yet = not (source.file or logged or log.rejections)
-        enough = logged == expected or (logged and thinned_out)
-        if enough or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
+        if logged == expected or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
             return log, matches
         threading.Event().wait(_PAUSE)
 

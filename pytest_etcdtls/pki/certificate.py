@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import math
 import re
 import threading
 import warnings
@@ -119,10 +120,8 @@ MAXIMUM_SIZE: Final = 16 * 1024 * 1024
 
 MOST_ITERATIONS: Final = 5_000_000
 """Of PBKDF2 and other derivations that repeat a hash: some seconds for a passphrase. OpenSSL writes 2048."""
-MOST_SCRYPT_OCTETS: Final = 256 * 1024 * 1024
-"""Memory of scrypt (RFC 7914: 128 N r). OpenSSL itself decrypts no key that takes more than 32 MiB."""
-MOST_SCRYPT_WORK: Final = 4 * MOST_SCRYPT_OCTETS
-"""The same times the parallelization p, which are done one after the other."""
+MOST_SCRYPT: Final = 2 * 1024 * 1024
+"""The product of N, r and p, of scrypt (RFC 7914): 256 MiB. OpenSSL decrypts no key of more than 32 MiB."""
 
 RSA_LONGEST: Final = 16384
 """Bits of an RSA key, as in OpenSSL. To check the numbers of one of 131,072 bits takes half an hour."""
@@ -782,24 +781,24 @@ def _check_cost(path: AnyFile, option: str, block: Block) -> None:
     if block.label != ENCRYPTED_LABEL:
         return
     try:
-        excess = _excess(_octets_of(block.data or b""))
+        costly = _is_costly(_octets_of(block.data or b""))
     except ValueError as error:
         advice = f"see what is wrong with it: {_openssl('pkey', path, '-noout')}"
         raise credential_error(
             option, path, "holds an encrypted key that cannot be decoded", advice
         ) from error
-    if excess:
+    if costly:
         raise credential_error(
             option,
             path,
-            f"holds an encrypted key, and to decrypt it takes {excess}",
+            "holds an encrypted key that takes too much time or memory to decrypt",
             "if you trust the file, encrypt the key anew: "
             + _openssl("pkcs8", path, "-topk8", "-iter", "600000", "-out", "key.pem"),
         )
 
 
-def _excess(encrypted: bytes) -> str:
-    """Return what an EncryptedPrivateKeyInfo (RFC 5958) demands beyond the bounds, empty if nothing.
+def _is_costly(encrypted: bytes) -> bool:
+    """Return whether an EncryptedPrivateKeyInfo (RFC 5958) demands more than the bounds.
 
     Raises:
         MalformedError: if its parameters are malformed.
@@ -815,26 +814,10 @@ def _excess(encrypted: bytes) -> str:
     # PBKDF2, PBES1 and PKCS #12 alike begin with salt and iterations, scrypt with salt, N, r and p.
     parameters = algorithm.inside(SEQUENCE, message)
     parameters.content(OCTET_STRING, message)
-    if oid != _SCRYPT:
-        iterations = parameters.integer(message)
-        if iterations < 1:
-            raise MalformedError(message)
-        too_many = iterations > MOST_ITERATIONS
-        return f"{_count(iterations)} iterations, more than {MOST_ITERATIONS:,}" if too_many else ""
-    cost, size, parallel = (parameters.integer(message) for _ in range(3))
-    if cost < 2 or cost & cost - 1 or size < 1 or parallel < 1:  # RFC 7914 section 2
+    numbers = [parameters.integer(message) for _ in range(3 if oid == _SCRYPT else 1)]
+    if min(numbers) < 1:
         raise MalformedError(message)
-    octets = 128 * cost * size
-    if octets > MOST_SCRYPT_OCTETS:
-        return f"{_count(octets >> 20)} MiB of memory, more than {MOST_SCRYPT_OCTETS >> 20}"
-    if octets * parallel > MOST_SCRYPT_WORK:
-        return f"{_count(parallel)} rounds of scrypt of {octets >> 20} MiB"
-    return ""
-
-
-def _count(number: int) -> str:
-    """Return a number that a file states, in a length that can be read."""
-    return f"{number:,}" if number < 1 << 64 else f"2^{number.bit_length() - 1} or more"
+    return math.prod(numbers) > (MOST_SCRYPT if oid == _SCRYPT else MOST_ITERATIONS)
 
 
 def _decrypts(block: Block, passphrase: bytes) -> bool:

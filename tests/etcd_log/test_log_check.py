@@ -15,14 +15,12 @@ from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, is_thinned_out, parse_log
-from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds
-from pytest_etcdtls.tls.attempt import Request
 
 CHECK = "mtls.log-tells-the-same"
 WITH_EVERYTHING = ClusterConfig(metrics="https", client_crl_file="crl.der", peer_crl_file="crl.der")
@@ -106,28 +104,6 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
     """A conforming etcd that several tests judge, each with another log beside it."""
     with start_process(ClusterConfig(), newest_etcd) as started:
         yield started
-
-
-def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
-    """etcd leaves the others out, whoever they are."""
-    observer = Observer(cluster.target())
-    client, peer = observer.target.listeners
-    flood = [Request(purpose="a flood")] * 150
-    for _ in range(50):
-        Observer(cluster.target(), Bounds(concurrency=8)).context(AcceptedClient, None, client).attempt(
-            *flood
-        )
-        if is_thinned_out(parse_log(cluster.members[0].log(), "m0").rejections):
-            break
-    at_client, at_peer = [Judge(observer).result(catalogue()[CHECK], one) for one in (client, peer)]
-    assert at_peer.outcome is Outcome.CONFORMS
-    # Those of the same second are left out with the flood.
-    assert at_client.outcome is Outcome.CONFORMS or "or etcd dropped the lines" in at_client.reason
-    assert _comparisons(observer)["client-m0"].thinned_out
-    # etcd counts the lines of each side apart; those of 3.5.1 do not say of which side they are.
-    named = all(line.endpoint for line in parse_log(cluster.members[0].log(), "m0").rejections)
-    assert _comparisons(observer)["peer-m0"].thinned_out is not named
-    assert not _comparisons(observer)["peer-m0"].unlogged
 
 
 def test_an_owned_etcd_without_a_line_in_time(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

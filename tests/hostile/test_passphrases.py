@@ -143,21 +143,23 @@ def _demanding(path: Path, kdf: bytes, *parameters: int) -> Path:
     return path
 
 
+_COSTLY = "takes too much time or memory to decrypt"
+
+
 @pytest.mark.parametrize(
     ("kdf", "parameters", "happened"),
     [
-        (_PBKDF2, (2**31,), "takes 2,147,483,648 iterations, more than 5,000,000"),
-        (_PBKDF2, (2**31 - 1, 32), "takes 2,147,483,647 iterations"),
-        (_PBKDF2, (2**40000,), "takes 2^40000 or more iterations"),
-        (_SHA1_AND_3DES, (2**31 - 1,), "takes 2,147,483,647 iterations"),
-        (_SCRYPT, (2**30, 8, 1), "takes 1,048,576 MiB of memory, more than 256"),
-        (_SCRYPT, (2**14, 2**20, 1), "takes 2,097,152 MiB of memory"),
-        (_SCRYPT, (2**14, 8, 2**29), "takes 536,870,912 rounds of scrypt of 16 MiB"),
+        (_PBKDF2, (2**31,), _COSTLY),
+        (_PBKDF2, (2**31 - 1, 32), _COSTLY),
+        (_PBKDF2, (2**40000,), _COSTLY),
+        (_SHA1_AND_3DES, (2**31 - 1,), _COSTLY),
+        (_SCRYPT, (2**30, 8, 1), _COSTLY),
+        (_SCRYPT, (2**14, 2**20, 1), _COSTLY),
+        (_SCRYPT, (2**14, 8, 2**29), _COSTLY),
         (_PBKDF2, (100_000,), "the passphrase is wrong"),
         (_SCRYPT, (2**14, 8, 1), "the passphrase is wrong"),
         (_PBKDF2, (-5,), "cannot be decoded"),
         (_SCRYPT, (0, 0, 0), "cannot be decoded"),
-        (_SCRYPT, (2**14 + 1, 8, 1), "cannot be decoded"),
         (_SCRYPT, (2**14,), "cannot be decoded"),
     ],
 )
