@@ -5,11 +5,9 @@ inferred finding is a recommendation, and says that it is inferred.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from msgspec.structs import replace
-
-from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted
+from pytest_etcdtls.checks.judgement import SERVED, changed
+from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import Finding, Statement, not_verified
 from pytest_etcdtls.declared.effective import CRL_ON_GRPC
@@ -50,13 +48,10 @@ def _by_version(affected: list[EtcdRelease], fixed: Mapping[str, int], effect: s
     )
 
 
-def _old_release(releases: EtcdReleases) -> Mapping[str, Any]:
-    first, *others = releases.members
-    return {"releases": replace(releases, members=(replace(first, release=Release(3, 1, 0)), *others))}
+_old_release = changed("releases.members.0", release=Release(3, 1, 0))
 
 
-def _accepted_over_grpc(split: SplitRevocation) -> Mapping[str, Any]:
-    return {"split": replace(split, grpc=as_if_accepted(split.grpc)["matrix"])}
+_accepted_over_grpc = changed("split.grpc.cases.*.tries.*", **SERVED)
 
 
 @check("advisory.ghsa-3wh4-j44w-pg92-proved", on={Role.CLIENT}, counterexample=_accepted_over_grpc)
@@ -92,10 +87,7 @@ def the_crl_applies_to_a_separate_grpc_port(split: SplitRevocation) -> Iterator[
         )
 
 
-def _old_split(listeners: SplitListeners) -> Mapping[str, Any]:
-    first, *others = listeners.members
-    old = replace(first, release=Release(3, 5, 21))
-    return {"listeners": replace(listeners, members=(old, *others))}
+_old_split = changed("listeners.members.0", release=Release(3, 5, 21))
 
 
 @check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=set(), counterexample=_old_split)
@@ -196,10 +188,7 @@ def open_faults(release: Release) -> list[str]:
     return [name for name, fixed in _FIXED_IN_GO.items() if not has_since(release, fixed)]
 
 
-def _old_go(releases: GoReleases) -> Mapping[str, Any]:
-    first, *others = releases.members
-    old = replace(first, release=Release(1, 16, 3), text="go1.16.3")
-    return {"releases": replace(releases, members=(old, *others))}
+_old_go = changed("releases.members.0", release=Release(1, 16, 3), text="go1.16.3")
 
 
 @check("advisory.go-runtime", on=set(), counterexample=_old_go)

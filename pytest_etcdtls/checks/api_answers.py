@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
-from pytest_etcdtls.checks.judgement import changed, with_attempts
+from pytest_etcdtls.checks.judgement import EVERY_ANSWER, changed
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import (
     Finding,
@@ -41,8 +41,7 @@ def has_livez(release: Release) -> bool:
     return has_since(release, _LIVEZ_SINCE)
 
 
-def _missing(etcd: EtcdRelease, livez: ClientExchange, readyz: ClientExchange) -> Mapping[str, Any]:
-    return {"readyz": answered_with(readyz, Response(status=404, body=b"404 page not found"))}
+_missing = changed("readyz.tries.*", response=Response(status=404, body=b"404 page not found"))
 
 
 @check("api.health-endpoints", on=CLIENT_PORTS_AND_METRICS, counterexample=_missing)
@@ -78,16 +77,9 @@ def livez_and_readyz_exist(
             )
 
 
-def answered_throughout(served: ServedClient, response: Response) -> Mapping[str, Any]:
-    """Return the client with another response to every request; for counterexamples."""
-    assert served.client is not None  # noqa: S101 - the recorded one has it
-    return {"served": replace(served, client=with_attempts(served.client, response=response))}
-
-
-def _elsewhere(served: ServedClient) -> Mapping[str, Any]:
-    return answered_throughout(
-        served, Response(status=301, headers={"location": "https://elsewhere.example/"})
-    )
+_elsewhere = changed(
+    EVERY_ANSWER, response=Response(status=301, headers={"location": "https://elsewhere.example/"})
+)
 
 
 @check("api.no-redirect", on=EVERY_LISTENER, counterexample=_elsewhere)
@@ -132,9 +124,10 @@ def _responses(
             yield protocol, response, show
 
 
-def _encoded(served: ServedClient) -> Mapping[str, Any]:
-    headers = {"content-encoding": "gzip, gzip"}
-    return answered_throughout(served, Response(status=200, headers=headers, body=b"\x1f\x8b\x08"))
+_encoded = changed(
+    EVERY_ANSWER,
+    response=Response(status=200, headers={"content-encoding": "gzip, gzip"}, body=b"\x1f\x8b\x08"),
+)
 
 
 @check("api.no-content-encoding", on=EVERY_LISTENER, counterexample=_encoded)
@@ -235,8 +228,7 @@ def show(response: Response) -> str:
     return f"HTTP {response.status}{encoding}: {response.excerpt()}"
 
 
-def _gone(exchange: ClientExchange) -> Mapping[str, Any]:
-    return {"exchange": answered_with(exchange, Response(status=404, body=b"404 page not found"))}
+_gone = changed("exchange.tries.*", response=Response(status=404, body=b"404 page not found"))
 
 
 @check("api.version-answers", on=_WITH_VERSION, counterexample=_gone)
@@ -261,8 +253,7 @@ def version_answers(exchange: Annotated[ClientExchange, "/version"]) -> Iterator
         )
 
 
-def _empty(exchange: ClientExchange) -> Mapping[str, Any]:
-    return {"exchange": answered_with(exchange, Response(status=200, body=b'{"etcdserver": "latest"}'))}
+_empty = changed("exchange.tries.*", response=Response(status=200, body=b'{"etcdserver": "latest"}'))
 
 
 @check("api.version-body", on=_WITH_VERSION, counterexample=_empty)
@@ -374,9 +365,9 @@ def _reported(exchange: ClientExchange) -> tuple[str | None, str | None]:
     return texts.get("etcdserver"), texts.get("etcdcluster")
 
 
-def _sick(exchange: ClientExchange, good: AcceptedClient) -> Mapping[str, Any]:
-    body = b'{"health":"false","reason":"NO LEADER"}'
-    return {"exchange": answered_with(exchange, Response(status=503, body=body))}
+_sick = changed(
+    "exchange.tries.*", response=Response(status=503, body=b'{"health":"false","reason":"NO LEADER"}')
+)
 
 
 @check("api.healthy", on=CLIENT_PORTS_AND_METRICS, counterexample=_sick)

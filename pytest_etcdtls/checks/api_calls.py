@@ -1,8 +1,7 @@
 """The API works for authorised clients: the JSON gateway, gRPC over HTTP/2, HTTP/1.1 between peers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -55,9 +54,9 @@ _REMEDIES = {
 """Where the gateway dials with the served certificate."""
 
 
-def _out_of_order(answer: GatewayAnswer, **_: object) -> Mapping[str, Any]:
-    response = Response(status=503, body=b'{"error":"unavailable","code":14}')
-    return {"answer": replace(answer, tries=(replace(answer.attempt, response=response),))}
+_out_of_order = changed(
+    "answer.tries.*", response=Response(status=503, body=b'{"error":"unavailable","code":14}')
+)
 
 
 @check("api.gateway-works", on=CLIENT_PORTS, counterexample=_out_of_order)
@@ -226,9 +225,11 @@ _AS_GRPC = "-H content-type:application/grpc -H te:trailers -d x"
 _KIND = '"content-type: application/grpc": it is answered; 404: it is not'
 
 
-def _bridged(call: GRPCOverHTTP1) -> Mapping[str, Any]:
-    answer = Response(status=200, headers={"content-type": "application/grpc"})
-    return {"call": replace(call, tries=(replace(call.attempt, ending=Ending.SERVED, response=answer),))}
+_bridged = changed(
+    "call.tries.*",
+    ending=Ending.SERVED,
+    response=Response(status=200, headers={"content-type": "application/grpc"}),
+)
 
 
 @check("api.grpc-over-http2-only", on={Role.CLIENT}, counterexample=_bridged)
@@ -258,9 +259,7 @@ def grpc_needs_http2(call: GRPCOverHTTP1) -> Iterator[Statement]:
         yield Note(f"gRPC over HTTP/1.1: {call.attempt.describe()}")
 
 
-def _http2(exchange: NegotiatedExchange, **_: object) -> Mapping[str, Any]:
-    closed = replace(exchange.attempt, ending=Ending.CLOSED, response=None, detail="close_notify")
-    return {"exchange": replace(exchange, tries=(closed,))}
+_http2 = changed("exchange.tries.*", ending=Ending.CLOSED, response=None, detail="close_notify")
 
 
 @check("api.peer-over-http1", on={Role.PEER}, counterexample=_http2)

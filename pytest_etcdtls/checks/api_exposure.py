@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
-from pytest_etcdtls.checks.judgement import SERVED
+from pytest_etcdtls.checks.api_answers import repeat, show, unanswered
+from pytest_etcdtls.checks.judgement import SERVED, changed
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.refusal_table import ControlState, rule
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, check
@@ -29,9 +29,7 @@ from pytest_etcdtls.target import Listener, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 from pytest_etcdtls.tls.command import STATUS, Command, curl
 
-
-def _there(exchange: ClientExchange) -> Mapping[str, Any]:
-    return {"exchange": answered_with(exchange, Response(status=200, body=b"{}"))}
+_there = changed("exchange.tries.*", response=Response(status=200, body=b"{}"))
 
 
 @check("api.v2-disabled", on=CLIENT_PORTS, counterexample=_there, cure=without("enable-v2"))
@@ -74,9 +72,7 @@ def _absent(exchange: ClientExchange, message: str) -> Iterator[Statement]:
         )
 
 
-def _client_port(version: ClientExchange, **_: object) -> Mapping[str, Any]:
-    answer = Response(status=200, body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}')
-    return {"version": answered_with(version, answer)}
+_client_port = changed("version.tries.*", response=SERVED["response"])
 
 
 @check("api.metrics-scope", on={Role.METRICS}, counterexample=_client_port)
@@ -150,9 +146,7 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, here: Listener) -> Iter
         )
 
 
-def _answered(unauthenticated: UnauthenticatedExchange) -> Mapping[str, Any]:
-    answer = replace(unauthenticated.attempt, **SERVED)
-    return {"unauthenticated": replace(unauthenticated, tries=(answer,))}
+_answered = changed("unauthenticated.tries.*", **SERVED)
 
 
 @check(

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
+from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.checks.results import (
@@ -64,9 +65,7 @@ def _first_member(files: DeclaredFiles, **changes: Any) -> Mapping[str, Any]:  #
     return {"files": replace(files, members=(replace(member, **changes), *others))}
 
 
-def _mismatched(files: DeclaredFiles) -> Mapping[str, Any]:
-    pair, *others = files.members[0].pairs
-    return _first_member(files, pairs=(replace(pair, matches=False), *others))
+_mismatched = changed("files.members.0.pairs.0", matches=False)
 
 
 @check("config.key-matches-certificate", on=set(), counterexample=_mismatched)
@@ -141,11 +140,7 @@ def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
     )
 
 
-def _with_key(files: TrustedFiles, **_: object) -> Mapping[str, Any]:
-    first, *others = files.files
-    assert first.pool is not None  # noqa: S101 - the recorded one has it
-    refused = replace(first, pool=replace(first.pool, refused="block 2, PRIVATE KEY, is not a certificate"))
-    return {"files": TrustedFiles((refused, *others))}
+_with_key = changed("files.files.0.pool", refused="block 2, PRIVATE KEY, is not a certificate")
 
 
 @check("config.trusted-ca-usable", on=set(), counterexample=_with_key)
@@ -452,10 +447,7 @@ def _list_missing(member: MemberFiles, setting: Setting) -> CannotJudge:
     return not_verified(f"{member.label}: the file of {setting} is not available here")
 
 
-def _readable_key(files: DeclaredFiles) -> Mapping[str, Any]:
-    pair, *others = files.members[0].pairs
-    key = replace(pair.key, mode=0o644, shut_by="")
-    return _first_member(files, pairs=(replace(pair, key=key), *others))
+_readable_key = changed("files.members.0.pairs.0.key", mode=0o644, shut_by="")
 
 
 @check("config.key-file-mode", on=set(), counterexample=_readable_key)

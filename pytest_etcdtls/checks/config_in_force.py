@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from cryptography import x509
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
+from pytest_etcdtls.checks.api_answers import repeat, show, unanswered
 from pytest_etcdtls.checks.config_files import BUNDLE_BACK, CA_BACK
-from pytest_etcdtls.checks.judgement import commands_for, judge, observed_in, ruling_of
+from pytest_etcdtls.checks.judgement import SERVED, changed, commands_for, judge, observed_in, ruling_of
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import (
@@ -290,9 +290,7 @@ def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[st
         )
 
 
-def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[str, Any]:
-    rules = tuple(replace(rule, matrix=as_if_accepted(rule.matrix)["matrix"]) for rule in names.rules)
-    return {"names": replace(names, rules=rules)}
+_broken = changed("names.rules.*.matrix.cases.*.tries.*", **SERVED)
 
 
 @check("config.allowed-names-in-force", on={Role.CLIENT, Role.CLIENT_HTTP, Role.PEER}, counterexample=_broken)
@@ -359,12 +357,7 @@ def _not_kept(declaration: ListenerDeclaration, rule: NameRule) -> Finding:
 _CHACHA = "_CHACHA20_POLY1305"
 
 
-def _floor_missed(answer: FirstContact, **_: object) -> Mapping[str, Any]:
-    tls = tuple(
-        replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=PROTOCOL_VERSION)
-        for attempt in answer.tls
-    )
-    return {"answer": replace(answer, tls=tls)}
+_floor_missed = changed("answer.tls.*", ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=PROTOCOL_VERSION)
 
 
 @check("config.version-range-in-force", on=EVERY_LISTENER, counterexample=_floor_missed)
@@ -469,8 +462,7 @@ def declared_suites_are_in_force(
 _ABSENT = 404
 
 
-def _off(declaration: ListenerDeclaration, answer: GatewayAnswer) -> Mapping[str, Any]:
-    return {"answer": replace(answer, tries=(replace(answer.attempt, response=Response(status=_ABSENT)),))}
+_off = changed("answer.tries.*", response=Response(status=_ABSENT))
 
 
 @check("config.gateway-as-declared", on=CLIENT_PORTS, counterexample=_off)
@@ -502,8 +494,7 @@ def the_gateway_is_as_declared(
             )
 
 
-def _served(declaration: ListenerDeclaration, exchange: ClientExchange) -> Mapping[str, Any]:
-    return {"exchange": answered_with(exchange, Response(status=200, body=b"profiles"))}
+_served = changed("exchange.tries.*", response=Response(status=200, body=b"profiles"))
 
 
 @check("config.pprof-as-declared", on=CLIENT_PORTS, counterexample=_served)

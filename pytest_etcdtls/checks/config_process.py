@@ -1,27 +1,22 @@
 """Whether the process was started with what is declared."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from msgspec.structs import replace
-
+from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import Setting, SourceLine, Via
 from pytest_etcdtls.declared.running import Difference
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
 
-
-def _declared_alone(comparison: ProcessComparison) -> Mapping[str, Any]:
-    declared = Setting(
-        name="client-cert-auth",
-        value="true",
-        spelled="--client-cert-auth",
-        via=Via.FLAG,
-        place=SourceLine("etcd.yaml", 21),
-    )
-    difference = Difference("client-cert-auth", declared, None)
-    return {"comparison": replace(comparison, differences=(difference,))}
+_DECLARED = Setting(
+    name="client-cert-auth",
+    value="true",
+    spelled="--client-cert-auth",
+    via=Via.FLAG,
+    place=SourceLine("etcd.yaml", 21),
+)
+_declared_alone = changed("comparison", differences=(Difference("client-cert-auth", _DECLARED, None),))
 
 
 @check("config.process-as-declared", on=set(), counterexample=_declared_alone)

@@ -8,10 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from msgspec.structs import replace
-
-from pytest_etcdtls.checks.api_answers import answered_throughout
-from pytest_etcdtls.checks.judgement import key_in_words
+from pytest_etcdtls.checks.judgement import EVERY_ANSWER, changed, key_in_words
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.declared.cures import handshakes
@@ -29,12 +26,9 @@ _INTERNAL_ERROR = 80
 """The alert (RFC 8446 section 6.2) that Go sends if GetCertificate returns an error."""
 
 
-def _without_a_pair(answer: FirstContact, **_: object) -> Mapping[str, Any]:
-    failed = tuple(
-        replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=_INTERNAL_ERROR, chain=())
-        for attempt in answer.tls
-    )
-    return {"answer": replace(answer, tls=failed)}
+_without_a_pair = changed(
+    "answer.tls.*", ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=_INTERNAL_ERROR, chain=()
+)
 
 
 @check("listener.answers", on=EVERY_LISTENER, counterexample=_without_a_pair, cure=handshakes)
@@ -131,9 +125,10 @@ _OPTIONS = {
 }
 
 
-def _not_an_etcd(served: ServedClient, **_: object) -> Mapping[str, Any]:
-    page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
-    return answered_throughout(served, page)
+_not_an_etcd = changed(
+    EVERY_ANSWER,
+    response=Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>"),
+)
 
 
 @check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)
@@ -269,13 +264,13 @@ def connections_are_not_broken(connections: BrokenConnections, target: Target) -
 _AGAIN = "an answer each time, if it is repeated twenty times"
 
 
-def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:
-    first, *others = ports.tried
-    health = Response(status=200, body=b'{"health":"true","reason":""}')
-    served = replace(
-        first, ending=Ending.SERVED, phase=Phase.READ, response=health, first_bytes=b"HTTP/1.1 200 OK"
-    )
-    return {"ports": replace(ports, tried=(served, *others))}
+_metrics_in_plain_http = changed(
+    "ports.tried.0",
+    ending=Ending.SERVED,
+    phase=Phase.READ,
+    response=Response(status=200, body=b'{"health":"true","reason":""}'),
+    first_bytes=b"HTTP/1.1 200 OK",
+)
 
 
 @check("listener.undeclared", on=set(), counterexample=_metrics_in_plain_http)

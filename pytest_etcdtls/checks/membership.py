@@ -10,7 +10,7 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import commands_for, observed_in
+from pytest_etcdtls.checks.judgement import changed, commands_for, observed_in
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import (
     CannotJudge,
@@ -67,9 +67,10 @@ def _first_differs(side_by_side: SideBySide, **changes: object) -> Mapping[str, 
     return {"side_by_side": replace(side_by_side, rows=((changed, *others), *rows))}
 
 
-def _trusts_another(side_by_side: SideBySide) -> Mapping[str, Any]:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another CA")])
-    return _first_differs(side_by_side, announced=(name,))
+_trusts_another = changed(
+    "side_by_side.rows.0.0",
+    announced=(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another CA")]),),
+)
 
 
 @check("cluster.same-ca", on=set(), counterexample=_trusts_another)
@@ -297,9 +298,7 @@ def _day(seen: ListenerProfile) -> str:
     return f"{seen.expires_at:%Y-%m-%d}"
 
 
-def _an_old_release(releases: EtcdReleases, listings: MemberListings | None) -> Mapping[str, Any]:
-    first, *others = releases.members
-    return {"releases": replace(releases, members=(replace(first, release=Release(3, 4, 0)), *others))}
+_an_old_release = changed("releases.members.0", release=Release(3, 4, 0))
 
 
 @check("cluster.same-version", on=set(), counterexample=_an_old_release)
@@ -340,15 +339,7 @@ _IDS = '"ClusterID" and "MemberID"'
 _NO_TLS = ("http://", "unix://")
 
 
-def _first_lists(listings: MemberListings, *members: MemberRecord) -> Mapping[str, Any]:
-    (listener, listing), *others = listings.listings
-    changed = listener, replace(listing, members=members)
-    return {"listings": replace(listings, listings=(changed, *others))}
-
-
-def _plain_clients(listings: MemberListings, **_: object) -> Mapping[str, Any]:
-    member = next(listings.members)
-    return _first_lists(listings, dataclasses.replace(member, client_urls=("http://10.0.0.1:2379",)))
+_plain_clients = changed("listings.listings.0.1.members.0", client_urls=("http://10.0.0.1:2379",))
 
 
 @check("cluster.advertised-https", on=set(), counterexample=_plain_clients, cure=https_of("client"))
@@ -383,9 +374,7 @@ def advertised_client_urls_are_https(
             )
 
 
-def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
-    member = next(listings.members)
-    return _first_lists(listings, dataclasses.replace(member, peer_urls=("http://10.0.0.1:2380",)))
+_plain_peers = changed("listings.listings.0.1.members.0", peer_urls=("http://10.0.0.1:2380",))
 
 
 @check("cluster.peer-urls-https", on=set(), counterexample=_plain_peers, cure=https_of("peer"))
@@ -424,18 +413,14 @@ def _without_tls(
         )
 
 
-def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
-    first, *others = advertised.urls
-    refused = replace(
-        first.attempts[-1],
-        ending=Ending.UNCLEAR,
-        phase=Phase.CONNECT,
-        stream_end=StreamEnd.CONNECTION_REFUSED,
-        alert=None,
-        detail="Connection refused",
-    )
-    changed = replace(first, attempts=(refused,))
-    return {"advertised": replace(advertised, urls=(changed, *others))}
+_unreachable = changed(
+    "advertised.urls.0.attempts.*",
+    ending=Ending.UNCLEAR,
+    phase=Phase.CONNECT,
+    stream_end=StreamEnd.CONNECTION_REFUSED,
+    alert=None,
+    detail="Connection refused",
+)
 
 
 @check("cluster.advertised-reachable", on=set(), counterexample=_unreachable, cure=advertised)
@@ -477,11 +462,7 @@ def _unanswered(contact: AdvertisedURL) -> Statement:
     )
 
 
-def _no_members(listings: MemberListings) -> Mapping[str, Any]:
-    return _first_lists(listings)
-
-
-@check("cluster.members-agree", on=set(), counterexample=_no_members)
+@check("cluster.members-agree", on=set(), counterexample=changed("listings.listings.0.1", members=()))
 def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[Statement]:
     """Every member of a cluster lists the same members.
 
@@ -516,12 +497,7 @@ def _shown(members: frozenset[MemberRecord]) -> str:
     return ", ".join(sorted(rows)) or "none"
 
 
-def _another_cluster(claims: ClusterClaims, listings: MemberListings) -> Mapping[str, Any]:
-    first, *others = claims.claims
-    return {"claims": replace(claims, claims=(replace(first, cluster_id="bad0"), *others))}
-
-
-@check("cluster.one-cluster", on=set(), counterexample=_another_cluster)
+@check("cluster.one-cluster", on=set(), counterexample=changed("claims.claims.0", cluster_id="bad0"))
 def every_listener_belongs_to_one_cluster(
     claims: ClusterClaims, listings: MemberListings
 ) -> Iterator[Statement]:
@@ -570,15 +546,13 @@ _SHOWN = 9
 """The most members or URLs that one message lists."""
 
 
-def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
-    first, *others = discovery.members
-    changes: dict[str, Any] = {
-        "reachability": Reachability.NOWHERE,
-        "listener": "",
-        "why": "it is every address",
-    }
-    nowhere = tuple(replace(found, url="https://0.0.0.0:2379", **changes) for found in first.urls)
-    return {"discovery": replace(discovery, members=(replace(first, urls=nowhere), *others))}
+_wildcard = changed(
+    "discovery.members.0.urls.*",
+    url="https://0.0.0.0:2379",
+    reachability=Reachability.NOWHERE,
+    listener="",
+    why="it is every address",
+)
 
 
 @check("cluster.discovered", on=set(), counterexample=_wildcard)

@@ -1,11 +1,8 @@
 """The policy for clients is the same on every way to a listener: under every name, at every address."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from msgspec.structs import replace
-
-from pytest_etcdtls.checks.judgement import SERVED
+from pytest_etcdtls.checks.judgement import SERVED, changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import authority
@@ -13,17 +10,13 @@ from pytest_etcdtls.facts.alternatives import Alternative, OtherAddress, ServerA
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.pki.certificate import name_list, read_name
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
+from pytest_etcdtls.tls.attempt import Attempt, Ending
 from pytest_etcdtls.tls.command import ANNOUNCED, GET_VERSION, Command, s_client
 
-_VERSION = Response(status=200, body=b'{"etcdserver":"3.6.16"}')
 _ACCEPTED = 'an HTTP status line: a client without a certificate is accepted; "alert": it is refused'
 
 
-def _open_under_a_name(names: ServerNames, **_: object) -> Mapping[str, Any]:
-    first, *others = names.others
-    attempt = replace(first.attempt, **{**SERVED, "response": _VERSION}, certificate_requested=False)
-    return {"names": replace(names, others=(replace(first, tries=(attempt,)), *others))}
+_open_under_a_name = changed("names.others.0.tries.*", **SERVED, certificate_requested=False)
 
 
 @check("mtls.same-for-every-name", on=EVERY_LISTENER, counterexample=_open_under_a_name)
@@ -94,13 +87,7 @@ def _request(way: Alternative) -> str:
     return f"a certificate of {name_list(way.announced) or 'any CA'} is requested"
 
 
-def _open_at_an_address(addresses: ServerAddresses, **_: object) -> Mapping[str, Any]:
-    first, *others = addresses.others
-    tls = tuple(
-        replace(attempt, **{**SERVED, "response": _VERSION}, certificate_requested=False)
-        for attempt in first.tls
-    )
-    return {"addresses": replace(addresses, others=(replace(first, tls=tls), *others))}
+_open_at_an_address = changed("addresses.others.0.tls.*", **SERVED, certificate_requested=False)
 
 
 @check("mtls.same-for-every-address", on=EVERY_LISTENER, counterexample=_open_at_an_address)

@@ -13,7 +13,7 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, ends_soon, state_of, when
-from pytest_etcdtls.checks.judgement import SERVED, judge
+from pytest_etcdtls.checks.judgement import SERVED, changed, judge
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.refused_clients import DECODE_ERROR
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, check
@@ -213,17 +213,7 @@ def _judge_revoked(here: Listener, resumed: Resumed) -> Iterator[Statement]:
         yield inconclusive(f"{place} with its session: {again.describe()}")
 
 
-def _accepted_on_other_port(foreign: ForeignSession, **_: object) -> Mapping[str, Any]:
-    served: dict[str, Any] = {
-        "ending": Ending.SERVED,
-        "alert": None,
-        "resumed": True,
-        "response": SERVED["response"],
-    }
-    presented = tuple(
-        (version, fresh, replace(again, **served)) for version, fresh, again in foreign.presented
-    )
-    return {"foreign": replace(foreign, presented=presented)}
+_accepted_on_other_port = changed("foreign.presented.*.2", **SERVED, resumed=True)
 
 
 @check("mtls.ticket-not-transferable", on=CLIENT_AND_PEER, counterexample=_accepted_on_other_port)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cryptography import x509
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import SERVED, commands_for, observed_in, with_attempts
+from pytest_etcdtls.checks.judgement import SERVED, changed, commands_for, observed_in, with_attempts
 from pytest_etcdtls.checks.refused_clients import (
     DECODE_ERROR,
     Reason,
@@ -200,9 +200,7 @@ def the_listener_trusts_one_ca(here: Listener, announced: AnnouncedCAs) -> Itera
         )
 
 
-def _answered(plaintext: Plaintext, **_: object) -> Mapping[str, Any]:
-    served = replace(plaintext.attempt, **SERVED, first_bytes=b"HTTP/1.1 200 OK")
-    return {"plaintext": replace(plaintext, tries=(served,))}
+_answered = changed("plaintext.tries.*", **SERVED, first_bytes=b"HTTP/1.1 200 OK")
 
 
 @check("mtls.plaintext-refused", on=EVERY_LISTENER, counterexample=_answered, cure=https)

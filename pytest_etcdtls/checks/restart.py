@@ -6,15 +6,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import Finding, Statement, not_verified
 from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
 from pytest_etcdtls.target import StartFailure
 
-
-def _does_not_start(rehearsal: Rehearsal) -> Mapping[str, Any]:
-    failure = StartFailure(member="process 1", reason="it ends with status 1: no such file: ca.crt")
-    return {"rehearsal": replace(rehearsal, failure=failure)}
+_does_not_start = changed(
+    "rehearsal",
+    failure=StartFailure(member="process 1", reason="it ends with status 1: no such file: ca.crt"),
+)
 
 
 @check("restart.starts", on=set(), counterexample=_does_not_start)

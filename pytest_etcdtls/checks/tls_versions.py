@@ -25,22 +25,19 @@ from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Phase, Ticket, alert_text
 from pytest_etcdtls.tls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, send_nothing
-from pytest_etcdtls.tls.hello import TLS1_0, HelloExchange, Reply, ServerHello
+from pytest_etcdtls.tls.hello import TLS1_0, Reply, ServerHello
 
 _INAPPROPRIATE_FALLBACK = 86  # RFC 7507 section 4
 _X25519 = 29  # RFC 8446 section 4.2.7
 _S_CLIENT_FLAGS = {"TLSv1.0": "-tls1", "TLSv1.1": "-tls1_1"}
 
 
-def accepted(exchange: HelloExchange, server_hello: ServerHello) -> HelloExchange:
-    """Return the ClientHello exchange as if the server had accepted it; for counterexamples."""
-    return replace(exchange, reply=Reply.SERVER_HELLO, server_hello=server_hello, alert=None)
-
-
-def _tls10_accepted(old: OldVersions, **_: object) -> Mapping[str, Any]:
-    ssl3, tls10, tls11 = old.exchanges
-    tls10 = accepted(tls10, ServerHello(version=TLS1_0, suite=0x002F))
-    return {"old": replace(old, exchanges=(ssl3, tls10, tls11))}
+_tls10_accepted = changed(
+    "old.exchanges.1",
+    reply=Reply.SERVER_HELLO,
+    server_hello=ServerHello(version=TLS1_0, suite=0x002F),
+    alert=None,
+)
 
 
 @check("tls.version-floor", on=EVERY_LISTENER, counterexample=_tls10_accepted)
@@ -105,10 +102,9 @@ _TO_EXCLUDE = {
 }
 
 
-def _tls13_refused(contact: TLSContact, **_: object) -> Mapping[str, Any]:
-    tls12, tls13 = contact.tls
-    tls13 = replace(tls13, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=PROTOCOL_VERSION, version=None)
-    return {"contact": replace(contact, tls=(tls12, tls13))}
+_tls13_refused = changed(
+    "contact.tls.1", ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=PROTOCOL_VERSION, version=None
+)
 
 
 @check("tls.tls13-offered", on=EVERY_LISTENER, counterexample=_tls13_refused, cure=without("tls-max-version"))
@@ -246,9 +242,7 @@ _TOLERATED = (
 )
 
 
-def _intolerant(variant: UnusualClientHello, **_: object) -> Mapping[str, Any]:
-    refused = replace(variant.unusual, reply=Reply.ALERT, alert=47, server_hello=None)
-    return {"variant": replace(variant, unusual=refused)}
+_intolerant = changed("variant.unusual", reply=Reply.ALERT, alert=47, server_hello=None)
 
 
 @check("tls.unknown-extensions-tolerated", on=EVERY_LISTENER, counterexample=_intolerant)
@@ -276,9 +270,7 @@ def unknown_values_are_tolerated(
         )
 
 
-def _still_open(silence: SilentConnection, **_: object) -> Mapping[str, Any]:
-    exchange = replace(silence.exchange, reply=Reply.SILENCE, detail="no data arrived in time")
-    return {"silence": replace(silence, exchange=exchange)}
+_still_open = changed("silence.exchange", reply=Reply.SILENCE, detail="no data arrived in time")
 
 
 @check("tls.stalled-handshake", on=EVERY_LISTENER, counterexample=_still_open, opt_in=True)
@@ -308,11 +300,7 @@ def a_silent_connection_is_ended(here: Listener, silence: SilentConnection) -> I
         )
 
 
-def _made(renegotiation: Renegotiation, **_: object) -> Mapping[str, Any]:
-    attempt = renegotiation.attempt
-    assert attempt is not None  # noqa: S101 - the recorded one has it
-    made = replace(renegotiation, announced=False, attempt=replace(attempt, renegotiated=True))
-    return {"renegotiation": made}
+_made = changed("renegotiation.attempt", renegotiated=True)
 
 
 @check("tls.renegotiation", on=EVERY_LISTENER, counterexample=_made)
@@ -395,11 +383,6 @@ def early_data_is_not_accepted(here: Listener, tickets: SessionTickets) -> Itera
 _NO_APPLICATION_PROTOCOL = 120  # RFC 7301 section 3.2
 
 
-def _chosen(alpn: AlpnChoices, selected: str) -> Mapping[str, Any]:
-    choices = tuple(replace(choice, selected=selected, alert=None) for choice in alpn.choices)
-    return {"alpn": replace(alpn, choices=choices)}
-
-
 def _show(choice: AlpnChoice) -> str:
     if choice.alert is not None:
         return f"{choice.version}: alert {alert_text(choice.alert)}"
@@ -410,7 +393,9 @@ def _line(here: Listener, alpn: AlpnChoices, choice: AlpnChoice) -> Command:
     return s_client(here.url, choice.version, f"-alpn {','.join(alpn.offered)}", look='"ALPN"')
 
 
-@check("tls.alpn-h2", on={Role.CLIENT}, counterexample=lambda alpn, **_: _chosen(alpn, "http/1.1"))
+@check(
+    "tls.alpn-h2", on={Role.CLIENT}, counterexample=changed("alpn.choices.*", selected="http/1.1", alert=None)
+)
 def http2_is_selected(here: Listener, alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Statement]:
     """A client that offers h2 and http/1.1 gets h2.
 
@@ -433,7 +418,11 @@ def http2_is_selected(here: Listener, alpn: Annotated[AlpnChoices, "known"]) -> 
             )
 
 
-@check("tls.alpn-unknown-refused", on=EVERY_LISTENER, counterexample=lambda alpn, **_: _chosen(alpn, ""))
+@check(
+    "tls.alpn-unknown-refused",
+    on=EVERY_LISTENER,
+    counterexample=changed("alpn.choices.*", selected="", alert=None),
+)
 def an_unknown_protocol_is_refused(
     here: Listener, alpn: Annotated[AlpnChoices, "unknown"]
 ) -> Iterator[Statement]:
