@@ -104,11 +104,6 @@ class TLSSide(Struct, frozen=True, kw_only=True):
         """Whether the server requests a client certificate."""
         return self.client_auth is not ClientAuthentication.ANYBODY
 
-    @property
-    def has_certificate(self) -> bool:
-        """Whether there is a certificate, so that this side can serve TLS."""
-        return self.generated or self.certificate is not None
-
 
 def prefix(side: Side) -> str:
     """Return the prefix of the side's flags."""

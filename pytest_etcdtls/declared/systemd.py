@@ -64,19 +64,13 @@ def substitute(words: list[Word], variables: Mapping[str, Variable], expansion: 
         UsageError: if the variables are too long together.
     """
     for word in words:
-        if whole := _WHOLE.fullmatch(word.text):
-            yield from _whole(word, variables.get(whole[1]), expansion)
-        else:
+        whole = _WHOLE.fullmatch(word.text)
+        if whole is None:
             yield _inside(word, variables, expansion)
-
-
-def _whole(word: Word, variable: Variable | None, expansion: Expansion) -> Iterator[Word]:
-    if variable is None:
-        return
-    if variable.unresolved:
-        yield Word("", word.place, (variable.name,))
-        return
-    yield from split_words(expansion.value(variable), variable.place)
+        elif (variable := variables.get(whole[1])) is not None and variable.unresolved:
+            yield Word("", word.place, (variable.name,))
+        elif variable is not None:
+            yield from split_words(expansion.value(variable), variable.place)
 
 
 def _inside(word: Word, variables: Mapping[str, Variable], expansion: Expansion) -> Word:

@@ -86,7 +86,8 @@ def add_credentials(
     of_etcdctl = {} if secret.client.identities else source.environment
     client = _identity(source, "client", ("etcd_cert", "etcd_key"), of_etcdctl, passphrases)
     peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases)
-    client, peer = client or _first(secret.client), peer or _first(secret.peer)
+    client = client or next(iter(secret.client.identities), None)
+    peer = peer or next(iter(secret.peer.identities), None)
     of_etcdctl = {} if secret.client.server_ca else source.environment
     named_ca = read_bundle(source, "etcd_cacert", of_etcdctl)
     cacert = named_ca or secret.client.server_ca
@@ -136,18 +137,14 @@ def _why_withheld(source: Source, ca_origin: str | None) -> str:
     )
 
 
-def _first(side: PortCredentials) -> Identity | None:
-    return next(iter(side.identities), None)
-
-
 def _good(
     first: Identity | None, declared: tuple[Identity, ...], last: Identity | None = None
 ) -> tuple[Identity, ...]:
     """Return the good identities in the order in which they are tried, each certificate once."""
-    order = (*((first,) if first else ()), *declared, *((last,) if last else ()))
     # The last one keeps its name, which on a peer port identifies it as the client's.
     named = [identity.chain[0] for identity in (first, last) if identity]
-    return tuple(held for held in order if held in (first, last) or held.chain[0] not in named)
+    others = (identity for identity in declared if identity.chain[0] not in named)
+    return tuple(identity for identity in (first, *others, last) if identity)
 
 
 def read_user(source: Source) -> tuple[str, str] | None:

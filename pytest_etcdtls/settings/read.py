@@ -359,17 +359,14 @@ def _profiles(source: Source, declared: Sequence[DeclaredMember]) -> Profiles:
 
 def is_kubeadm(member: DeclaredMember) -> bool:
     """Return whether a declaration has kubeadm's layout: one CA for both ports, and kubeadm's file names."""
-    settings = member.declaration.settings
-    files = {
-        name: PurePosixPath(settings[name].value)
-        for name in ("cert-file", "peer-cert-file", "trusted-ca-file", "peer-trusted-ca-file")
-        if name in settings
-    }
+    declaration = member.declaration
+    names = ("cert-file", "peer-cert-file", "trusted-ca-file", "peer-trusted-ca-file")
+    files = [PurePosixPath(declaration.text(name) or "") for name in names]
+    directory = files[0].parent
     return (
-        member.declaration.form in (Form.MANIFEST, Form.PROCESS)
-        and [file.name for file in files.values()] == ["server.crt", "peer.crt", "ca.crt", "ca.crt"]
-        and {file.parent.name for file in files.values()} == {"etcd"}
-        and files["trusted-ca-file"] == files["peer-trusted-ca-file"]
+        declaration.form in (Form.MANIFEST, Form.PROCESS)
+        and directory.name == "etcd"
+        and files == [directory / name for name in ("server.crt", "peer.crt", "ca.crt", "ca.crt")]
     )
 
 

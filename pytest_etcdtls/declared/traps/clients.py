@@ -149,7 +149,7 @@ def no_http_listener_is_declared_with_tls(context: TrapContext) -> Iterator[Foun
     """
     for side in context.sides():
         plain = tuple(found for found in context.effective.listeners if _is_open(found, side))
-        if plain and (side.has_certificate or side.requests_certificate):
+        if plain and (side.generated or side.certificate or side.requests_certificate):
             yield _served_in_plaintext(context, side, plain)
     declared = declared_listeners(context.seen)
     unserved = tuple(

@@ -78,21 +78,16 @@ def _certificates(context: TrapContext) -> Iterator[Problem]:
         elif side.certificate is None or side.key is None:
             missing = "cert-file" if side.certificate is None else "key-file"
             yield f"{spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
-        yield from _dialing_pair(context, side)
+        pair = (f"{p}client-cert-file", f"{p}client-key-file")
+        given = context.settings(*pair)
+        if len([setting for setting in given if setting.value]) == 1:
+            yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
 
 
 def _reads_pair(context: TrapContext, side: TLSSide) -> bool:
     """Return whether etcd reads the pair at its start: to serve TLS, and of peers always, to dial."""
     dials = side.side == "peer" and (side.certificate is not None or side.key is not None)
     return bool(context.secure(side)) or dials
-
-
-def _dialing_pair(context: TrapContext, side: TLSSide) -> Iterator[Problem]:
-    p = prefix(side.side)
-    pair = (f"{p}client-cert-file", f"{p}client-key-file")
-    given = context.settings(*pair)
-    if len([setting for setting in given if setting.value]) == 1:
-        yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
 
 
 def _names(context: TrapContext) -> Iterator[Problem]:
