@@ -23,34 +23,6 @@ from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.junit import CAUSE
 
 
-class NotCleanError(Exception):
-    """What fails an item."""
-
-    def shown(self, path: Path) -> SuiteRepr:
-        """Return what pytest shows of the item with that path."""
-        raise NotImplementedError
-
-
-class ResultError(NotCleanError):
-    """A result that fails its item."""
-
-    def __init__(self, result: CheckResult) -> None:
-        super().__init__(headline(result))
-        self.result = result
-
-    def shown(self, path: Path) -> SuiteRepr:
-        """Return the result."""
-        return result_repr(self.result, path)
-
-
-class ViolationError(ResultError, AssertionError):
-    """The target violates a requirement. Reporters such as Allure call other errors broken tests."""
-
-
-class NoVerdictError(ResultError):
-    """A check has no verdict: the evidence could not be obtained, or the check itself is broken."""
-
-
 class Crash(Struct, frozen=True):
     """The message that pytest's short summary and JUnit report show, and a place for other reporters.
 
@@ -85,6 +57,18 @@ class SuiteRepr:
 
     def __str__(self) -> str:
         return self._text
+
+
+class NotCleanError(Exception):
+    """What fails an item, with what pytest shows of it."""
+
+    def __init__(self, shown: SuiteRepr) -> None:
+        super().__init__(shown.reprcrash.message)
+        self.shown = shown
+
+
+class ViolationError(NotCleanError, AssertionError):
+    """The target violates a requirement. Reporters such as Allure call other errors broken tests."""
 
 
 def result_repr(result: CheckResult, path: Path) -> SuiteRepr:
@@ -283,7 +267,7 @@ class SuiteItem(pytest.Item):
         """Return what was found instead of a traceback, before other plugins read it."""
         # For an error in set-up, TestReport.from_item_and_call of pytest calls this method, no public one.
         if isinstance(excinfo.value, NotCleanError):
-            return excinfo.value.shown(self.path)
+            return excinfo.value.shown
         return super()._repr_failure_py(excinfo, style)
 
 
@@ -327,7 +311,7 @@ class CheckItem(SuiteItem):
         result = self._judge()
         match result.outcome:
             case Outcome.INCONCLUSIVE | Outcome.BROKEN:
-                raise NoVerdictError(result)
+                raise NotCleanError(result_repr(result, self.path))
             case Outcome.NOT_APPLICABLE | Outcome.NOT_VERIFIED:
                 pytest.skip(f"{result.outcome}: {result.reason}")
 
@@ -338,7 +322,7 @@ class CheckItem(SuiteItem):
         if self.result.outcome is Outcome.WAIVED:
             pytest.xfail(self.result.reason)
         if self.result.outcome is Outcome.VIOLATES:
-            raise ViolationError(self.result)
+            raise ViolationError(result_repr(self.result, self.path))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return the heading of a failure; not the end of the node id, which ``-v`` would show twice."""

@@ -40,7 +40,7 @@ from pytest_etcdtls.report.text import WIDTH, Line
 from pytest_etcdtls.run.runner import ENDED_WELL, Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
-from pytest_etcdtls.suite.items import Items, NotCleanError, Suite, SuiteItem, SuiteRepr, subjects_of
+from pytest_etcdtls.suite.items import Items, Suite, SuiteItem, SuiteRepr, ViolationError, subjects_of
 from pytest_etcdtls.suite.problems import is_selective, shortcomings, stale_waivers
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
@@ -150,18 +150,6 @@ class ClusterJudge:
         return row_of(cluster.label, report, reviewed, metrics=metrics, problems=problems)
 
 
-class ClusterNotCleanError(NotCleanError, AssertionError):
-    """A cluster is not clean, or has no verdict."""
-
-    def __init__(self, row: ClusterRow, lines: Sequence[Line]) -> None:
-        super().__init__(row.line)
-        self._lines = lines
-
-    def shown(self, path: Path) -> SuiteRepr:
-        """Return the verdict with the faults and their remedies."""
-        return SuiteRepr(str(self), path, self._lines, self._lines)
-
-
 class ClusterItem(SuiteItem):
     """One cluster of a list.
 
@@ -182,12 +170,16 @@ class ClusterItem(SuiteItem):
             self.row, self.lines = self.judge()
             self.user_properties.append(("etcdtls.verdict", self.row.verdict))
         if not self.row.passes and not self.row.violates:
-            raise ClusterNotCleanError(self.row, self.lines)
+            raise self._error(self.row)
 
     def runtest(self) -> None:
         """Fail if the cluster is not clean."""
         if self.row is not None and not self.row.passes:
-            raise ClusterNotCleanError(self.row, self.lines)
+            raise self._error(self.row)
+
+    def _error(self, row: ClusterRow) -> ViolationError:
+        """Return the verdict with the faults and their remedies."""
+        return ViolationError(SuiteRepr(row.line, self.path, self.lines, self.lines))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return the heading of a failure."""

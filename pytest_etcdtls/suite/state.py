@@ -59,17 +59,6 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def send_listeners(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
-    """Write the listeners to the input of a worker."""
-    workerinput[_LISTENERS] = to_builtins(listeners)
-
-
-def received_listeners(config: pytest.Config) -> tuple[Listener, ...]:
-    """Return the listeners that the controller sent; none if it sent none or this is not a worker."""
-    workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
-    return convert(workerinput.get(_LISTENERS, ()), tuple[Listener, ...])
-
-
 _RUN = pytest.StashKey[Run]()
 
 
@@ -91,9 +80,11 @@ def run_of(config: pytest.Config) -> Run:
             )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
-        if settings.live and (listeners := received_listeners(config)):
+        received: Mapping[str, Any] = getattr(config, "workerinput", {})
+        if settings.live and _LISTENERS in received:
+            listeners = convert(received[_LISTENERS], tuple[Listener, ...])
             settings = replace(settings, live=(dataclasses.replace(settings.live[0], listeners=listeners),))
-        if (share := getattr(config, "workerinput", {}).get(_SHARE)) is not None:
+        if (share := received.get(_SHARE)) is not None:
             settings = replace(settings, bounds=dataclasses.replace(settings.bounds, **share))
         dry = is_dry(config)
         run = Run(
@@ -246,7 +237,7 @@ def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     send_standard_input(config, workerinput)
     run.discover()
     if len(run.targets) == 1 and run.targets[0].outline.discover:
-        send_listeners(workerinput, run.targets[0].outline.listeners)
+        workerinput[_LISTENERS] = to_builtins(run.targets[0].outline.listeners)
     from pytest_etcdtls.run.plan import planned  # only here, since it imports much
 
     bounds, workers = run.settings.bounds, max(1, int(workerinput.get("workercount", 1)))
