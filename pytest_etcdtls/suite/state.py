@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakSet
@@ -484,19 +484,16 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
         raise cluster_failure(config, error) from None  # else it is shown twice
 
 
-@contextmanager
-def private(config: pytest.Config, label: str | None, parameter: object = None) -> Iterator[Cluster]:
-    """Start a cluster for the context, and stop it at its end. The arguments are those of :func:`owned`."""
+def private(config: pytest.Config, label: str | None, parameter: object = None) -> Cluster:
+    """Start a cluster, which the caller stops. The arguments are those of :func:`owned`."""
     from pytest_etcdtls.etcd.request import ClusterRequest
 
     try:
         run = run_of(config)
         request = ClusterRequest() if parameter is None else ClusterRequest.of(parameter)
-        started = run.etcds.start(*run.etcds.requested(request, label))
+        return run.etcds.start(*run.etcds.requested(request, label))
     except (UsageError, ClusterStartError, pytest.UsageError) as error:
         raise cluster_failure(config, error) from None
-    with started as cluster:
-        yield cluster
 
 
 def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterRequest) -> TargetRun:
