@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import serving, with_attempts
+from pytest_etcdtls.checks.judgement import EVERY_ANSWER, changed, serving
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, reissued
@@ -114,12 +114,9 @@ def _gateway_down(
     chain: ServedChain, served: ServedClient, dialling: Dialling, **_: object
 ) -> Mapping[str, Any]:
     unavailable = Response(status=_UNAVAILABLE, body=b'{"error":"tls: bad certificate","code":14}')
-    client = served.client
     return {
-        "chain": replace(
-            chain, certificates=specimen(dataclasses.replace(SERVER, extended_key_usage=("serverAuth",)))
-        ),
-        "served": replace(served, client=with_attempts(client, response=unavailable) if client else None),
+        **serving("chain", extended_key_usage=("serverAuth",))(chain=chain),
+        **changed(EVERY_ANSWER, response=unavailable)(served=served),
         "dialling": replace(dialling, with_another=False),
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import changed, with_attempts
+from pytest_etcdtls.checks.judgement import EVERY_TRY, altered, changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import Setting, Via
@@ -158,14 +158,10 @@ for _trap in TRAPS:
 
 def _gone(declaration: ListenerDeclaration, client: AcceptedClient, **_: object) -> Mapping[str, Any]:
     trap = FoundTrap(id="crl-missing", summary="it is not here", remedy="put it there", certain=False)
-    member = replace(declaration.member, traps=(trap,))
-
-    candidates = tuple(
-        replace(with_attempts(found, ending=Ending.CLOSED), has_names=False) for found in client.candidates
-    )
+    closed = altered(altered(client, EVERY_TRY, ending=Ending.CLOSED), "candidates.*", has_names=False)
     return {
-        "declaration": replace(declaration, member=member),
-        "client": replace(client, accepted=None, candidates=candidates),
+        "declaration": altered(declaration, "member", traps=(trap,)),
+        "client": replace(closed, accepted=None),
     }
 
 

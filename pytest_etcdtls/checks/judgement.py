@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.refusal_table import ControlState, Ruling, rule
 from pytest_etcdtls.checks.registry import Counterexample
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement, inconclusive
-from pytest_etcdtls.facts.access import Candidate, Case
+from pytest_etcdtls.facts.access import Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.pki.authority import specimen
@@ -21,28 +21,30 @@ from pytest_etcdtls.tls.command import Command, curl
 
 
 def changed(path: str, **fields: Any) -> Counterexample:  # noqa: ANN401 - fields of any fact
-    """Return a counterexample: what is at a path has other fields.
+    """Return a counterexample: what is at a path of a parameter has other fields, as :func:`altered` does."""
+    name, _, rest = path.partition(".")
+    return lambda **facts: {name: altered(facts[name], rest, **fields)}
 
-    A path is a parameter and names of fields, a number for one of several, and ``*`` for each of them.
+
+def altered(value: Any, path: str, **fields: Any) -> Any:  # noqa: ANN401
+    """Return a value with other fields of what is at a path; for counterexamples.
+
+    A path has names of fields, a number for one of several, and ``*`` for each of them.
     """
-    name, *steps = path.split(".")
-    return lambda **facts: {name: _changed(facts[name], steps, fields)}
-
-
-def _changed(value: Any, steps: Sequence[str], fields: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    if not steps:
+    step, _, rest = path.partition(".")
+    if not step:
         return (dataclasses.replace if dataclasses.is_dataclass(value) else replace)(value, **fields)
-    step, *rest = steps
     if step == "*":
-        return type(value)(_changed(each, rest, fields) for each in value)
+        return type(value)(altered(each, rest, **fields) for each in value)
     if step.isdecimal():
         before, after = value[: int(step)], value[int(step) + 1 :]
-        return (*before, _changed(value[int(step)], rest, fields), *after)
-    return replace(value, **{step: _changed(getattr(value, step), rest, fields)})
+        return (*before, altered(value[int(step)], rest, **fields), *after)
+    return replace(value, **{step: altered(getattr(value, step), rest, **fields)})
 
 
 EVERY_ANSWER = "served.client.cases.*.tries.*"
-"""The path of what a served client got, for :func:`changed`."""
+EVERY_TRY = "candidates.*.cases.*.tries.*"
+"""The paths of what the served client got, and of what each good client did."""
 
 
 def serving(name: str, **profile: Any) -> Counterexample:  # noqa: ANN401 - fields of Profile
@@ -50,11 +52,6 @@ def serving(name: str, **profile: Any) -> Counterexample:  # noqa: ANN401 - fiel
     return lambda **facts: {
         name: replace(facts[name], certificates=specimen(dataclasses.replace(SERVER, **profile)))
     }
-
-
-def with_attempts(candidate: Candidate, **changes: Any) -> Candidate:  # noqa: ANN401 - fields of Attempt
-    """Return the candidate with fields of its attempts changed; for counterexamples."""
-    return replace(candidate, cases=candidate.cases.with_attempts(**changes))
 
 
 SERVED: Mapping[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cryptography import x509
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import SERVED, changed, commands_for, observed_in, with_attempts
+from pytest_etcdtls.checks.judgement import EVERY_TRY, SERVED, altered, changed, commands_for, observed_in
 from pytest_etcdtls.checks.refused_clients import (
     DECODE_ERROR,
     Reason,
@@ -258,11 +258,8 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
 
 
 def _refused(client: AcceptedClient, **_: object) -> Mapping[str, Any]:
-    candidates = tuple(
-        with_attempts(candidate, ending=Ending.REFUSED, alert=42, response=None)
-        for candidate in client.candidates
-    )
-    return {"client": replace(client, accepted=None, candidates=candidates)}
+    refused = altered(client, EVERY_TRY, ending=Ending.REFUSED, alert=42, response=None)
+    return {"client": replace(refused, accepted=None)}
 
 
 @check("mtls.trusted-client", on=EVERY_LISTENER, counterexample=_refused, cure=trusted_ca)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -150,10 +150,14 @@ def _token_in(attempt: Attempt) -> str:
     return token.decode("ascii", "replace") if isinstance(token, bytes) else ""
 
 
-_RANGE = "/etcdserverpb.KV/Range"
-# RangeRequest in etcd's rpc.proto: key, limit, serializable, count_only. `etcdctl endpoint health` reads the
-# same key.
-_ONE_KEY = encode({1: b"health", 3: 1, 7: 1, 9: 1})
+_RANGE = Request(
+    purpose="gRPC Range, count only",
+    path="/etcdserverpb.KV/Range",
+    protocol=Protocol.GRPC,
+    # RangeRequest in etcd's rpc.proto: key, limit, serializable, count_only. `etcdctl endpoint health` reads
+    # the same key.
+    body=encode({1: b"health", 3: 1, 7: 1, 9: 1}),
+)
 
 DENIED = frozenset({3, 7, 16})
 """Status codes of a call without a user or without permission: InvalidArgument, PermissionDenied,
@@ -172,32 +176,28 @@ def range_answer(
     """Count one key, again as the user where etcd requires one."""
     if Protocol.GRPC not in presented.candidate.served_protocols:
         raise NotApplicableError(f"{here.url} does not serve gRPC to the good client")
-    tries = wire.attempt(_range_request(presented.identity, {}))[0]
+    request = dataclasses.replace(_RANGE, identity=presented.identity)
+    tries = wire.attempt(request)[0]
     answer = _answer(tries)
     if target.user is None or answer.status not in DENIED:
         return answer
+    made, user, why_not = _as_user(token.get, leaf, wire, request, "token")
+    return _answer(made or tries, user, why_not)
+
+
+def _as_user(
+    token: Callable[[], UserToken], leaf: Lazy[TrustedLeaf], wire: Wire, request: Request, header: str
+) -> tuple[tuple[Attempt, ...], str, str]:
+    """Return the tries of a request with a token in this header, and the user; or why there are none."""
     try:
-        user = token.get()
-        request = _range_request(presented.identity, {"token": user.token}, only_to=leaf.get().der)
-        tries = wire.attempt(request)[0]
+        user = token()
+        signed = dataclasses.replace(request, headers={header: user.token}, only_to=leaf.get().der)
+        return wire.attempt(signed)[0], user.user, ""
     except (NotVerifiedError, NotApplicableError) as unobserved:
-        return _answer(tries, why_not=unobserved.reason)
-    return _answer(tries, user=user.user)
+        return (), "", unobserved.reason
 
 
-def _range_request(identity: Identity, headers: dict[str, str], only_to: bytes | None = None) -> Request:
-    return Request(
-        purpose="gRPC Range, count only",
-        identity=identity,
-        path=_RANGE,
-        protocol=Protocol.GRPC,
-        body=_ONE_KEY,
-        headers=headers,
-        only_to=only_to,
-    )
-
-
-def _answer(tries: tuple[Attempt, ...], *, user: str = "", why_not: str = "") -> RangeAnswer:
+def _answer(tries: tuple[Attempt, ...], user: str = "", why_not: str = "") -> RangeAnswer:
     response = tries[-1].response
     try:
         # The header is field 1 of every response of etcd.
@@ -241,17 +241,11 @@ def gateway_answer(
     answer = GatewayAnswer(tries=tries, identity=client.identity)
     if target.user is None or not _is_denied(tries[-1]):
         return answer
-    try:
-        user = tokens.at(_grpc_port(target, here))
-        request = dataclasses.replace(
-            _status_request(identity, "JSON gateway, with a token"),
-            headers={"authorization": user.token},
-            only_to=leaf.get().der,
-        )
-        tries = wire.attempt(request)[0]
-    except (NotVerifiedError, NotApplicableError) as unobserved:
-        return replace(answer, why_not=unobserved.reason)
-    return replace(answer, tries=tries, user=user.user)
+    request = _status_request(identity, "JSON gateway, with a token")
+    made, user, why_not = _as_user(
+        lambda: tokens.at(_grpc_port(target, here)), leaf, wire, request, "authorization"
+    )
+    return replace(answer, tries=made or tries, user=user, why_not=why_not)
 
 
 def _status_request(identity: Identity, purpose: str) -> Request:

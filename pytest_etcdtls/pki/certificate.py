@@ -4,9 +4,8 @@ The caller passes the option that named the file, and each problem is one messag
 certificate is read without errors or warnings.
 
 That needs more than the cryptography library, which parses all extensions at once and refuses them all for
-one malformed value. Checks report the malformed one and still judge the others. So an extension that fails is
-taken out and parsed in a certificate without any other, and if that fails too, by Go's rules (``go_parser``),
-because Go decides what etcd and its clients see in it.
+one malformed value. Checks report the malformed one and still judge the others. So the extensions of such a
+certificate are parsed by Go's rules (``go_parser``), because Go decides what etcd and its clients see there.
 
 Files are read in two ways. What a user gives is read leniently, with advice for each mistake. What etcd reads
 at its start is read as etcd does it (:func:`read_pool`), because there a mistake has a meaning of its own.
@@ -242,13 +241,7 @@ def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension
     except _UNPARSABLE:
         pass
     raw = next((found for found in raw_extensions(certificate) if found.oid == kind.oid.dotted_string), None)
-    if raw is None:
-        return None
-    value: x509.ExtensionType | None
-    try:
-        value = _parse_alone(certificate, raw.element)
-    except _UNPARSABLE:
-        value = _read_as_go(certificate, raw)
+    value = _read_as_go(certificate, raw) if raw is not None else None
     return value if isinstance(value, kind) else None
 
 

@@ -12,7 +12,7 @@ from conforming import sample, sample_listener, served
 from msgspec.structs import replace
 
 from declared.declaring import CA, GOOD, PAIR, URLS, flags, without, written
-from pytest_etcdtls.checks.judgement import with_attempts
+from pytest_etcdtls.checks.judgement import altered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -334,7 +334,8 @@ def _good_client(ending: Ending, *, rule: SANRule = SANRule.ACCEPTS, role: str =
     client: AcceptedClient = sample(Need(AcceptedClient), role)
 
     candidates = tuple(
-        replace(with_attempts(found, ending=ending), san_rule=rule) for found in client.candidates
+        replace(altered(found, "cases.*.tries.*", ending=ending), san_rule=rule)
+        for found in client.candidates
     )
     return replace(client, accepted=None, candidates=candidates)
 
