@@ -210,24 +210,15 @@ def _users(lab: Lab) -> Iterator[Step]:
     token = lab.cluster.gateway(lab.member).token
 
     def grpc(who: str, identity: Identity, key: bytes = _GRANTED) -> ExperimentAttempt:
-        request = Request(
-            purpose=f"experiment: {who}",
-            path=_RANGE,
-            protocol=Protocol.GRPC,
-            # RangeRequest of etcd's rpc.proto: key, limit, count_only.
-            body=encode({1: key, 3: 1, 9: 1}),
-        )
-        return lab.call(who, identity, request)
+        # RangeRequest of etcd's rpc.proto: key, limit, count_only.
+        body = encode({1: key, 3: 1, 9: 1})
+        return lab.call(who, identity, path=_RANGE, protocol=Protocol.GRPC, body=body)
 
     def by_gateway(who: str, identity: Identity, token: str = "") -> ExperimentAttempt:
-        request = Request(
-            purpose=f"experiment: {who}",
-            path="/v3/kv/range",
-            protocol=Protocol.GATEWAY,
-            body=json.dumps({"key": _base64(_GRANTED), "limit": "1"}).encode(),
-            headers={"authorization": token} if token else {},
-        )
-        return lab.call(who, identity, request)
+        body = json.dumps({"key": _base64(_GRANTED), "limit": "1"}).encode()
+        headers = {"authorization": token} if token else {}
+        gateway = Protocol.GATEWAY
+        return lab.call(who, identity, path="/v3/kv/range", protocol=gateway, body=body, headers=headers)
 
     yield Step(
         name="over gRPC",

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -159,9 +159,10 @@ class Lab:
         attempt = self._make(role, replace(request, suites=suites))
         return ExperimentAttempt(who=who, role=role, attempt=attempt, on_disk=on_disk)
 
-    def call(self, who: str, identity: Identity, request: Request) -> ExperimentAttempt:
-        """Make a given request on the client port."""
-        made = self._make(Role.CLIENT, replace(request, identity=identity))
+    def call(self, who: str, identity: Identity, **request: Any) -> ExperimentAttempt:  # noqa: ANN401
+        """Make a request on the client port, with these fields."""
+        request |= {"purpose": f"experiment: {who}", "identity": identity}
+        made = self._make(Role.CLIENT, Request(**request))
         return ExperimentAttempt(who=who, role=Role.CLIENT, attempt=made)
 
     def seen_as(self, role: Role) -> str:

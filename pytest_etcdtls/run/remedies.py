@@ -18,7 +18,7 @@ from dataclasses import replace as with_changes
 from datetime import UTC, datetime
 from os.path import abspath, exists
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from msgspec import Struct
@@ -224,15 +224,14 @@ def _admits_more(before: Effective, after: Effective, side: Side) -> bool:
     )
 
 
+_WITHOUT_EFFECT: Final = ("overridden", "shadowed", "hidden", "unknown")
+"""The settings of a declaration that are given and have no effect."""
+
+
 def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting]:
     """Return a setting wherever it is given, also where it has no effect."""
-    every = (
-        *declaration.settings.values(),
-        *declaration.overridden,
-        *declaration.shadowed,
-        *declaration.hidden,
-        *declaration.unknown,
-    )
+    others = (setting for group in _WITHOUT_EFFECT for setting in getattr(declaration, group))
+    every = (*declaration.settings.values(), *others)
     return [one for one in dict.fromkeys(every) if one.name == name and via in (None, one.via)]
 
 
@@ -275,18 +274,11 @@ def changed(declaration: Declaration, changes: Iterable[Change]) -> Declaration:
     for change in wanted:
         if change.value is not None:
             settings[change.name] = _written(declaration, change)
-
-    def kept(given: Iterable[Setting]) -> tuple[Setting, ...]:
-        return tuple(setting for setting in given if setting not in gone)
-
-    return with_changes(
-        declaration,
-        settings=MappingProxyType(settings),
-        hidden=kept(declaration.hidden),
-        overridden=kept(declaration.overridden),
-        shadowed=kept(declaration.shadowed),
-        unknown=kept(declaration.unknown),
-    )
+    kept: dict[str, Any] = {
+        group: tuple(setting for setting in getattr(declaration, group) if setting not in gone)
+        for group in _WITHOUT_EFFECT
+    }
+    return with_changes(declaration, settings=MappingProxyType(settings), **kept)
 
 
 def lines(declaration: Declaration, changes: Iterable[Change]) -> Iterator[str]:

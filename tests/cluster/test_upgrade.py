@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version
+from pytest_etcdtls.lifecycle.lab import until
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Role
@@ -103,10 +103,8 @@ class Clients:
 
 def _await_cluster_version(cluster: Cluster, line: str) -> None:
     """Wait until the cluster has the version of its members, which the next one needs to start."""
-    gateway, deadline = cluster.members[0].gateway(), time.monotonic() + DEADLINE
-    while not (said := gateway.cluster_version()).startswith(f"{line}."):
-        assert time.monotonic() < deadline, said
-        cluster.members[0].server.wait(0.05)
+    gateway = cluster.members[0].gateway()
+    assert until(lambda: gateway.cluster_version().startswith(f"{line}."), DEADLINE)
 
 
 def _judge_mixed(cluster: Cluster) -> None:

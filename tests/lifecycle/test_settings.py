@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.checks.registry import Check, select
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.lifecycle.changes import Answer, Client, settings_for
+from pytest_etcdtls.lifecycle.lab import until
 from pytest_etcdtls.report.json import jsonable
 from pytest_etcdtls.run.collector import AT_ONCE, Experiments
 from pytest_etcdtls.run.judge import Judge, run_checks
@@ -35,13 +35,6 @@ def _needs(checks: Iterable[Check]) -> list[tuple[type[Any], str | None]]:
 
 def _started(record: Path) -> list[int]:
     return [int(line) for line in record.read_text(encoding="utf-8").split()] if record.exists() else []
-
-
-def _await(reached: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE
-    while not reached() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return reached()
 
 
 def test_nothing_is_started_for_a_live_target(newest_etcd: Path, tmp_path: Path) -> None:
@@ -132,12 +125,12 @@ def test_no_process_outlives_a_killed_run(newest_etcd: Path, tmp_path: Path) -> 
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert _await(lambda: len(_started(record)) >= 4)
+        assert until(lambda: len(_started(record)) >= 4, DEADLINE)
     finally:
         owner.kill()
         owner.wait(DEADLINE)
     assert all(map(gone, _started(record)))
-    assert _await(lambda: list(clusters.glob("pytest-etcdtls-*/pki")) == [])
+    assert until(lambda: list(clusters.glob("pytest-etcdtls-*/pki")) == [], DEADLINE)
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
@@ -162,7 +155,7 @@ def test_an_abandoned_experiment_removes_its_clusters_and_starts_no_other(
     observer = Observer(of_binary(program))
     settings = settings_for(observer.target, _needs(select(["lifecycle"])))
     experiments = Experiments(observer, settings)
-    assert _await(lambda: bool(_started(record)))
+    assert until(lambda: bool(_started(record)), DEADLINE)
     experiments.end()
     assert list(clusters.iterdir()) == []
     assert 0 < len(_started(record)) <= AT_ONCE + 2 < len(settings) + 2  # one cluster has three members

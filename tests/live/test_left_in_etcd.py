@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from judged import listener_of
 from live.target_kinds import without_ca_keys
 from starting import start_process
 
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
-from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.tls.attempt import Attempt, Ending
@@ -36,23 +31,10 @@ def _state(cluster: Cluster) -> tuple[int, int]:
     return int(answer["header"]["revision"]), int(answer["raftIndex"])
 
 
-def _wait_for_the_version(cluster: Cluster) -> None:
-    """Wait for the last raft entry of a start: the leader's decision about the version of the cluster."""
-    deadline = time.monotonic() + 30
-    target = cluster.target()
-    while True:
-        here = listener_of(target, Role.CLIENT)
-        response = Observer(target).get(ClientExchange, "/version", here).attempt.response
-        if response is not None and json.loads(response.body)["etcdcluster"] != "not_decided":
-            return
-        assert time.monotonic() < deadline, response
-
-
 @pytest.mark.parametrize("config", [ClusterConfig(), WITH_USERS], ids=["without users", "with users"])
 def test_a_run_adds_no_revision_and_logs_rejections_alone(config: ClusterConfig, etcd_binary: Path) -> None:
     """A token is a raft entry, and with 3.4 each /health: it answers by a proposal of its store v2."""
     with start_process(config, etcd_binary) as cluster:
-        _wait_for_the_version(cluster)
         (revision, index), logged = _state(cluster), len(cluster.log())
         observer = Observer(replace(without_ca_keys(cluster.target()), expected=()))
         results = run_checks(observer, ["!lifecycle"])

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +41,7 @@ from pytest_etcdtls.declared.running import Process, RunningMember, find_process
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
+from pytest_etcdtls.lifecycle.lab import until
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import available_memory, started
 from pytest_etcdtls.run.rehearsal.planning import plan_of
@@ -210,10 +210,7 @@ def test_nobody_is_reached_at_the_address_of_a_peer(newest_etcd: Path, tmp_path:
         made = plan(process)
         words = (*made.argv, f"--initial-cluster=cp1=https://127.0.0.52:{node.node.peer},cp2={address}")
         with started(replace(made, argv=words), process.name) as etcd:
-            deadline = time.monotonic() + 20
-            while "cp2" not in etcd.log() and "127.0.0.53" not in etcd.log():
-                assert time.monotonic() < deadline
-                threading.Event().wait(0.05)
+            assert until(lambda: "cp2" in etcd.log() or "127.0.0.53" in etcd.log(), 20)
     assert accepted == []
 
 
@@ -264,10 +261,7 @@ def test_nothing_is_left_behind(phase: str, who: str, process: Process, node: Co
         below = _descendants(child.pid)
         assert below
         os.kill(child.pid if who == "the run" else min(below), signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while any(_runs(pid) for pid in below):
-            assert time.monotonic() < deadline, below
-            threading.Event().wait(0.02)
+        assert until(lambda: not any(map(_runs, below)), 10), below
         child.kill()
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     assert " rehearsal " not in mounts
