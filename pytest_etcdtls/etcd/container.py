@@ -274,7 +274,7 @@ class ContainerBackend:
     def __init__(self, directory: GuardedDirectory, config: ClusterConfig) -> None:
         """Run nothing yet. Ports are published on the address of the configuration."""
         self._config = config
-        directory.watchdog.guard_command(command(remove_abandoned, directory.token))
+        directory.watchdog.order(command=command(remove_abandoned, directory.token))
         self._directory = directory
         self._prepared = False
 
@@ -323,7 +323,15 @@ class ContainerBackend:
         client = addresses.advertise_client
         if self._config.advertise == "network":
             client = (self.network_url(addresses),)
-        return replace(addresses.listening_at(listen), advertise_peer=peer, advertise_client=client)
+        return replace(
+            addresses,
+            listen_client=tuple(map(listen, addresses.listen_client)),
+            advertise_client=client,
+            listen_peer=tuple(map(listen, addresses.listen_peer)),
+            advertise_peer=peer,
+            listen_metrics=tuple(map(listen, addresses.listen_metrics)),
+            listen_client_http=tuple(map(listen, addresses.listen_client_http)),
+        )
 
     def published(self, addresses: MemberAddresses) -> Mapping[int, int]:
         """Return the ports on this host by those that etcd listens on."""

@@ -11,14 +11,14 @@ etcd's own log says when a listener serves, because a connection to a port shows
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Self
 from urllib.parse import urlsplit
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.untrusted.json_text import read_json
@@ -102,16 +102,6 @@ class MemberAddresses(Struct, frozen=True, kw_only=True):
         """The additional ``http`` client listener, if there is one on a port of its own."""
         port = urlsplit(self.listen_client[0]).port
         return tuple(url for url in self.listen_client[1:] if urlsplit(url).port != port)
-
-    def listening_at(self, other: Callable[[str], str]) -> Self:
-        """Return the addresses with what ``other`` returns for each URL to listen on."""
-        return structs.replace(
-            self,
-            listen_client=tuple(map(other, self.listen_client)),
-            listen_peer=tuple(map(other, self.listen_peer)),
-            listen_metrics=tuple(map(other, self.listen_metrics)),
-            listen_client_http=tuple(map(other, self.listen_client_http)),
-        )
 
 
 class MemberPaths(Struct, frozen=True, kw_only=True):

@@ -69,7 +69,7 @@ class EtcdProcess:
                 start_new_session=True,
                 cwd=self.log_file.parent,
             )
-        self._watchdog.guard_process(self._process.pid)
+        self._watchdog.order(process=self._process.pid)
 
     @property
     def pid(self) -> int | None:

@@ -22,7 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -128,29 +128,22 @@ class Watchdog:
             raise
         self._channel: _socket.socket | None = ours
         self.pid: int | None = self._process.pid
-        self._send(mark=self.mark[MARK])
-
-    def guard_directory(self, path: Path) -> None:
-        """Remove a directory if the owner dies."""
-        self._send(directory=str(path))
-
-    def guard_process(self, process: int) -> None:
-        """Wait for a process that is being started, and has no mark yet, if the owner dies."""
-        self._send(process=process)
-
-    def guard_command(self, argv: Sequence[str]) -> None:
-        """Run a command if the owner dies, after everything else."""
-        self._send(command=list(argv))
+        self.order(mark=self.mark[MARK])
 
     def dismiss(self) -> None:
         """Send the final order and wait until the watchdog ends. It may be called repeatedly."""
-        self._send(done=True)
+        self.order(done=True)
         if self._channel is not None:
             self._channel.close()
             self._process.wait()
             self._channel = self.pid = None
 
-    def _send(self, **order: object) -> None:
+    def order(self, **order: object) -> None:
+        """Send an order for the case that the owner dies.
+
+        A ``directory`` is removed, a ``process`` that is being started and has no mark yet is waited for, a
+        ``command`` is run after everything else.
+        """
         if self._channel is not None:
             # A watchdog that was killed is not an error.
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -186,7 +179,7 @@ class GuardedDirectory:
         self.path = (parent or Path(tempfile.gettempdir())).absolute() / self.token
         self.watchdog = Watchdog(str(self.path / RECORD) if self.owner else "")
         try:
-            self.watchdog.guard_directory(self.path)
+            self.watchdog.order(directory=str(self.path))
             self.path.mkdir(mode=0o700)
             if self.owner:
                 record = self.path / RECORD

@@ -333,7 +333,7 @@ class Observer:
             return
 
         try:
-            Pool("silent", [partial(self._contact, FirstContact, one) for one in rest], MOST_AT_ONCE).finish()
+            in_threads(partial(self._contact, FirstContact), rest, min(MOST_AT_ONCE, len(rest)))
         finally:
             self._contacting.release()
 

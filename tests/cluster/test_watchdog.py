@@ -158,7 +158,7 @@ def test_a_killed_watchdog_does_not_fail_the_owner(tmp_path: Path) -> None:
     assert watchdog.pid is not None
     os.kill(watchdog.pid, signal.SIGKILL)
     assert gone(watchdog.pid)
-    watchdog.guard_directory(tmp_path)
+    watchdog.order(directory=str(tmp_path))
     watchdog.dismiss()
     assert tmp_path.exists()
 

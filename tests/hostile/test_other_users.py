@@ -125,8 +125,8 @@ def test_unreadable_mark_stops_no_cleaning(
     guarded = tmp_path / "guarded"
     guarded.mkdir()
     program = (
-        "import os; from pytest_etcdtls.etcd.watchdog import Watchdog; from pathlib import Path;"
-        f"dog = Watchdog(); dog.guard_directory(Path({str(guarded)!r}));"
+        "import os; from pytest_etcdtls.etcd.watchdog import Watchdog;"
+        f"dog = Watchdog(); dog.order(directory={str(guarded)!r});"
         "print(dog.pid, flush=True); os._exit(1)"
     )
     assert gone(int(_python("-c", program, environment=os.environ).stdout))
