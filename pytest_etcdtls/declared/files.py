@@ -124,30 +124,22 @@ class ClientFiles(Struct, frozen=True, kw_only=True):
 
 
 def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
-    """Yield the clients whose certificate is on this machine; the most widely accepted one comes first."""
-    for name in (HEALTHCHECK, APISERVER):
-        for directory in _directories(declared):
-            certificate = directory / f"{name}.crt"
-            if exists(certificate):
-                named_by = (f"kubeadm's {name}",) * 2
-                key = directory / f"{name}.key"
+    """Yield the clients whose certificate is on this machine."""
+    files = (declared.file("cert-file"), declared.file("trusted-ca-file"))
+    beside = tuple(path.parent for path in files if path)
+    of_kubeadm = dict.fromkeys((HEALTHCHECK, APISERVER), tuple(_directories(declared)))
+    for name, directories in (of_kubeadm | dict.fromkeys(OF_DISTRIBUTIONS, beside)).items():
+        for directory in directories:
+            certificate, key = (directory / f"{name}.{suffix}" for suffix in ("crt", "key"))
+            if exists(certificate) and (name in of_kubeadm or exists(key)):
+                named_by = (f"kubeadm's {name}",) * 2 if name in of_kubeadm else (str(certificate), str(key))
                 yield ClientFiles(name=name, named_by=named_by, certificate=certificate, key=key)
                 break
-    variables = declared.declaration.etcdctl
-    paths = [variables.get("ETCDCTL_CERT"), variables.get("ETCDCTL_KEY")]
-    certificate_file, key_file = (declared.paths.find(path) if path else None for path in paths)
-    if certificate_file is not None and key_file is not None:
-        named_by = ("ETCDCTL_CERT", "ETCDCTL_KEY")
-        yield ClientFiles(name=ETCDCTL, named_by=named_by, certificate=certificate_file, key=key_file)
-    beside = [path.parent for path in (declared.file("cert-file"), declared.file("trusted-ca-file")) if path]
-    for name in OF_DISTRIBUTIONS:
-        for directory in dict.fromkeys(beside):
-            certificate, key = (directory / f"{name}.{suffix}" for suffix in ("crt", "key"))
-            if exists(certificate) and exists(key):
-                yield ClientFiles(
-                    name=name, named_by=(str(certificate), str(key)), certificate=certificate, key=key
-                )
-                break
+    variables = ("ETCDCTL_CERT", "ETCDCTL_KEY")
+    paths = map(declared.declaration.etcdctl.get, variables)
+    of_etcdctl = [file for path in paths if path and (file := declared.paths.find(path))]
+    if len(of_etcdctl) == len(variables):
+        yield ClientFiles(name=ETCDCTL, named_by=variables, certificate=of_etcdctl[0], key=of_etcdctl[1])
 
 
 def _directories(declared: DeclaredMember) -> Iterator[Path]:

@@ -289,31 +289,28 @@ def _bundles_of(secret: Secret) -> Iterator[tuple[str, TrustBundle]]:
     for name, side in _CAS.items():
         if secret.has_ca(name):
             yield side, trust_in(secret.values[name], secret.named_by)
-    if "tls.crt" in secret.values and _is_ca(_first(secret, "tls.crt")):
+    if _is_ca(secret, "tls.crt"):
         yield "client", trust_in(secret.values["tls.crt"], secret.named_by)
-
-
-def _first(secret: Secret, name: str) -> x509.Certificate:
-    return load_certificates(secret.values[name], option=secret.named_by)[0]
 
 
 def _signing_key(secret: Secret, passphrases: Passphrases) -> SigningKey | None:
     """Return the key of a CA that a Secret has."""
     for certificate, key in _CA_PAIRS:
-        if certificate not in secret.values or key not in secret.values:
-            continue
-        if not _is_ca(_first(secret, certificate)):
-            continue
-        pair = _pair(secret, "CA", certificate, key, passphrases)
-        if pair.key is not None:
+        pair = None
+        if key in secret.values and _is_ca(secret, certificate):
+            pair = _pair(secret, "CA", certificate, key, passphrases)
+        if pair and pair.key is not None:
             return SigningKey(
                 pair.chain[0], pair.key, pair.certificate_file, pair.key_file, origin=secret.holder
             )
     return None
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
-    constraints = extension(certificate, x509.BasicConstraints)
+def _is_ca(secret: Secret, name: str) -> bool:
+    if name not in secret.values:
+        return False
+    leaf, *_ = load_certificates(secret.values[name], option=secret.named_by)
+    constraints = extension(leaf, x509.BasicConstraints)
     return constraints is not None and constraints.ca
 
 
@@ -325,13 +322,12 @@ def _pairs_of(secret: Secret, passphrases: Passphrases) -> Iterator[tuple[str, I
             if certificate not in secret.values and key in secret.values:
                 raise UsageError(f"{secret.where} has {key} and no {certificate}: {_ONE}")
             continue
-        leaf = _first(secret, certificate)
-        if (certificate, key) in _CA_PAIRS and _is_ca(leaf):
+        if (certificate, key) in _CA_PAIRS and _is_ca(secret, certificate):
             continue
         if key not in secret.values:
             raise UsageError(f"{secret.where} has {certificate} and no {key}: a client needs both")
         identity = _pair(secret, side, certificate, key, passphrases)
-        if side == "client" and not is_for(leaf, "clientAuth"):
+        if side == "client" and not is_for(identity.chain[0], "clientAuth"):
             raise UsageError(
                 f"{secret.where}: {certificate} is not a certificate for clients (extendedKeyUsage): pass "
                 "the Secret of a client"
