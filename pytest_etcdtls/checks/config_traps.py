@@ -58,14 +58,8 @@ def _judge_of(id_: str) -> CheckFunction:
 
 def _trapped(id_: str) -> Counterexample:
     """Return the counterexample: the first member's declaration contains that trap."""
-
-    def with_trap(declarations: Declarations, **_: object) -> Mapping[str, Any]:
-        first, *others = declarations.members
-        trap = FoundTrap(id=id_, summary="it does something else", remedy="write it otherwise")
-        members = (replace(first, traps=(*first.traps, trap)), *others)
-        return {"declarations": Declarations(members)}
-
-    return with_trap
+    trap = FoundTrap(id=id_, summary="it does something else", remedy="write it otherwise")
+    return changed("declarations.members.0", traps=(trap,))
 
 
 def _why_uncertain(member: MemberDeclaration) -> str:

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.facts.access import Candidate
+from pytest_etcdtls.facts.good_identities import listed
 from pytest_etcdtls.facts.listener import BAD_CERTIFICATE
 from pytest_etcdtls.facts.refusal_grounds import DeclaredRevocation, RefusalGrounds
 from pytest_etcdtls.pki.certificate import (
@@ -472,10 +473,10 @@ def by_list(chain: Path, revocation: DeclaredRevocation) -> Reason | None:
     """Return why a revocation list refuses a client: it is unreadable, or names a sent certificate."""
     if revocation.problem is not None:
         return Reason(*revocation.problem, Cause.CRL_UNREADABLE)
-    listed = revocation.revoked(chain)
-    if not listed:
+    named = listed(chain, revocation.serial_numbers)
+    if not named:
         return None
-    if chain[0] in listed:
+    if chain[0] in named:
         return Reason(
             f"{revocation.source} revokes its certificate",
             "give this client a new certificate, or correct the list of --{side}-crl-file, which etcd reads "
@@ -483,7 +484,7 @@ def by_list(chain: Path, revocation: DeclaredRevocation) -> Reason | None:
             Cause.REVOKED,
         )
     return Reason(
-        f"{revocation.source} revokes the CA {shown(listed[0])}, which it sends, and with it all "
+        f"{revocation.source} revokes the CA {shown(named[0])}, which it sends, and with it all "
         "clients that send that CA",
         "give this client a certificate of a CA that is not revoked, or correct the list of "
         "--{side}-crl-file, which etcd reads at each connection",

@@ -1,13 +1,10 @@
 """What the next restart of etcd changes, by rehearsal (``--etcd-rehearse``)."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from msgspec.structs import replace
+from collections.abc import Iterator
 
 from pytest_etcdtls.checks.judgement import changed
-from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.checks.registry import Counterexample, check
 from pytest_etcdtls.checks.results import Finding, Statement, not_verified
 from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
 from pytest_etcdtls.target import StartFailure
@@ -43,13 +40,9 @@ def etcd_starts_again(rehearsal: Rehearsal) -> Iterator[Statement]:
         )
 
 
-def _changed(topic: str, about: str, before: str, after: str) -> Any:  # noqa: ANN401 - a counterexample
-    def changed(rehearsal: Rehearsal) -> Mapping[str, Any]:
-        listeners = ("client-10.0.0.11-2379",)
-        change = RestartChange(topic, about, listeners, before, after)
-        return {"rehearsal": replace(rehearsal, changes=(change,), causes=("ca.crt was changed",))}
-
-    return changed
+def _changed(topic: str, about: str, before: str, after: str) -> Counterexample:
+    change = RestartChange(topic, about, ("client-10.0.0.11-2379",), before, after)
+    return changed("rehearsal", changes=(change,), causes=("ca.crt was changed",))
 
 
 @check(

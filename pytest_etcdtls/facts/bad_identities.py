@@ -22,8 +22,8 @@ from pytest_etcdtls.facts.good_identities import (
     IssuedIdentities,
     credentials_at,
     declared_crl,
-    is_listed,
     is_same,
+    listed,
     local_host,
     meets_name_rules,
 )
@@ -266,7 +266,7 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
     if not crl.serial_numbers:
         raise NotApplicableError(f"{crl.path} revokes nothing")
     for identity in held():
-        if is_listed(identity, crl):
+        if listed(identity.chain, crl.serial_numbers):
             return replace(identity, name="revoked")
     signing = credentials.signing_key
     if signing is None:

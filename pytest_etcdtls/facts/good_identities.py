@@ -123,20 +123,20 @@ def declared_crl(here: Listener, target: Target) -> CRLFile:
     return crl
 
 
-def is_listed(identity: Identity, crl: CRLFile) -> bool:
-    """Return whether the list has the serial number of a certificate that the client sends.
+def listed(chain: Path, serial_numbers: frozenset[int]) -> Path:
+    """Return the certificates, of those that a client sends, whose serial number is on a revocation list.
 
     etcd compares nothing else, and that of each certificate (``checkCRL`` in its listener_tls.go).
     """
-    return any(abs(serial_number(sent)) in crl.serial_numbers for sent in identity.chain)
+    return tuple(sent for sent in chain if abs(serial_number(sent)) in serial_numbers)
 
 
 def revocation_of(here: Listener, target: Target, identity: Identity) -> Revocation:
     """Return whether the revocation list declared for the listener names a certificate of the identity."""
     try:
-        listed = is_listed(identity, declared_crl(here, target))
+        crl = declared_crl(here, target)
     except NotApplicableError:
         return Revocation.NO_LIST
     except NotVerifiedError:
         return Revocation.UNKNOWN
-    return Revocation.LISTED if listed else Revocation.NOT_LISTED
+    return Revocation.LISTED if listed(identity.chain, crl.serial_numbers) else Revocation.NOT_LISTED

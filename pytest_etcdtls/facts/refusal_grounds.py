@@ -23,7 +23,7 @@ from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.good_identities import credentials_at
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.release import GoRelease
-from pytest_etcdtls.pki.certificate import load_trusted_file, serial_number
+from pytest_etcdtls.pki.certificate import load_trusted_file
 from pytest_etcdtls.pki.go_verify import Path
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.versions import Release
@@ -44,14 +44,6 @@ class DeclaredRevocation(Struct, frozen=True, kw_only=True):
     serial_numbers: frozenset[int] = frozenset()
     source: str = ""
     in_handshake: bool = False
-
-    def revoked(self, chain: Path) -> Path:
-        """Return the certificates, of those that a client sends, whose serial number is on the list.
-
-        etcd compares each of them without its sign, those of CAs as well (``checkCRL`` in
-        client/pkg/transport).
-        """
-        return tuple(sent for sent in chain if abs(serial_number(sent)) in self.serial_numbers)
 
 
 class RefusalGrounds(Struct, frozen=True, kw_only=True):
