@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -87,36 +88,11 @@ CERTIFICATE_ALERTS = frozenset({HANDSHAKE_FAILURE, 42, 43, 44, 45, 46, 48, 49, 5
 """Alerts that count as a refusal of the certificate (RFC 8446 section 6.2)."""
 
 ALERT_NAMES: Mapping[int, str] = {
-    0: "close_notify",
-    10: "unexpected_message",
-    20: "bad_record_mac",
-    22: "record_overflow",
-    40: "handshake_failure",
-    42: "bad_certificate",
-    43: "unsupported_certificate",
-    44: "certificate_revoked",
-    45: "certificate_expired",
-    46: "certificate_unknown",
-    47: "illegal_parameter",
-    48: "unknown_ca",
-    49: "access_denied",
-    50: "decode_error",
-    51: "decrypt_error",
-    70: "protocol_version",
-    71: "insufficient_security",
-    80: "internal_error",
-    86: "inappropriate_fallback",
-    90: "user_canceled",
-    100: "no_renegotiation",
-    109: "missing_extension",
-    110: "unsupported_extension",
-    112: "unrecognized_name",
-    113: "bad_certificate_status_response",
-    115: "unknown_psk_identity",
-    116: "certificate_required",
-    120: "no_application_protocol",
+    **{alert.value: alert.name.removeprefix("ALERT_DESCRIPTION_").lower() for alert in ssl.AlertDescription},
+    **{86: "inappropriate_fallback", 90: "user_canceled", 109: "missing_extension"},
+    **{116: "certificate_required", 120: "no_application_protocol"},
 }
-"""TLS alert descriptions by number (IANA registry, RFC 8446 section 6)."""
+"""TLS alert descriptions by number (IANA registry, RFC 8446 section 6); Python does not know all of them."""
 
 
 _APPLICATION_DATA, _HANDSHAKE = 23, 22
