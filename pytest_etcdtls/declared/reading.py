@@ -43,6 +43,8 @@ from pytest_etcdtls.declared.declaration import (
     SourceLine,
     StartedWith,
     Via,
+    advertised,
+    declared_listeners,
     exists,
     parse_urls,
 )
@@ -73,6 +75,7 @@ from pytest_etcdtls.declared.yaml_files import (
     read_configuration,
 )
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.untrusted.printable import is_host
 from pytest_etcdtls.untrusted.regular_files import read_regular
 from pytest_etcdtls.versions import tag_version
 
@@ -336,7 +339,7 @@ def assemble(
         for variable in variables.values()
         if variable.name.startswith("ETCD_") and not variable.unresolved
     ]
-    return Declaration(
+    declaration = Declaration(
         form=form,
         source=source,
         settings=MappingProxyType(merger.settings),
@@ -362,6 +365,31 @@ def assemble(
             configuration=text,
         ),
     )
+    _refuse_unusable_urls(declaration)
+    return declaration
+
+
+_MOST_URLS: Final = 100
+"""URLs of a declaration. Each listener is judged by a hundred checks, and takes a MiB of memory."""
+
+
+def _refuse_unusable_urls(declaration: Declaration) -> None:
+    """Refuse a URL whose host is no name and no address, and more URLs than an etcd has.
+
+    etcd accepts some of those hosts in advertised URLs.
+    """
+    opened = (listener.url for listener in declared_listeners(declaration))
+    urls = dict.fromkeys((*advertised(declaration), *opened))
+    if len(urls) > _MOST_URLS:
+        raise UsageError(
+            f"{declaration.source} declares {len(urls)} URLs, and at most {_MOST_URLS} are judged: omit some"
+        )
+    for url in urls:
+        if not url.is_socket and not url.is_wildcard and not is_host(url.host):
+            raise UsageError(
+                f"{declaration.source} declares {str(url)!r}, whose host is neither a host name nor an IP "
+                "address: correct the URL"
+            )
 
 
 def _config_file(flags: Iterable[Setting], variables: dict[str, Variable]) -> Setting | None:

@@ -49,10 +49,9 @@ from pytest_etcdtls.pki.go_verify import is_current, names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.settings.endpoints import listeners_from_here, own_hosts, runs_here
+from pytest_etcdtls.settings.endpoints import listeners_from_here, runs_here
 from pytest_etcdtls.settings.port_credentials import CredentialSource, chains_to
 from pytest_etcdtls.target import Carrier, Listener, PortCredentials, TrustBundle, Unreached, safe, unique
-from pytest_etcdtls.untrusted.printable import is_host
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import RunningMember
@@ -62,7 +61,7 @@ _PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 
 
 def settings_of_others(
-    declared: DeclaredMember, hosts: Iterable[str], here: bool, everybody: Sequence[DeclaredMember]
+    declared: DeclaredMember, here: bool, everybody: Sequence[DeclaredMember]
 ) -> frozenset[str]:
     """Return the settings whose file on this machine belongs to another member.
 
@@ -83,7 +82,7 @@ def settings_of_others(
             continue
         with suppress(UsageError):
             leaf = load_certificates(file)[0]
-            if not any(names_host(leaf, host) for host in hosts):
+            if not any(names_host(leaf, host) for host in hosts_of(declared.declaration)):
                 others.update((certificate, key))
     return frozenset(others)
 
@@ -147,8 +146,6 @@ def named_by(declared: DeclaredMember, name: str) -> str:
 
 CONFIG = "etcd_config"
 PKI_DIR = "etcd_pki_dir"
-_MOST_URLS: Final = 100
-"""URLs of a declaration. Each listener is judged by a hundred checks, and takes a MiB of memory."""
 
 
 class LabelledDeclaration(Struct, frozen=True, kw_only=True):
@@ -195,24 +192,15 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
     files = [source.resolve(CONFIG, text) for text in texts]
     declarations = [pod for file in files for pod in read_declarations(file, pki_dir=directory)]
     _refuse_duplicates(declarations)
-    for declaration in declarations:
-        refuse_unusable_urls(declaration, f"--etcd-config {declaration.source}")
     declared = [declared_member(each, _own_directory(directory, each)) for each in declarations]
     _refuse_unrelated_directory(directory, declared)
-    own = own_hosts(host for declaration in declarations for host in hosts_of(declaration))
-    here = [runs_here(declaration, own) for declaration in declarations]
+    here = [runs_here(declaration) for declaration in declarations]
     # The command of --etcd-via connects where the one member runs.
     reaches_loopback = bool(via) and len(declarations) == 1
-    declared = [
-        structs.replace(
-            member, others=settings_of_others(member, hosts_of(member.declaration), own_machine, declared)
-        )
-        for member, own_machine in zip(declared, here, strict=True)
-    ]
     return tuple(
         LabelledDeclaration(
             label=label,
-            declared=member,
+            declared=structs.replace(member, others=settings_of_others(member, is_here, declared)),
             here=is_here,
             listeners=listeners_from_here(label, member.declaration, here=is_here or reaches_loopback),
         )
@@ -281,26 +269,6 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
                     f"advertise {url}, so they are of one member: name one {'pod' if pods else 'file'} for "
                     "each member"
                 )
-
-
-def refuse_unusable_urls(declaration: Declaration, where: str) -> None:
-    """Refuse a URL whose host is no name and no address, and more URLs than an etcd has.
-
-    etcd accepts some of those hosts in advertised URLs.
-
-    Raises:
-        UsageError: if there is one. It begins with ``where``.
-    """
-    opened = (listener.url for listener in declared_listeners(declaration))
-    urls = dict.fromkeys((*advertised(declaration), *opened))
-    if len(urls) > _MOST_URLS:
-        raise UsageError(f"{where} declares {len(urls)} URLs, and at most {_MOST_URLS} are judged: omit some")
-    for url in urls:
-        if not url.is_socket and not url.is_wildcard and not is_host(url.host):
-            raise UsageError(
-                f"{where} declares {str(url)!r}, whose host is neither a host name nor an IP address: "
-                "correct the URL"
-            )
 
 
 def labels_of(declarations: Sequence[Declaration]) -> list[str]:

@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, cast
 from urllib.parse import SplitResult, urlsplit
@@ -258,12 +258,6 @@ _DOCUMENTATION_ADDRESSES = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:
 """Documentation addresses (RFC 5737, RFC 3849), which no machine has."""
 
 
-def own_hosts(hosts: Iterable[str]) -> frozenset[str]:
-    """Return the hosts that are an address or the name of this machine, without DNS look-ups."""
-    name = socket.gethostname()
-    return frozenset(host for host in hosts if host == name or is_own(host))
-
-
 def is_own(address: str) -> bool:
     """Return whether an IP address belongs to this machine; ``False`` for a name.
 
@@ -298,18 +292,16 @@ def _source(family: socket.AddressFamily, address: str) -> str | None:
         return None
 
 
-def runs_here(declaration: Declaration, own_addresses: Iterable[str]) -> bool:
-    """Return whether the member runs on this machine, according to its advertised addresses.
+def runs_here(declaration: Declaration) -> bool:
+    """Return whether the member runs on this machine: it advertises its name or address, or loopback alone.
 
-    A member that advertises only loopback is assumed to run on this machine.
-
-    Args:
-        declaration: the declaration of one member.
-        own_addresses: the addresses of this machine without loopback.
+    Names are compared with that of the machine, and not looked up.
     """
-    urls = advertised(declaration)
-    own = set(own_addresses)
-    return any(url.host in own for url in urls) or (bool(urls) and all(url.is_loopback for url in urls))
+    urls, name = advertised(declaration), socket.gethostname()
+    hosts = [url.host for url in urls if not (url.is_loopback or url.is_wildcard or url.is_socket)]
+    return any(host == name or is_own(host) for host in hosts) or (
+        bool(urls) and all(url.is_loopback for url in urls)
+    )
 
 
 def listeners_from_here(

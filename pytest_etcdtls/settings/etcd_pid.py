@@ -18,7 +18,6 @@ from pytest_etcdtls.settings.declarations import (
     PKI_DIR,
     LabelledDeclaration,
     labels_of,
-    refuse_unusable_urls,
 )
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
 from pytest_etcdtls.target import Listener, Unreached
@@ -58,8 +57,6 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
         running = [read_running(process) for process in _named(texts)]
     except UsageError as error:
         raise UsageError(f"{option(PID)}: {error}") from error
-    for etcd in running:
-        refuse_unusable_urls(etcd.declared.declaration, f"--etcd-pid: {etcd.process.name}")
     if len(running) > 1:
         for name in _OF_ONE:
             if source.texts(name) or source.text(name):

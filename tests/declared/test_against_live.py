@@ -120,7 +120,7 @@ def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
     client, socket, metrics, peer, wildcard, _ = (
         one if isinstance(one, Unreached) else one.url
         for declared in (declaration, nowhere)
-        for one in listeners_from_here("m0", declared, here=runs_here(declared, ()))
+        for one in listeners_from_here("m0", declared, here=runs_here(declared))
     )
     assert (client, metrics) == ("https://node1.example:2379", "http://node1.example:2381")
     assert peer == "https://10.0.0.11:2380"
