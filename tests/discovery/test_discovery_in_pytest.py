@@ -184,7 +184,7 @@ def test_discovery_needs_an_endpoint(run: Runner) -> None:
     run.write(test_user="def test_user(): pass")
     ran = run("--etcd-discover", report=False)
     assert ran.exit_code == 4
-    assert "no endpoint of one is given: pass --etcd-endpoint" in words(ran.err)
+    assert "the command line names none: add --etcd-endpoint" in words(ran.err)
     run.ini("etcd_discover = true")
     assert run(report=False).exit_code == 0
 
