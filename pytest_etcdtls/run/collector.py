@@ -1,15 +1,14 @@
 """Collect, then judge: the observations of a target are made in threads, ahead of the checks that need them.
 
-A :class:`Collector` makes those of the selected checks, in the order of the checks and within the bounds of
+:func:`collect` makes those of the selected checks, in the order of the checks and within the bounds of
 each listener. A check waits for what it needs. One after the other, checks would wait for one connection
 each, which takes most of a run over a slow network.
 
-:class:`Experiments` runs experiments in parallel: each has its own cluster, and mostly waits for its start.
+:func:`experiment` runs experiments in parallel: each has its own cluster, and mostly waits for its start.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,12 +27,13 @@ _MOST_THREADS: Final = 32
 AT_ONCE: Final = 4
 """Maximum number of clusters for experiments that run at a time."""
 
-_END_SECONDS: Final = 20.0
-"""Longest wait for abandoned experiments to remove their clusters. The watchdog removes the others."""
 
-
-class Collector(Pool):
-    """Makes the observations of a target in threads, ahead of the checks that need them.
+def collect(
+    observer: Observer,
+    passes: Callable[[Listener], bool],
+    wanted: Sequence[tuple[Listener, Sequence[Check]]],
+) -> Pool:
+    """Make the observations of a target in threads, ahead of the checks that need them.
 
     Args:
         observer: makes and keeps the observations.
@@ -41,58 +41,41 @@ class Collector(Pool):
         wanted: the listeners in order, with the checks that judge each.
     """
 
-    def __init__(
-        self,
-        observer: Observer,
-        passes: Callable[[Listener], bool],
-        wanted: Sequence[tuple[Listener, Sequence[Check]]],
-    ) -> None:
-        self._observer = observer
-        self._passes = passes
-        tasks = sum(1 + len(checks) for _, checks in wanted)
-        most = min(_MOST_THREADS, (observer.bounds.concurrency + 2) * len(wanted), tasks)
-        super().__init__("ahead", [partial(self._start, *one) for one in wanted], most)
-
-    def _start(self, listener: Listener, checks: Sequence[Check]) -> Sequence[Task]:
+    def start(listener: Listener, checks: Sequence[Check]) -> Sequence[Task]:
         """Judge the gates of a listener, and return what follows if it passes them."""
-        with suppress(Exception), self._observer.work_lock.shared():
-            if self._passes(listener):
-                return [partial(self._observe, listener, check) for check in checks]
+        with suppress(Exception), observer.work_lock.shared():
+            if passes(listener):
+                return [partial(observe, listener, check) for check in checks]
         return ()
 
-    def _observe(self, listener: Listener, check: Check) -> Sequence[Task]:
+    def observe(listener: Listener, check: Check) -> Sequence[Task]:
         # An error occurs again when the check is judged, and is its result then.
-        with suppress(Exception), self._observer.work_lock.shared():
+        with suppress(Exception), observer.work_lock.shared():
             for need in check.needs.values():
                 if need.reading is not Reading.EACH:  # the check reads it where it needs it
-                    self._observer.get(need.type, need.key, listener)
+                    observer.get(need.type, need.key, listener)
         return ()
 
+    tasks = sum(1 + len(checks) for _, checks in wanted)
+    most = min(_MOST_THREADS, (observer.bounds.concurrency + 2) * len(wanted), tasks)
+    return Pool("ahead", [partial(start, *one) for one in wanted], most)
 
-class Experiments(Pool):
-    """Makes the experiments of a target in threads, each on a cluster of its own.
+
+def experiment(observer: Observer, settings: Sequence[str]) -> Pool:
+    """Make the experiments of a target in threads, each on a cluster of its own.
 
     Args:
         observer: keeps the results.
         settings: names of the clusters to start, in this order.
     """
 
-    def __init__(self, observer: Observer, settings: Sequence[str]) -> None:
-        self._observer = observer
-        super().__init__("experiments", [partial(self._make, name) for name in settings], AT_ONCE)
-
-    def _make(self, setting: str) -> Sequence[Task]:
+    def make(setting: str) -> Sequence[Task]:
         # Imported here, since most runs start no cluster.
         from pytest_etcdtls.lifecycle.changes import ExperimentResults
 
         # An error occurs again when the check is judged, and is its result then.
-        with suppress(Exception), self._observer.work_lock.shared():
-            self._observer.get(ExperimentResults, setting)
+        with suppress(Exception), observer.work_lock.shared():
+            observer.get(ExperimentResults, setting)
         return ()
 
-    def end(self) -> None:
-        """Abandon the experiments, and wait until every cluster is removed."""
-        self.abandon()
-        deadline = time.monotonic() + _END_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+    return Pool("experiments", [partial(make, name) for name in settings], AT_ONCE)

@@ -65,10 +65,10 @@ from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.profiles.waivers import Waiver, waive
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.run.collector import Collector
+from pytest_etcdtls.run.collector import collect
 from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
 from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
-from pytest_etcdtls.run.workers import is_abandoned
+from pytest_etcdtls.run.workers import Pool, is_abandoned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Shell
 from pytest_etcdtls.untrusted.printable import error_text
@@ -201,7 +201,7 @@ class Judge:
         """The outcome of the check during which the observer gave up a listener."""
         self._reported = observer.given_up
         self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-        self.collector: Collector | None = None
+        self.collector: Pool | None = None
         """Makes the observations of the wanted checks in threads."""
 
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
@@ -330,7 +330,7 @@ class Judge:
                 ahead[label].append(check)
         listeners = self.observer.target.listeners
         wanted = [(listener, ahead[listener.label]) for listener in listeners if listener.label in ahead]
-        self.collector = Collector(self.observer, self.passes, wanted)
+        self.collector = collect(self.observer, self.passes, wanted)
 
     def _judge(self, subject: Subject) -> CheckResult:
         started = time.monotonic()

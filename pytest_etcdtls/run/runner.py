@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.etcd.cluster import Cluster
     from pytest_etcdtls.etcd.replay import ReplayedEtcd
     from pytest_etcdtls.etcd.sources import EtcdSource
-    from pytest_etcdtls.run.collector import Experiments
+    from pytest_etcdtls.run.workers import Pool
 
     Etcd = Cluster | ReplayedEtcd
 
@@ -110,7 +110,7 @@ class TargetRun:
         self._failure: EtcdTLSError | None = None
         self.results: dict[Place, CheckResult] = {}
         self._kept: dict[Place, CheckResult] = {}
-        self._experiments: Experiments | None = None
+        self._experiments: Pool | None = None
         self._experimenting = False
         self._has_told = False
         self._starting = False
@@ -389,9 +389,9 @@ class TargetRun:
         if needs and judge.observer.target.runs:
             # Imported here: most runs make no experiments.
             from pytest_etcdtls.lifecycle.changes import settings_for
-            from pytest_etcdtls.run.collector import Experiments
+            from pytest_etcdtls.run.collector import experiment
 
-            self._experiments = Experiments(judge.observer, settings_for(judge.observer.target, needs))
+            self._experiments = experiment(judge.observer, settings_for(judge.observer.target, needs))
 
     def abandon(self) -> None:
         """Make no further connection ahead of a check."""

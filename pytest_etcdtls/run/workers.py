@@ -32,6 +32,9 @@ _IDLE: Final = 0.5
 
 _POLL_SECONDS: Final = 0.2
 
+_END_SECONDS: Final = 20.0
+"""Longest wait for abandoned experiments to remove their clusters. The watchdog removes the others."""
+
 
 class Worker(threading.Thread):
     """A thread of a pool: a daemon, since connecting and resolving may end late."""
@@ -111,6 +114,13 @@ class Pool:
             self.wait()
         finally:
             self.abandon()
+
+    def end(self) -> None:
+        """Abandon the tasks, and wait until those that run have ended."""
+        self.abandon()
+        deadline = time.monotonic() + _END_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _add(self, tasks: Sequence[Task], *, ended: int = 0) -> None:
         with self._lock:

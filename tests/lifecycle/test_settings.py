@@ -23,7 +23,7 @@ from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.lifecycle.changes import Answer, Client, settings_for
 from pytest_etcdtls.lifecycle.lab import until
 from pytest_etcdtls.report.json import jsonable
-from pytest_etcdtls.run.collector import AT_ONCE, Experiments
+from pytest_etcdtls.run.collector import AT_ONCE, experiment
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.workers import SharedLock
@@ -137,7 +137,7 @@ def test_no_process_outlives_a_killed_run(newest_etcd: Path, tmp_path: Path) -> 
 def test_concurrent_experiments_give_the_same_results(newest_etcd: Path, tmp_path: Path) -> None:
     record, checks = tmp_path / "record", select(["lifecycle.version-*", "lifecycle.cipher-suites"])
     observer = Observer(of_binary(recorded(record)(newest_etcd, tmp_path)))
-    experiments = Experiments(observer, settings_for(observer.target, _needs(checks)))
+    experiments = experiment(observer, settings_for(observer.target, _needs(checks)))
     results = run_checks(observer, checks)
     experiments.end()
     assert {result.outcome for result in results} == {Outcome.CONFORMS}
@@ -154,7 +154,7 @@ def test_an_abandoned_experiment_removes_its_clusters_and_starts_no_other(
     monkeypatch.setattr("tempfile.tempdir", str(clusters))
     observer = Observer(of_binary(program))
     settings = settings_for(observer.target, _needs(select(["lifecycle"])))
-    experiments = Experiments(observer, settings)
+    experiments = experiment(observer, settings)
     assert until(lambda: bool(_started(record)), DEADLINE)
     experiments.end()
     assert list(clusters.iterdir()) == []
