@@ -15,6 +15,7 @@ from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.discovery import QueriedBy
+from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
@@ -69,6 +70,15 @@ def test_discovery_by_the_gateway_of_a_separate_http_listener(etcd_binary: Path)
     assert found(observer).questions[-1].api is QueriedBy.GATEWAY
     assert urls(observer) == everything(cluster) | {url}
     assert judged(observer).outcome is Outcome.CONFORMS
+
+
+def test_a_member_that_only_an_http_url_leads_to_is_one_fault(newest_etcd: Path) -> None:
+    config = replace(GOOD, extra_flags=("--advertise-client-urls=http://127.0.0.1:1",))
+    with start_process(config, newest_etcd) as cluster:
+        results = run_checks(observer_of(live(cluster, named(cluster.members[0].client_url))), ["cluster"])
+    [fault] = faults(results)
+    assert fault.first.check == "cluster.advertised-https"
+    assert "cluster.discovered" in {result.check for result in fault.consequences}
 
 
 def test_a_name_and_an_address_of_one_listener_are_judged_once(trio: Cluster) -> None:
