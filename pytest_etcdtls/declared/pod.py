@@ -192,7 +192,7 @@ class _Container:
         for source in items(node_at(self._container, "envFrom")):
             raise not_read(place_of(source, self._file), f"envFrom ({self._where}), which may set anything,")
         entries = items(node_at(self._container, "env"))
-        given = [variable for entry in entries for variable in self._variables(entry)]
+        given = [self._variable(entry) for entry in entries if text_at(entry, "name")]
         return ProgramStart(
             program=tuple(
                 self._expanded(item)
@@ -237,18 +237,16 @@ class _Container:
             if inside and outside and node_at(mount, "subPathExpr") is None:
                 yield Mount(inside, f"{outside}/{below}" if below else outside)
 
-    def _variables(self, node: Node) -> Iterator[Variable]:
-        """Yield the variable of an entry of ``env``."""
+    def _variable(self, node: Node) -> Variable:
+        """Return the variable of an entry of ``env``."""
         name, place, value = text_at(node, "name"), place_of(node, self._file), node_at(node, "value")
-        if not name:
-            return
         if node_at(node, "valueFrom") is not None:
             variable = Variable(name, "", place, f"valueFrom: {self._where}")
         else:
             word = self._expanded(value) if value is not None else Word("", place)
             variable = Variable(name, word.text, place, ", ".join(word.unresolved))
         self._known[name] = variable
-        yield variable
+        return variable
 
     def _expanded(self, node: Node) -> Word:
         """Return an argument or a value with ``$(NAME)`` expanded as the kubelet does."""

@@ -202,7 +202,7 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
             label=label,
             declared=structs.replace(member, others=settings_of_others(member, is_here, declared)),
             here=is_here,
-            listeners=listeners_from_here(label, member.declaration, here=is_here or reaches_loopback),
+            listeners=tuple(listeners_from_here(label, member.declaration, here=is_here or reaches_loopback)),
         )
         for label, member, is_here in zip(labels_of(declarations), declared, here, strict=True)
     )

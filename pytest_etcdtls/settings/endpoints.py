@@ -13,7 +13,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.declared.declaration import (
     Declaration,
-    DeclaredListener,
     advertised,
     declared_listeners,
     is_address,
@@ -306,8 +305,8 @@ def runs_here(declaration: Declaration) -> bool:
 
 def listeners_from_here(
     member: str, declaration: Declaration, *, here: bool
-) -> tuple[Listener | Unreached, ...]:
-    """Return each declared listener that etcd serves: how this machine reaches it, or why it cannot.
+) -> Iterator[Listener | Unreached]:
+    """Yield each declared listener that etcd serves: how this machine reaches it, or why it cannot.
 
     A listener on the unspecified address is reached at the advertised address. A listener on loopback is
     reached only if the member runs on this machine.
@@ -317,35 +316,28 @@ def listeners_from_here(
         declaration: of the member.
         here: the member runs on this machine.
     """
-    return tuple(
-        _from_here(member, listener, declaration, here=here)
-        for listener in declared_listeners(declaration)
-        if is_served(listener, declaration)
-    )
-
-
-def _from_here(
-    member: str, declared: DeclaredListener, declaration: Declaration, *, here: bool
-) -> Listener | Unreached:
-    role, url = declared.role, declared.url
-    host = reached_host(declared, declaration)
-    reason = ""
-    if url.is_socket:
-        reason = f"{url} is a socket in the file system, which is not probed"
-    elif not host:
-        reason = f"{url} is a wildcard address, and nothing names the machine: pass the member's URL"
-    elif url.is_loopback and not here:
-        reason = (
-            f"{url} is declared on loopback, and no advertised address belongs to this machine: run pytest "
-            "on the member's machine"
+    for declared in declared_listeners(declaration):
+        if not is_served(declared, declaration):
+            continue
+        role, url, host = declared.role, declared.url, reached_host(declared, declaration)
+        reason = ""
+        if url.is_socket:
+            reason = f"{url} is a socket in the file system, which is not probed"
+        elif not host:
+            reason = f"{url} is a wildcard address, and nothing names the machine: pass the member's URL"
+        elif url.is_loopback and not here:
+            reason = (
+                f"{url} is declared on loopback, and no advertised address belongs to this machine: run "
+                "pytest on the member's machine"
+            )
+        if reason:
+            yield Unreached(member=member, role=role, url=str(url), reason=reason)
+            continue
+        yield Listener(
+            role=role,
+            scheme="https" if url.secure else "http",
+            host=host,
+            port=url.port,
+            member=member,
+            label=f"{role}-{safe(host)}-{url.port}",
         )
-    if reason:
-        return Unreached(member=member, role=role, url=str(url), reason=reason)
-    return Listener(
-        role=role,
-        scheme="https" if url.secure else "http",
-        host=host,
-        port=url.port,
-        member=member,
-        label=f"{role}-{safe(host)}-{url.port}",
-    )
