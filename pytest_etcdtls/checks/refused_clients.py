@@ -447,7 +447,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         return [*map(read_name, self.announced)]
 
     def _trusted(self) -> str:
-        return name_list(self._names()) or "none announced: none at all, or the system's root store"
+        return name_list(self._names()) or "none announced, so no CA or the system's root CAs"
 
     def rules_of_etcd(self) -> Iterator[Reason]:
         """Yield the rules of etcd itself that exclude a certificate with a valid path."""
