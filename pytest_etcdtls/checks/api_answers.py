@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
-from pytest_etcdtls.checks.judgement import EVERY_ANSWER, changed
+from pytest_etcdtls.checks.judgement import EVERY_ANSWER, altered, changed
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import (
     Finding,
@@ -206,11 +206,6 @@ _SHOWN = 4
 _WITH_VERSION = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
 
 
-def answered_with(exchange: ClientExchange, response: Response) -> ClientExchange:
-    """Return the exchange with another response; for counterexamples."""
-    return replace(exchange, tries=(replace(exchange.attempt, response=response),))
-
-
 def unanswered(exchange: ClientExchange) -> Iterator[Statement]:
     """Yield inconclusive for an exchange without an HTTP response."""
     if exchange.attempt.response is None or exchange.attempt.ending is not Ending.SERVED:
@@ -300,7 +295,7 @@ Versions = Each[Annotated[ClientExchange, "/version"]]
 
 def _another_etcd(here: Listener, versions: Versions, **_: object) -> Mapping[str, Any]:
     other = Response(status=200, body=b'{"etcdserver":"2.3.8","etcdcluster":"2.3.0"}')
-    exchanges = {listener: answered_with(exchange, other) for listener, exchange in versions}
+    exchanges = {listener: altered(exchange, "tries.*", response=other) for listener, exchange in versions}
     return {"versions": Each.of(exchanges | {here: versions.at(here)})}
 
 

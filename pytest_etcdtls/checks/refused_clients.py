@@ -259,10 +259,8 @@ class Refusal(Struct, frozen=True, kw_only=True):
             )
         elif not flaws and EXPIRED in self.alerts:
             yield self._other_clock()
-        elif not flaws and UNKNOWN_CA in self.alerts and not self.announced:
-            yield self._not_trusted(path[-1], shown(path[-1]))
         elif not flaws and UNKNOWN_CA in self.alerts:
-            yield self._older_bundle(shown(path[-1]))
+            yield self._older_bundle(path[-1])
         else:
             yield from {flaw.text: self._of(flaw) for flaw in flaws}.values()
 
@@ -283,7 +281,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         """Yield that etcd has read another bundle, if nothing else explains alert 42 of an old Go."""
         path = self._path()
         if path is not None and not self.grounds.alerts_differ and self.grounds.is_file:
-            yield self._older_bundle(shown(path[-1]))
+            yield self._older_bundle(path[-1])
 
     def _of(self, flaw: Flaw) -> Reason:
         certificate, text = flaw.certificate, flaw.text
@@ -352,8 +350,11 @@ class Refusal(Struct, frozen=True, kw_only=True):
             Cause.EXPIRED,
         )
 
-    def _older_bundle(self, called: str) -> Reason:
+    def _older_bundle(self, anchor: x509.Certificate) -> Reason:
         """Return the reason where the known bundle accepts the client, and etcd knows no such CA."""
+        called = shown(anchor)
+        if not self.announced:
+            return self._not_trusted(anchor, called)
         if self.grounds.is_file:
             return Reason(
                 f"etcd was started with another CA named {called} than the one that signed it, which is in "

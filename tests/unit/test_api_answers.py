@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conforming import sample_listener
 
-from pytest_etcdtls.checks.api_answers import answered_with
+from pytest_etcdtls.checks.judgement import altered
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.errors import NotApplicableError
@@ -36,7 +36,7 @@ def test_a_read_cut_by_the_stop_of_a_member_is_not_a_verdict(
     check = catalogue()["api.healthy"]
     given = conforming(check, Role.CLIENT)
     body = f'{{"health":"false","reason":"{reason}"}}'.encode()
-    sick = answered_with(given["exchange"], Response(status=503, body=body))
+    sick = altered(given["exchange"], "tries.*", response=Response(status=503, body=body))
     [statement] = check.function(**given | {"exchange": sick})
     if isinstance(statement, CannotJudge):
         assert statement.outcome is says
@@ -63,9 +63,10 @@ def test_a_cluster_version_that_is_not_decided_is_not_another_version(
     here, other = map(sample_listener, (Role.PEER, Role.CLIENT))
     given = conforming(catalogue()["api.version-agrees"], Role.PEER)
     exchanges = {
-        listener: answered_with(
+        listener: altered(
             given["versions"].at(listener),
-            Response(status=200, body=json.dumps(dict(zip(_NAMES, reported, strict=True))).encode()),
+            "tries.*",
+            response=Response(status=200, body=json.dumps(dict(zip(_NAMES, reported, strict=True))).encode()),
         )
         for listener, reported in ((other, client), (here, peer))
     }
