@@ -349,9 +349,7 @@ def etcd_endpoint(
 
 
 @pytest.fixture
-def etcd_check(
-    request: pytest.FixtureRequest, pytestconfig: pytest.Config, _etcd_judged: TargetRun
-) -> BoundCheck:
+def etcd_check(request: pytest.FixtureRequest, _etcd_judged: TargetRun) -> BoundCheck:
     """One selected check on one listener. A test that uses it runs once for each pair.
 
     ``etcd_check.run()`` returns the :class:`~pytest_etcdtls.CheckResult`. ``etcd_check.require()`` fails the
@@ -359,7 +357,7 @@ def etcd_check(
     """
     from pytest_etcdtls.suite.embedding import bound_check
 
-    return bound_check(pytestconfig, _etcd_judged, request.param)
+    return bound_check(_etcd_judged, request.param)
 
 
 @pytest.fixture

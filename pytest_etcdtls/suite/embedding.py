@@ -270,12 +270,14 @@ class CheckSubject(Struct, frozen=True):
         check: the check.
         foreseen: labels of the listeners that tests were collected for, if a user's fixture may have others;
             else empty.
+        missing: why there is no target; empty if there may be one.
     """
 
     target: str
     listener: str
     check: Check | None = None
     foreseen: frozenset[str] = frozenset()
+    missing: str = ""
 
     @property
     def id(self) -> str:
@@ -283,20 +285,14 @@ class CheckSubject(Struct, frozen=True):
         return "-".join(filter(None, [self.target, self.listener, self.check.id if self.check else ""]))
 
 
-class NoTarget(Struct, frozen=True):
-    """A test parameter in place of others if there is no target, with the reason."""
-
-    reason: str
-
-
-def at_listener(target: TargetRun, place: CheckSubject | NoTarget) -> Listener | None:
+def at_listener(target: TargetRun, place: CheckSubject) -> Listener | None:
     """Return the listener of a test; ``None`` for a check about the whole target.
 
     The test is skipped if its cluster has no such listener. It fails if the cluster has a listener for which
     no test was collected: nothing else would report that.
     """
-    if isinstance(place, NoTarget):
-        pytest.fail(place.reason, pytrace=False)
+    if place.missing:
+        pytest.fail(place.missing, pytrace=False)
     actual = target.observer.target
     labels = {listener.label for listener in actual.listeners}
     if place.foreseen and (unforeseen := sorted(labels - place.foreseen)):
@@ -330,10 +326,10 @@ def _how_to_foresee(target: TargetRun) -> str:
     return f"write {fixture} on etcd_cluster, and start {start}"
 
 
-def bound_check(config: pytest.Config, target: TargetRun, place: CheckSubject | NoTarget) -> BoundCheck:
+def bound_check(target: TargetRun, place: CheckSubject) -> BoundCheck:
     """Return the check of a test on its listener."""
     at_listener(target, place)
-    if isinstance(place, NoTarget) or place.check is None:
+    if place.check is None:
         raise TypeError("a parameter of etcd_endpoint was given to etcd_check")
     return BoundCheck(target, place.check, place.listener)
 
@@ -355,8 +351,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         subjects = _Subjects.of(metafunc, run)
     except (EtcdTLSError, pytest.UsageError) as error:
         if names:
-            missing = NoTarget(str(error))
-            metafunc.parametrize(names, [(missing,) * len(names)], indirect=True, ids=["no-etcd"])
+            nowhere = CheckSubject("", "", missing=str(error))
+            metafunc.parametrize(names, [(nowhere,) * len(names)], indirect=True, ids=["no-etcd"])
         return
     labels = list(subjects.outlines)
     separate = _LABEL in metafunc.fixturenames and len(labels) > 1

@@ -130,29 +130,6 @@ def _credentials(side: str, held: PortCredentials) -> Iterator[str]:
     yield f"  {side} credentials: {', '.join(parts) or 'none'}"
 
 
-TITLE = "etcd TLS conformance"
-
-
-def show(
-    terminal: pytest.TerminalReporter,
-    report: Report,
-    run: Run,
-    closing: Sequence[str],
-) -> bool:
-    """Write the summary section; return whether all of it could be."""
-    width, verbosity = (
-        terminal.config.get_terminal_writer().fullwidth,
-        terminal.config.get_verbosity(VERBOSITY),
-    )
-    if verbosity >= 0:
-        terminal.write_sep("=", TITLE)
-    faults = verbosity > 0 and terminal.config.getoption("tbstyle") == "no"
-    lines = summary(report, run.reviewed, width=width, verbosity=verbosity, faults=faults)
-    whole = write_lines(terminal, lines)
-    write_lines(terminal, map(Line, ["", *closing] if closing else ()))
-    return whole
-
-
 CONSEQUENCE = "consequent"
 """Category of failed items whose violation follows from another one, in the counts of pytest's last line."""
 
@@ -236,12 +213,23 @@ class SuiteSession(Reporting):
             yield from verdict(report, width=width, verbosity=verbosity)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show the summary of a run."""
+        """Show the summary of a run. What of it could not be shown fails the run."""
         if self._report is None:
             return
+        verbosity = self.config.get_verbosity(VERBOSITY)
+        lines = summary(
+            self._report,
+            self.run.reviewed,
+            width=self.config.get_terminal_writer().fullwidth,
+            verbosity=verbosity,
+            faults=verbosity > 0 and self.config.getoption("tbstyle") == "no",
+        )
         with self.interruption.held():
             session = self.config.pluginmanager.get_plugin("session")
-            whole = show(terminalreporter, self._report, self.run, self.written)
+            if verbosity >= 0:
+                terminalreporter.write_sep("=", "etcd TLS conformance")
+            whole = write_lines(terminalreporter, lines)
+            write_lines(terminalreporter, map(Line, ["", *self.written] if self.written else ()))
             if not whole and session is not None and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
