@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_etcdtls import GONE
-from pytest_etcdtls.errors import EtcdTLSError
+from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError
 from pytest_etcdtls.etcd.clocks import moved_clock
 from pytest_etcdtls.options import is_dry
 from pytest_etcdtls.suite.following import CLUSTER, MARKER, TARGET, definitions, follow
@@ -151,25 +151,31 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show an error of ours at the line of the test, without such a line its message alone."""
     error = call.excinfo.value if call.excinfo is not None else None
-    if isinstance(error, EtcdTLSError) and not item.config.option.fulltrace:
-        call.excinfo = pytest.ExceptionInfo.from_exception(_at_their_line(error))
+    if isinstance(error, EtcdTLSError | pytest.UsageError) and not item.config.getoption("fulltrace", False):
+        shown: BaseException = error
+        traceback = _at_their_line(error.__traceback__)
+        if isinstance(error, NoEtcdError):
+            from pytest_etcdtls.suite.state import missing_etcd
+
+            shown = pytest.fail.Exception(missing_etcd(item.config, error), pytrace=False)
+        elif traceback is None:
+            shown = pytest.fail.Exception(str(error), pytrace=False)
+        error.__cause__, error.__suppress_context__ = None, True
+        shown = shown.with_traceback(traceback or error.__traceback__)
+        call.excinfo = pytest.ExceptionInfo.from_exception(shown)
     return (yield)
 
 
-def _at_their_line(error: EtcdTLSError) -> BaseException:
-    """Return the error with those frames alone that are not of :data:`_NOT_THEIRS`."""
-    entries, shown = [], None
-    entry = error.__traceback__
-    while entry is not None:
-        entries.append(entry)
-        entry = entry.tb_next
+def _at_their_line(traceback: TracebackType | None) -> TracebackType | None:
+    """Return those entries of a traceback that are not of :data:`_NOT_THEIRS`."""
+    entries: list[TracebackType] = []
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THEIRS:
+            entries.append(traceback)
+        traceback = traceback.tb_next
     for entry in reversed(entries):
-        if entry.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THEIRS:
-            shown = TracebackType(shown, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    if shown is None:
-        return pytest.fail.Exception(str(error), pytrace=False)
-    error.__cause__, error.__suppress_context__ = None, True
-    return error.with_traceback(shown)
+        traceback = TracebackType(traceback, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return traceback
 
 
 @pytest.hookimpl(optionalhook=True)

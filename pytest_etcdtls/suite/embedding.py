@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, NoEtcdError, UsageError
+from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, UsageError
 from pytest_etcdtls.etcd.admin import call
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -33,7 +33,7 @@ from pytest_etcdtls.run.judge import find_listener, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
-from pytest_etcdtls.suite.state import cluster_failure, of_label, run_of
+from pytest_etcdtls.suite.state import of_label, run_of
 from pytest_etcdtls.target import Bounds, Listener, Target
 
 
@@ -124,13 +124,8 @@ class ClusterFactory:
                 etcd that is not available.
             ClusterStartError: if the cluster does not start.
         """
-        run = run_of(self._config)
-        request = ClusterRequest.read(config, changes)
-        try:
-            actual, source = run.etcds.requested(request, self._label)
-        except NoEtcdError as error:
-            raise cluster_failure(self._config, error) from None
-        cluster = run.etcds.start(actual, source)
+        etcds = run_of(self._config).etcds
+        cluster = etcds.start(*etcds.requested(ClusterRequest.read(config, changes), self._label))
         self._started.callback(cluster.stop)
         return cluster
 
@@ -508,18 +503,18 @@ def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:
 
 
 def live(config: pytest.Config, label: str | None) -> TargetRun:
-    """Return the live or the replayed target, or fail the test with the reason why there is none.
+    """Return the live or the replayed target.
 
     Args:
         config: pytest's configuration.
         label: label of the target that all fixtures of the test refer to, if there are several.
+
+    Raises:
+        EtcdTLSError: if there is none.
     """
-    try:
-        run = run_of(config)
-        run.discover()
-        return of_label(run.targets, label)
-    except (UsageError, pytest.UsageError) as error:
-        raise cluster_failure(config, error) from None
+    run = run_of(config)
+    run.discover()
+    return of_label(run.targets, label)
 
 
 def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:

@@ -104,7 +104,7 @@ class Interruption:
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep the last entry of the traceback, the one that pytest shows; to render all takes long."""
-        if not self._config.option.fulltrace:
+        if not self._config.getoption("fulltrace", False):
             excinfo.traceback = excinfo.traceback[-1:]
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -117,7 +117,7 @@ class Interruption:
         raise self._exception(self.received)
 
     def _exception(self, received: signal.Signals) -> KeyboardInterrupt:
-        with_trace = self._config.option.fulltrace
+        with_trace = self._config.getoption("fulltrace", False)
         return (KeyboardInterrupt if with_trace else pytest.Session.Interrupted)(received.name)
 
 

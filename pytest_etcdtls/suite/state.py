@@ -22,7 +22,7 @@ import pytest
 from msgspec import Struct, convert, field, to_builtins
 from msgspec.structs import replace
 
-from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError, message_line
+from pytest_etcdtls.errors import NoEtcdError, UsageError, message_line
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
@@ -319,7 +319,6 @@ class Sharing(Struct):
         replaced: for each replaced cluster, the test before which it was replaced, and how it differed.
         etcd: which etcd the fixtures of pytest-xdist's workers use.
         missing: why there is no etcd to start, empty if there is one.
-        first_failure: the first failure without an etcd, until the next test.
     """
 
     named: dict[str, TargetRun] = {}
@@ -330,7 +329,6 @@ class Sharing(Struct):
     replaced: list[str] = []
     etcd: list[str] = []
     missing: str = ""
-    first_failure: Any = None
 
 
 _SHARING = pytest.StashKey[Sharing]()
@@ -372,27 +370,18 @@ def send_etcd(config: pytest.Config, lines: Sequence[str]) -> None:
     getattr(config, "workeroutput", {})[_ETCD] = [*lines]
 
 
-def cluster_failure(config: pytest.Config, error: Exception) -> BaseException:
-    """Return the failure of a test that does not get its cluster.
+def missing_etcd(config: pytest.Config, error: NoEtcdError) -> str:
+    """Return what a test says that has no etcd: one line, and the end of the run says once what was tried.
 
-    Without an etcd it is one line, and the end of the run shows once what was tried. If no terminal reporter
-    writes the end of the run, the failure of the first test shows it.
+    If no terminal reporter writes the end of the run, the first test says it.
     """
-    failure = pytest.fail.Exception(str(error), pytrace=False)
-    if isinstance(error, NoEtcdError):
-        sharing, short = sharing_of(config), str(error).splitlines()[0]
-        if has_summary(config):
-            failure.msg = f"{short}; the end of the run says what was tried and how to get one"
-        elif sharing.missing:
-            failure.msg = _after_the_first(short)
-        else:
-            sharing.first_failure = failure
-        sharing.missing = str(error)
-        getattr(config, "workeroutput", {})[_MISSING] = sharing.missing
-    return failure
-
-
-def _after_the_first(short: str) -> str:
+    sharing, short = sharing_of(config), str(error).splitlines()[0]
+    is_first, sharing.missing = not sharing.missing, str(error)
+    getattr(config, "workeroutput", {})[_MISSING] = sharing.missing
+    if has_summary(config):
+        return f"{short}; the end of the run says what was tried and how to get one"
+    if is_first:
+        return str(error)
     return f"{short}; the first test that needed one says what was tried and how to get one"
 
 
@@ -409,10 +398,6 @@ def replace_damaged(item: pytest.Item) -> None:
     pytest tears down the fixtures that depend on it before it, and sets all of them up again for the test.
     """
     sharing = sharing_of(item.config)
-    if (failure := sharing.first_failure) is not None:
-        # pytest keeps the exception of a fixture, and raises it again for every test that uses it.
-        failure.msg = _after_the_first(str(failure).splitlines()[0])
-        sharing.first_failure = None
     while sharing.failed:
         definition, request = sharing.failed.pop()
         definition.finish(request)  # type: ignore[arg-type]
@@ -461,39 +446,36 @@ def of_label(targets: Sequence[TargetRun], label: str | None) -> TargetRun:
 
 
 def owned(config: pytest.Config, label: str | None, parameter: object = None) -> Cluster:
-    """Return the owned cluster of a test, or fail the test with the reason why there is none.
+    """Return the owned cluster of a test.
 
     Args:
         config: pytest's configuration.
         label: label of the target that all fixtures of the test refer to.
         parameter: the cluster that the test names; ``None`` for that of the options.
+
+    Raises:
+        EtcdTLSError: if there is none.
     """
     from pytest_etcdtls.etcd.request import ClusterRequest
 
-    try:
-        run = run_of(config)
-        if parameter is None:
-            target = of_label(run.owned, label)
-        else:
-            target = _named(config, run, label, ClusterRequest.of(parameter))
-        if why := target.replace_damaged():
-            sharing_of(config).replaced.append(f"{target.outline.label}: {why}")
-        target.handed_out = True
-        return target.cluster
-    except (UsageError, ClusterStartError, pytest.UsageError) as error:
-        raise cluster_failure(config, error) from None  # else it is shown twice
+    run = run_of(config)
+    if parameter is None:
+        target = of_label(run.owned, label)
+    else:
+        target = _named(config, run, label, ClusterRequest.of(parameter))
+    if why := target.replace_damaged():
+        sharing_of(config).replaced.append(f"{target.outline.label}: {why}")
+    target.handed_out = True
+    return target.cluster
 
 
 def private(config: pytest.Config, label: str | None, parameter: object = None) -> Cluster:
     """Start a cluster, which the caller stops. The arguments are those of :func:`owned`."""
     from pytest_etcdtls.etcd.request import ClusterRequest
 
-    try:
-        run = run_of(config)
-        request = ClusterRequest() if parameter is None else ClusterRequest.of(parameter)
-        return run.etcds.start(*run.etcds.requested(request, label))
-    except (UsageError, ClusterStartError, pytest.UsageError) as error:
-        raise cluster_failure(config, error) from None
+    run = run_of(config)
+    request = ClusterRequest() if parameter is None else ClusterRequest.of(parameter)
+    return run.etcds.start(*run.etcds.requested(request, label))
 
 
 def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterRequest) -> TargetRun:
