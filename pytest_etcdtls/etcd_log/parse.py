@@ -185,42 +185,28 @@ def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
 
 
 def _rejection(entry: LogEntry) -> Rejection | None:
-    if entry.message.startswith("rejected connection") and entry.text("remote-addr"):
-        return _structured(entry)
-    if match := first_match("rejected connection from ", _REJECTED_TEXT, entry.message):
-        error = _unescaped(match[2])
-        return Rejection(
-            line=entry.line,
-            time=entry.time,
-            remote_address=_unescaped(match[1]),
-            error=error,
-            cause=cause_of(error, certificate_seen=match[4] is not None),
-        )
-    if match := _REJECTED_GRPC.search(entry.message):
-        error = match["error"] or match["why"]
-        cause = cause_of(error, certificate_seen=False)
-        # Up to 3.5, the peer port hands HTTP/2 to a gRPC server that expects TLS inside the TLS connection.
-        inside = cause is Cause.PLAINTEXT
-        return Rejection(
-            line=entry.line,
-            time=entry.time,
-            remote_address=match["address"] or match[1],
-            error=error,
-            cause=Cause.HTTP2_ON_PEER_PORT if inside else cause,
-            endpoint="peer" if inside else None,
-        )
-    return None
-
-
-def _structured(entry: LogEntry) -> Rejection:
     sides: tuple[Side, ...] = ("client", "peer")
+    endpoint, seen, by_grpc = None, False, False
+    if entry.message.startswith("rejected connection") and (address := entry.text("remote-addr")):
+        error, seen = entry.text("error"), "ip-addresses" in entry.fields
+        endpoint = next((side for side in sides if entry.message.endswith(f"on {side} endpoint")), None)
+    elif match := first_match("rejected connection from ", _REJECTED_TEXT, entry.message):
+        address, error, seen = _unescaped(match[1]), _unescaped(match[2]), match[4] is not None
+    elif match := _REJECTED_GRPC.search(entry.message):
+        address, error, by_grpc = match["address"] or match[1], match["error"] or match["why"], True
+    else:
+        return None
+    cause = cause_of(error, certificate_seen=seen)
+    if by_grpc and cause is Cause.PLAINTEXT:
+        # Up to 3.5, the peer port hands HTTP/2 to a gRPC server that expects TLS inside the TLS connection.
+        cause, endpoint = Cause.HTTP2_ON_PEER_PORT, "peer"
     return Rejection(
         line=entry.line,
         time=entry.time,
-        remote_address=entry.text("remote-addr"),
-        error=entry.text("error"),
-        cause=cause_of(entry.text("error"), certificate_seen="ip-addresses" in entry.fields),
-        endpoint=next((side for side in sides if entry.message.endswith(f"on {side} endpoint")), None),
+        remote_address=address,
+        error=error,
+        cause=cause,
+        endpoint=endpoint,
     )
 
 
