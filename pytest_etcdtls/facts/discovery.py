@@ -50,12 +50,11 @@ from pytest_etcdtls.target import (
     Target,
     entered_process,
     is_loopback,
-    no_machine,
     safe,
     unique,
 )
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
-from pytest_etcdtls.tls.connection import addresses_of
+from pytest_etcdtls.tls.connection import addresses_of, why_not_contacted
 from pytest_etcdtls.untrusted.printable import NAME_LIMIT, printable
 
 
@@ -801,16 +800,13 @@ def _why_not(
     if any(listener.is_forwarded for listener in listeners) or any(
         rule.redirected(host, port) for rule in target.connect_to
     ):
-        how = "--etcd-via" if target.via else "--etcd-connect-to"
-        return f"no other address of {host} was tried, since {how} says how it is reached"
-    if not addresses:
-        return f"no other address of {host} was tried, since its name was not resolved"
-    if any(is_loopback(address) for address in addresses) and not here:
-        return f"no other address of {host} was tried, since it leads to this machine"
-    for address in sorted(addresses):
-        if why := no_machine(address.partition("%")[0]):
-            return f"no other address of {host} was tried: {why}"
-    return ""
+        since = f"{'--etcd-via' if target.via else '--etcd-connect-to'} says how it is reached"
+    elif not addresses:
+        since = "its name was not resolved"
+    else:
+        reasons = (why_not_contacted(address, may_be_local=here) for address in sorted(addresses))
+        since = next(filter(None, reasons), "")
+    return f"no other address of {host} was tried, since {since}" if since else ""
 
 
 def _listener_at(
