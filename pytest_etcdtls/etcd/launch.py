@@ -143,17 +143,7 @@ class ReadinessLog:
     def read(self, output: bytes) -> Self:
         """Read further output. Its last line may still be incomplete."""
         *lines, self._incomplete = (self._incomplete + output).split(b"\n")
-        self.feed(line.decode(errors="replace") for line in lines)
-        return self
-
-    @property
-    def ready(self) -> bool:
-        """Whether every listener serves clients or, if none does, the peer port answers."""
-        return not self._missing and (self._serves_clients or self.serves_peers)
-
-    def feed(self, lines: Iterable[str]) -> None:
-        """Read further lines."""
-        for line in lines:
+        for line in (octets.decode(errors="replace") for octets in lines):
             if (served := parse_served(line)) is not None:
                 self._missing.discard(served)
             elif any(mark in line for mark in _SERVES_PEERS):
@@ -162,6 +152,12 @@ class ReadinessLog:
                 self.address_in_use = True
             elif _NO_LOCAL_PORT in line:
                 self.cannot_connect = True
+        return self
+
+    @property
+    def ready(self) -> bool:
+        """Whether every listener serves clients or, if none does, the peer port answers."""
+        return not self._missing and (self._serves_clients or self.serves_peers)
 
 
 def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:

@@ -148,7 +148,7 @@ def test_a_line_that_names_no_listener(line: str) -> None:
 
 def test_a_member_is_ready_when_every_listener_serves() -> None:
     log = ReadinessLog(Served.from_urls(["https://127.0.0.1:12379", "http://127.0.0.1:12379"]))
-    log.feed([INSECURELY])
+    log.read(f"{INSECURELY}\n".encode())
     assert not log.ready, "a plain listener on the port of a TLS listener is not that"
-    log.feed([SECURELY])
+    log.read(f"{SECURELY}\n".encode())
     assert log.ready
