@@ -10,9 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from queue import SimpleQueue
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar, cast
 
 from pytest_etcdtls.errors import InconclusiveError
 
@@ -37,23 +36,28 @@ _END_SECONDS: Final = 20.0
 
 
 class Worker(threading.Thread):
-    """A thread of a pool: a daemon, since connecting and resolving may end late."""
+    """A daemon thread that makes connections, since connecting and resolving may end late.
 
-    def __init__(self, work: Callable[[], None], name: str, pool: Pool) -> None:
+    Attributes:
+        abandoned: nobody waits for it any more, so it makes no further connection.
+    """
+
+    def __init__(self, work: Callable[[], None], name: str, pool: Pool | None = None) -> None:
         super().__init__(target=work, name=f"etcdtls_{name}", daemon=True)
+        self.abandoned = False
+        self._parent = threading.current_thread()
         self.pool = pool
 
-
-def _pool() -> Pool | None:
-    """Return the pool of this thread."""
-    thread = threading.current_thread()
-    return thread.pool if isinstance(thread, Worker) else None
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it, or the thread that started it, is abandoned."""
+        return self.abandoned or (isinstance(self._parent, Worker) and self._parent.is_abandoned)
 
 
 def is_abandoned() -> bool:
     """Return whether this thread is a worker that nobody waits for any more."""
-    pool = _pool()
-    return pool is not None and pool.is_abandoned
+    thread = threading.current_thread()
+    return isinstance(thread, Worker) and thread.is_abandoned
 
 
 def thread_would_help() -> bool:
@@ -61,8 +65,8 @@ def thread_would_help() -> bool:
 
     A thread takes longer to start than a connection to a near server.
     """
-    pool = _pool()
-    return pool is None or not pool.is_busy
+    thread = threading.current_thread()
+    return not (isinstance(thread, Worker) and thread.pool is not None and thread.pool.is_busy)
 
 
 class Pool:
@@ -75,13 +79,12 @@ class Pool:
         name: of the threads.
         tasks: the first ones.
         most: the maximum number of threads.
-        first: the number of threads at the start.
     """
 
-    def __init__(self, name: str, tasks: Sequence[Task], most: int, first: int = _FIRST_THREADS) -> None:
+    def __init__(self, name: str, tasks: Sequence[Task], most: int) -> None:
         self.is_busy = False
         """Whether the processor is, so that a further thread would not help."""
-        self._name, self._most, self._parent = name, most, _pool()
+        self._name, self._most = name, most
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         """``None`` ends a thread."""
         self._open = 0
@@ -90,19 +93,16 @@ class Pool:
         self._ended = threading.Event()
         self._threads: list[Worker] = []
         self._add(tasks)
-        self._start_threads(first)
-        if first < most:
-            threading.Thread(target=self._add_threads, name="etcdtls_threads", daemon=True).start()
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether nobody waits for it, or for the thread that made it, so it makes no further connection."""
-        return not self._most or (self._parent is not None and self._parent.is_abandoned)
+        self._start_threads(_FIRST_THREADS)
+        threading.Thread(target=self._add_threads, name="etcdtls_threads", daemon=True).start()
 
     def abandon(self) -> None:
         """Make no further connection."""
         self._ended.set()
-        self._most = 0
+        with self._lock:
+            self._most = 0
+        for thread in self._threads:
+            thread.abandoned = True
 
     def wait(self) -> None:
         """Wait until every task has ended."""
@@ -133,10 +133,11 @@ class Pool:
             self._tasks.put(None)
 
     def _start_threads(self, number: int) -> None:
-        for _ in range(min(number, self._most - len(self._threads))):
-            thread = Worker(self._work, f"{self._name}_{len(self._threads)}", self)
-            self._threads.append(thread)
-            thread.start()
+        with self._lock:
+            for _ in range(min(number, self._most - len(self._threads))):
+                thread = Worker(self._work, f"{self._name}_{len(self._threads)}", self)
+                self._threads.append(thread)
+                thread.start()
 
     def _add_threads(self) -> None:
         now, used = time.monotonic(), time.process_time()
@@ -150,7 +151,7 @@ class Pool:
         while task := self._tasks.get():
             following: Sequence[Task] = ()
             try:
-                if self._most:
+                if not is_abandoned():
                     following = task()
             finally:
                 self._add(following, ended=1)
@@ -160,6 +161,9 @@ class Pool:
 def in_threads(make: Callable[[S], T], items: Sequence[S], workers: int) -> list[T]:
     """Call a function for each item in threads, and return the results in order.
 
+    An exception that interrupts the waiting (Ctrl-C, a time-out of a test) is raised at once, and the threads
+    are abandoned.
+
     Args:
         make: the function. After the first exception it is not called for further items.
         items: the arguments.
@@ -168,20 +172,38 @@ def in_threads(make: Callable[[S], T], items: Sequence[S], workers: int) -> list
     Raises:
         Exception: the first one, in the order of the items, that the function raised.
     """
-    if not items or (workers == 1 and _pool() is not None):
+    if not items or (workers == 1 and isinstance(threading.current_thread(), Worker)):
         return [make(item) for item in items]
+    pending = iter(enumerate(items))
+    done: SimpleQueue[None] = SimpleQueue()
+    lock = threading.Lock()
     results: dict[int, T] = {}
     errors: dict[int, Exception] = {}
 
-    def work(number: int, item: S) -> Sequence[Task]:
+    def work() -> None:
         try:
-            if not errors:
-                results[number] = make(item)
-        except Exception as error:
-            errors[number] = error
-        return ()
+            while not errors:
+                with lock:
+                    number, item = next(pending, (-1, None))
+                if number < 0:
+                    break
+                try:
+                    results[number] = make(cast("S", item))
+                except Exception as error:
+                    errors[number] = error
+        finally:
+            done.put(None)
 
-    Pool("each", [partial(work, *each) for each in enumerate(items)], workers, workers).finish()
+    threads = [Worker(work, str(number)) for number in range(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            done.get()
+    except BaseException:
+        for thread in threads:
+            thread.abandoned = True
+        raise
     if errors:
         raise errors[min(errors)]
     return [results[number] for number in range(len(items))]

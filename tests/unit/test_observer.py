@@ -40,7 +40,7 @@ from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer, find_fact
-from pytest_etcdtls.run.workers import Pool, Worker
+from pytest_etcdtls.run.workers import Worker
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Request
 
@@ -129,9 +129,8 @@ def test_what_an_abandoned_thread_gets_is_not_recorded() -> None:
         except UnobservedError as error:
             raised.append(error)
 
-    pool = Pool("nobody waits for it", [], 1)
-    pool.abandon()
-    thread = Worker(work, "abandoned", pool)
+    thread = Worker(work, "abandoned")
+    thread.abandoned = True
     thread.start()
     thread.join()
     assert [error.reason for error in raised] == ["the run was interrupted"]
