@@ -251,7 +251,8 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
 
 def cluster_line(row: ClusterRow, width: int, label_width: int) -> Line:
     """Return the line about a cluster that has ended; it is cut at the width."""
-    return coloured(_cut(f"{row.label:<{label_width}}  {row.line}", width), row.colour)
+    text = f"{row.label:<{label_width}}  {row.line}"
+    return coloured(text if len(text) <= width else f"{text[: width - 4].rstrip()} ...", row.colour)
 
 
 @section
@@ -298,10 +299,6 @@ def _first(texts: Iterable[str], width: int, of: str) -> Iterator[Line]:
         yield from wrapped(printable(text, LINE_LIMIT), width, "  ", "    ", "red")
     if (left := len(every) - _SHOWN) > 0:
         yield coloured(f"  and {plural(left, f'more {of}')}", "red")
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 4].rstrip()} ..."
 
 
 def render(table: ClusterTable, suffix: str) -> Iterator[str]:

@@ -161,7 +161,7 @@ def _differences(report: Report) -> Iterator[str]:
             yield _numbered(to_do)
         if nothing := [difference for difference in targets.shown if not difference.remedies]:
             yield "**Nothing to do:**"
-            yield "\n".join([*map(_difference, nothing[:_NUMBERED]), *_more(nothing)])
+            yield "\n".join([*(f"- {_difference(one)}" for one in nothing[:_NUMBERED]), *_more(nothing)])
         if remarks := [*_counted(targets), *_as_before(report, targets), *targets.remarks]:
             yield " ".join(prose(f"{remark[0].upper()}{remark[1:]}.") for remark in remarks)
 
@@ -180,8 +180,7 @@ def _numbered(differences: Sequence[TargetDifference]) -> str:
             lines.append(f"   - {_changed(difference)}")
             continue
         number, last = number + 1, same
-        worse = f"**{difference.direction}:** " if difference.direction is not Direction.CHANGED else ""
-        lines.append(f"{number}. {worse}{_changed(difference)}{_meaning(difference)}")
+        lines.append(f"{number}. {_difference(difference)}")
         if len(difference.remedies) == 1:
             lines.append(f"   **What to do:** {prose(difference.remedies[0])}")
         else:
@@ -211,8 +210,9 @@ def _as_before(report: Report, targets: ComparedTargets) -> Iterator[str]:
 
 
 def _difference(difference: TargetDifference) -> str:
-    better = f"**{difference.direction}:** " if difference.direction is not Direction.CHANGED else ""
-    return f"- {better}{_changed(difference)}{_meaning(difference)}"
+    direction = difference.direction
+    better = "" if direction is Direction.CHANGED else f"**{direction}:** "
+    return f"{better}{_changed(difference)}{_meaning(difference)}"
 
 
 def _changed(difference: TargetDifference) -> str:

@@ -317,15 +317,8 @@ def exit_reason(report: Report) -> str:
     """Return the exit code and its reason."""
     undecided, status = report.counts[Outcome.INCONCLUSIVE] + report.counts[Outcome.BROKEN], report.status
     if status != 1:
-        names = (
-            _nothing_failed(report),
-            "",
-            "interrupted",
-            "internal error",
-            "usage error",
-            "nothing was run",
-        )
-        return f"exit code {status}: {names[status] if status < len(names) else 'see above'}"
+        names = {0: _nothing_failed(report), 2: "interrupted", 3: "internal error", 5: "nothing was run"}
+        return f"exit code {status}: {names.get(status, 'see above')}"
     reasons = [plural(len(report.faults), "fault")] if report.faults else []
     reasons += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
     reasons += [plural(len(report.problems), "problem")] if report.problems else []

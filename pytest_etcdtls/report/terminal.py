@@ -285,7 +285,10 @@ def _declared(seen: Recording, report: Report, width: int, *, every: bool) -> It
             files = [re.escape(one.value) for one in row.declared if one.value.startswith("/")]
             effective = re.sub(rf" ({'|'.join(files) or '$'})(?![^;,])", "", row.effective)
             observed = "; ".join(access_in_words(report, seen, row.listener)) or "not observed"
-            for label, text in zip(_COMPARED, (_as_written(row), effective, observed), strict=True):
+            written = ", ".join(setting.written for setting in row.declared) or "nothing"
+            in_files = ", ".join(dict.fromkeys(setting.place.file for setting in row.declared))
+            declared = f"{written} ({in_files})" if in_files else written
+            for label, text in zip(_COMPARED, (declared, effective, observed), strict=True):
                 own = without_names(text.replace(row.listener.url, ""), names)
                 said.setdefault((label, own), []).append((row.listener.label, text))
         for (label, _), alike in sorted(said.items(), key=lambda one: _COMPARED.index(one[0][0])):
@@ -294,12 +297,6 @@ def _declared(seen: Recording, report: Report, width: int, *, every: bool) -> It
 
 
 _COMPARED = ("declared", "effective", "observed")
-
-
-def _as_written(row: ListenerRow) -> str:
-    files = Counter(setting.place.file for setting in row.declared)
-    where = f" ({', '.join(files)})" if files else ""
-    return (", ".join(setting.written for setting in row.declared) or "nothing") + where
 
 
 @section
@@ -376,7 +373,9 @@ def _rejected(group: RejectedOthers) -> str:
     where = f" on the {group.endpoint} endpoint" if group.endpoint else ""
     host = group.host or "an unknown address"
     local = ", from an address of this run" if group.from_here else ""
-    when = _when(group.first if group.count > 1 else None, group.last)
+    first, last = (f"{when:%Y-%m-%d %H:%M:%S}" if when else "" for when in (group.first, group.last))
+    since = f", since {first}" if group.count > 1 and first and group.first != group.last else ""
+    when = f"{since}, last at {last} UTC" if last else ""
     times = "once" if group.count == 1 else f"{group.count} times"
     return f"{host}, {times}{where}{when} (line {group.line}): {group.cause}{local}"
 
@@ -397,37 +396,24 @@ def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _when(first: datetime | None, last: datetime | None) -> str:
-    since = f", since {first:%Y-%m-%d %H:%M:%S}" if first and first != last else ""
-    return f"{since}, last at {last:%Y-%m-%d %H:%M:%S} UTC" if last else ""
-
-
-_ROWS = 6
-"""Maximum number of listeners that are shown each."""
+_SHOWN = 6
+"""Maximum number of listeners, of faults with their remedies, and of settings of a fault that are shown."""
+_FEW = 4
+"""Maximum number of warnings, of reasons without evidence, and of comparisons that are shown."""
 _TARGETS = 8
 """Maximum number of targets that are shown each."""
-_FAULTS = 6
-"""Maximum number of faults of which the remedy is shown."""
 _IN_FULL = 3
 """Maximum number of faults that are shown with their begin and a command, and of warnings in full."""
-_SETTINGS = 6
-"""Maximum number of lines of the declaration that are shown of a fault."""
 _LINES = 2
 """Usual number of lines of a fault."""
 _FAULT_LINES = 6
 """Maximum number of lines of what is wrong: a message may quote a file or a server."""
-_WARNINGS = 4
-"""Maximum number of warnings that are shown each."""
-_UNDECIDED = 4
-"""Maximum number of reasons that are shown why checks have no evidence."""
 _NAMED = 5
 """Maximum number of checks that are named in a line."""
 _REASONS = 3
 """Maximum number of options that are named for not-verified checks, and of reasons that ``-v`` shows."""
 _CLAUSE = 36
 """Maximum number of characters of the commonest reason why checks are not verified."""
-_COMPARISONS = 4
-"""Maximum number of comparisons that are shown."""
 _DIFFERENCE_LINES = 12
 """Maximum number of lines about differences."""
 _SHORT = 16
@@ -478,7 +464,7 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
     """
     wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
     kinds = [_kinds(report, seen, seen.target.listeners) for seen in report.seen[:_TARGETS]]
-    left, every = _ROWS, sum(map(len, kinds)) <= _ROWS
+    left, every = _SHOWN, sum(map(len, kinds)) <= _SHOWN
     for seen, alike in zip(report.seen, kinds, strict=False):
         label, listeners = seen.target.label, seen.target.listeners
         faulty = [listener for listener in listeners if (label, listener.label) in wrong]
@@ -572,7 +558,7 @@ def _faults(report: Report, width: int, *, whole: bool) -> Iterator[Line]:
             if len(lines) <= _LINES:
                 break
         yield from lines
-        if count <= _FAULTS:
+        if count <= _SHOWN:
             indent, in_full = " " * len(begin), count <= _IN_FULL
             yield from _next_steps(report, fault, width, indent, in_full=in_full)
             command, *look = _one_line(fault).split("\n") if in_full else [""]
@@ -586,7 +572,7 @@ def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full
         yield from wrapped(text, width, f"{begin}since: ")
     if fault.first.remediation:
         yield from wrapped(fault.first.remediation, width, f"{begin}remedy: ")
-    if in_full and len(fault.settings) > _SETTINGS:
+    if in_full and len(fault.settings) > _SHOWN:
         yield Line(f"{begin}{len(fault.settings)} settings to write: see the report (--etcd-report)")
     elif in_full:
         yield from (Line(f"{begin}  {line}") for line in fault.settings)  # to paste, so they are not wrapped
@@ -611,12 +597,12 @@ def _without_evidence(report: Report, width: int) -> Iterator[Line]:
     """Yield why checks have no evidence, each reason once."""
     groups = undecided(without_evidence(report))
     groups.sort(key=lambda group: GATES[0] not in group.checks)
-    for group in groups[:_UNDECIDED]:
+    for group in groups[:_FEW]:
         # Of many checks one is named, so that the reason is not cut.
         checks = some([*group.checks], _NAMED if len(group.checks) <= _NAMED else 1)
         where = f"{checks} on {some(group.listeners, _NAMED)}"
         yield from _at_most(f"{where}: {group.reason}", width, "? ", _FAULT_LINES, "red")
-    if (left := len(groups) - _UNDECIDED) > 0:
+    if (left := len(groups) - _FEW) > 0:
         yield coloured(f"? and {plural(left, 'more reason')} why checks have no evidence", "red")
 
 
@@ -639,12 +625,12 @@ def _warnings_in_verdict(report: Report, width: int) -> Iterator[Line]:
     for fault in report.warnings:
         alike.setdefault(fault.first.check, []).extend(fault.results)
     few = len(alike) <= _IN_FULL
-    for check, results in [*alike.items()][:_WARNINGS]:
+    for check, results in [*alike.items()][:_FEW]:
         where = _together([result.listener for result in results], report)
         text = f"{check} on {where}: {results[0].message}"
         yield from _at_most(text, width, "! ", _FAULT_LINES if few else _LINES, "yellow")
     if not few:
-        names = [*alike][_WARNINGS:]
+        names = [*alike][_FEW:]
         more = f"and {plural(len(names), 'more warning')}: {some(names, _NAMED)}; " if names else ""
         yield from wrapped(f"! {more}-v shows warnings in full", width, rest="  ", colour="yellow")
 
@@ -658,7 +644,7 @@ def _profiles(report: Report, width: int) -> Iterator[Line]:
 
 def _differences(compared: Sequence[ComparedTargets], width: int) -> Iterator[Line]:
     """Yield what differs, the most important first, in at most :data:`_DIFFERENCE_LINES` lines."""
-    shown = compared[-_COMPARISONS:]
+    shown = compared[-_FEW:]
     if len(shown) < len(compared):
         yield Line(f"{plural(len(compared) - len(shown), 'more comparison')}: see the report (--etcd-report)")
     headlines = [list(_at_most(targets.headline, width, "", _LINES, "bold")) for targets in shown]

@@ -197,13 +197,14 @@ def _labelled(texts: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:
 def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
     """Return the facts of a certificate for the report: times in UTC, names in RFC 4514 format."""
     usages = key_usages(certificate) or ()
+    key = describe_key(public_key(certificate)).removesuffix(" bits")
     return {
         "subject": name_text(certificate.subject),
         "issuer": name_text(certificate.issuer),
         "serial_number": f"{serial_number(certificate):x}",
         "not_before": utc(certificate.not_valid_before_utc),
         "not_after": utc(certificate.not_valid_after_utc),
-        "key": _key_text(certificate),
+        "key": key.replace("secp256r1", "P-256").replace("secp384r1", "P-384"),
         "signature": signature_hash(certificate) or "no separate hash",
         "subject_alt_names": list(subject_alt_names(certificate)),
         "key_usage": [name for name in KEY_USAGES if name in usages],
@@ -232,12 +233,6 @@ def days_left(certificate: x509.Certificate, now: datetime) -> str:
     """Return ``30 days left``, ``5 hours left`` or ``expired 2 days ago``."""
     left = certificate.not_valid_after_utc - now
     return f"expired {span(-left)} ago" if left < timedelta(0) else f"{span(left)} left"
-
-
-def _key_text(certificate: x509.Certificate) -> str:
-    """Return the type and the size of the public key: ``ECDSA P-256``, ``RSA 2048``."""
-    text = describe_key(public_key(certificate)).removesuffix(" bits")
-    return text.replace("secp256r1", "P-256").replace("secp384r1", "P-384")
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -24,6 +24,7 @@ from typing import IO, Any, Final, Self, TextIO, cast
 import pytest
 
 from pytest_etcdtls.errors import message_line
+from pytest_etcdtls.options import has_summary
 from pytest_etcdtls.untrusted.printable import error_text
 
 _REPEATED: Final = 10.0
@@ -210,19 +211,16 @@ def _replace_missing_output() -> None:
 
     Neither pytest's terminal reporter nor the end of its ``main`` can do without.
     """
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
 
 
 def summary_reporter(config: pytest.Config) -> pytest.TerminalReporter | None:
     """Return pytest's terminal reporter, ``None`` if nobody sees what it writes at the end of the run."""
+    if not has_summary(config) or getattr(config.get_terminal_writer()._file, "lost", False):
+        return None
     reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or config.option.no_summary:
-        return None
-    if getattr(config.get_terminal_writer()._file, "lost", False):
-        return None
     return reporter
 
 

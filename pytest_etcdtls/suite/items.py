@@ -6,10 +6,11 @@ import functools
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from msgspec import Struct, to_builtins
+from msgspec import to_builtins
 
 from pytest_etcdtls.checks.registry import FOUND, GATES, Check, ancestors, catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
@@ -23,30 +24,19 @@ from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.junit import CAUSE
 
 
-class Crash(Struct, frozen=True):
-    """The message that pytest's short summary and JUnit report show, and a place for other reporters.
-
-    Attributes:
-        path: that of the item, see :func:`existing_place`: no line of a file is at fault.
-    """
-
-    message: str
-    path: str
-    lineno: int = 1
-
-
 class SuiteRepr:
     """A failed item as pytest's ``longrepr``.
 
     Args:
         headline: one line that summarises it.
-        path: that of the item.
+        path: that of the item, see :func:`existing_place`: no line of a file is at fault.
         lines: what the terminal shows.
         full: the whole text, for other reporters.
     """
 
     def __init__(self, headline: str, path: Path, lines: Iterable[Line], full: Iterable[Line]) -> None:
-        self.reprcrash = Crash(headline, str(path))
+        # pytest's short summary and JUnit report show the message; other reporters need a place.
+        self.reprcrash = SimpleNamespace(message=headline, path=str(path), lineno=1)
         self._lines = [*lines]
         self._text = "\n".join(line.text for line in full)
 

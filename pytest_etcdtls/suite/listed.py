@@ -63,6 +63,7 @@ class ClusterJudge:
         self._config = config
         self.clusters = clusters
         self._settings = run.settings
+        self._metrics = any(path.suffix == ".prom" for path in run.settings.reports)
         self._begun: tuple[ListedCluster, Run] | None = None
         """The cluster that is being judged."""
 
@@ -95,7 +96,8 @@ class ClusterJudge:
 
     def not_judged(self, cluster: ListedCluster, why: str) -> ClusterRow:
         """Return the row of a cluster whose turn did not come. It has no report."""
-        row = self._row(cluster, self._empty(cluster, f"not judged: {why}"), _NO_WAIVERS, ())
+        report = self._empty(cluster, f"not judged: {why}")
+        row = row_of(cluster.label, report, _NO_WAIVERS, metrics=self._metrics, problems=())
         return replace(row, kind=NOT_JUDGED)
 
     def _empty(self, cluster: ListedCluster, problem: str) -> Report:
@@ -138,16 +140,10 @@ class ClusterJudge:
                 problems.append(not_written(f"report {path}", error))
             else:
                 problems += [f"The report {path} is without {part}." for part in lost]
-        row = self._row(cluster, report, reviewed, problems)
+        row = row_of(cluster.label, report, reviewed, metrics=self._metrics, problems=problems)
         if row.passes:
             return row, ()
         return row, [*verdict(report, width=WIDTH, verbosity=-2)]
-
-    def _row(
-        self, cluster: ListedCluster, report: Report, reviewed: Review, problems: Sequence[str]
-    ) -> ClusterRow:
-        metrics = any(path.suffix == ".prom" for path in self._settings.reports)
-        return row_of(cluster.label, report, reviewed, metrics=metrics, problems=problems)
 
 
 class ClusterItem(SuiteItem):

@@ -74,15 +74,6 @@ def header(run: Run, *, every: bool) -> Iterator[str]:
         yield from (f"  replayed otherwise: {note}" for note in plan.notes)
 
 
-def members(run: Run) -> list[str]:
-    """Return the lines about the members of a live cluster, with or without discovery."""
-    return [
-        f"etcd TLS: {target.outline.label}: {_members(target)}"
-        for target in run.targets
-        if target.outline.discover
-    ]
-
-
 def _members(target: TargetRun) -> str:
     if not target.discovers:
         return "this is what is named; a run that judges adds what --etcd-discover finds"
@@ -185,8 +176,9 @@ class SuiteSession(Reporting):
         yield from (f"  {text}" for text in self.run.settings.completed)
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        """Return the lines about the discovered members."""
-        return members(self.run)
+        """Return the lines about the members of a live cluster, with or without discovery."""
+        live = [target for target in self.run.targets if target.outline.discover]
+        return [f"etcd TLS: {target.outline.label}: {_members(target)}" for target in live]
 
     def finish(self, session: pytest.Session) -> int:
         """Write the reports, and return the exit code."""
