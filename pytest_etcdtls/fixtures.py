@@ -141,7 +141,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         replace_damaged(item)
 
 
-_NOT_THEIRS = frozenset({"pytest_etcdtls", "httpx", "contextlib", "_pytest", "pluggy"})
+_PACKAGE = "pytest_etcdtls"
+_NOT_THEIRS = frozenset({_PACKAGE, "httpx", "contextlib", "_pytest", "pluggy"})
 """The packages whose frames say nothing about an error of ours."""
 
 
@@ -152,30 +153,38 @@ def pytest_runtest_makereport(
     """Show an error of ours at the line of the test, without such a line its message alone."""
     error = call.excinfo.value if call.excinfo is not None else None
     if isinstance(error, EtcdTLSError | pytest.UsageError) and not item.config.getoption("fulltrace", False):
-        shown: BaseException = error
-        traceback = _at_their_line(error.__traceback__)
-        if isinstance(error, NoEtcdError):
-            from pytest_etcdtls.suite.state import missing_etcd
-
-            shown = pytest.fail.Exception(missing_etcd(item.config, error), pytrace=False)
-        elif traceback is None:
-            shown = pytest.fail.Exception(str(error), pytrace=False)
-        error.__cause__, error.__suppress_context__ = None, True
-        shown = shown.with_traceback(traceback or error.__traceback__)
-        call.excinfo = pytest.ExceptionInfo.from_exception(shown)
+        entries = [*_entries(error.__traceback__)]
+        if _PACKAGE in map(_package_of, entries):
+            call.excinfo = pytest.ExceptionInfo.from_exception(_shown(item.config, error, entries))
     return (yield)
 
 
-def _at_their_line(traceback: TracebackType | None) -> TracebackType | None:
-    """Return those entries of a traceback that are not of :data:`_NOT_THEIRS`."""
-    entries: list[TracebackType] = []
-    while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THEIRS:
-            entries.append(traceback)
-        traceback = traceback.tb_next
-    for entry in reversed(entries):
+def _shown(
+    config: pytest.Config, error: EtcdTLSError | pytest.UsageError, entries: Sequence[TracebackType]
+) -> BaseException:
+    traceback: TracebackType | None = None
+    for entry in reversed([one for one in entries if _package_of(one) not in _NOT_THEIRS]):
         traceback = TracebackType(traceback, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return traceback
+    shown: BaseException = error
+    if isinstance(error, NoEtcdError):
+        from pytest_etcdtls.suite.state import missing_etcd
+
+        shown = pytest.fail.Exception(missing_etcd(config, error), pytrace=False)
+    elif traceback is None:
+        shown = pytest.fail.Exception(str(error), pytrace=False)
+    error.__cause__, error.__suppress_context__ = None, True
+    return shown.with_traceback(traceback or error.__traceback__)
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _package_of(entry: TracebackType) -> str:
+    """Return the package of the function of a traceback's entry."""
+    return str(entry.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -130,6 +130,9 @@ def test_an_error_of_ours_shows_the_line_of_the_test(run: Runner, live: Live) ->
 
         def test_pattern(etcd_observer):
             run_checks(etcd_observer, ["nonsense"])
+
+        def test_of_others():
+            raise pytest.UsageError("theirs") from ValueError("their cause")
         """
     )
     alone = "--no-etcd-conformance"
@@ -142,6 +145,7 @@ def test_an_error_of_ours_shows_the_line_of_the_test(run: Runner, live: Live) ->
         "run_checks 'nonsense' matches no check",
     ):
         assert f"Error: {message}" in re.sub(r"(Error: )(?:POST \S+: |\")", r"\1", ran.out)
+    assert "their cause" in ran.out
     assert {path for path, _ in re.findall(r"^(\S+\.py):(\d+):", ran.out, re.MULTILINE)} == {"test_errors.py"}
     ran = run(f"--etcd-endpoint={live.client}", alone, "-k", "write", report=False)
     assert "ERROR at setup of test_write" in ran.out
