@@ -64,9 +64,9 @@ class Review(Struct, frozen=True):
         unused: waivers whose check was not judged on a matching listener, each with the reason.
     """
 
-    used: tuple[Waiver, ...]
-    stale: tuple[tuple[Waiver, str], ...]
-    unused: tuple[tuple[Waiver, str], ...]
+    used: tuple[Waiver, ...] = ()
+    stale: tuple[tuple[Waiver, str], ...] = ()
+    unused: tuple[tuple[Waiver, str], ...] = ()
 
 
 def read_waivers(path: Path) -> tuple[Waiver, ...]:

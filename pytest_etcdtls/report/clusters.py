@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import GATES
 from pytest_etcdtls.checks.results import Severity
-from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.markdown import code, prose
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.openmetrics import Sample, lines, samples
@@ -114,15 +113,12 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
         return f"{self.verdict}, {plural(self.warnings, 'warning')}" if self.warnings else self.verdict
 
 
-def row_of(
-    label: str, report: Report, review: Review, *, metrics: bool, problems: Sequence[str]
-) -> ClusterRow:
+def row_of(label: str, report: Report, *, metrics: bool, problems: Sequence[str]) -> ClusterRow:
     """Return the row of a cluster.
 
     Args:
         label: of the cluster.
         report: of its run.
-        review: the state of its waivers.
         metrics: with its metrics.
         problems: what could not be written or called.
     """
@@ -142,8 +138,8 @@ def row_of(
         warnings=len(report.warnings),
         expires=f"{served.certificate.not_valid_after_utc:%Y-%m-%d}" if served else "",
         connections=report.connections,
-        used=tuple(waiver.source for waiver in review.used),
-        unneeded={waiver.source: why for waiver, why in review.stale},
+        used=tuple(waiver.source for waiver in report.reviewed.used),
+        unneeded={waiver.source: why for waiver, why in report.reviewed.stale},
         samples=of_run,
         problems=(*problems, *(f"The metrics of {label} are without {part}." for part in lost)),
     )

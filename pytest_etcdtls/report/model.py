@@ -18,6 +18,7 @@ from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
+from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.document import TargetEntry, Tool
 from pytest_etcdtls.role import CLUSTER, Role
 
@@ -81,6 +82,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         partial: whether it ended before every selected check was judged.
         results: one result per selected check and listener.
         profiles: they move levels and thresholds.
+        reviewed: the state of the waivers.
         left_out: how many further results the options leave out, by reason.
         deselected: the checks that the user left out on a listener (``--etcd-check``, ``-k``, node ids).
         strict: warnings fail the run (``--etcd-strict``).
@@ -99,6 +101,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     seen: tuple[Recording, ...]
     results: tuple[CheckResult, ...]
     profiles: Profiles = NO_PROFILES
+    reviewed: Review = Review()
     left_out: Mapping[str, int] = {}
     deselected: frozenset[str] = frozenset()
     strict: bool = False

@@ -23,7 +23,7 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
-from pytest_etcdtls.profiles.waivers import Review, Waiver
+from pytest_etcdtls.profiles.waivers import Waiver
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import is_decided, judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
@@ -69,14 +69,11 @@ _SEVERITIES = list(Severity)
 _NOT_LOOKED_FOR = "Only the named listeners were judged; --etcd-discover judges every member."
 
 
-def summary(
-    report: Report, review: Review, *, width: int, verbosity: int, faults: bool = False
-) -> Iterator[Line]:
+def summary(report: Report, *, width: int, verbosity: int, faults: bool = False) -> Iterator[Line]:
     """Yield the summary.
 
     Args:
         report: the report of the run.
-        review: the state of the waivers.
         width: characters per line. Commands to paste may be longer.
         faults: show each fault in full, since pytest does not.
         verbosity: pytest's verbosity. Below zero, only stale and unused waivers are shown; above zero, also
@@ -91,8 +88,8 @@ def summary(
         on, first = _together(fault.listeners, report), fault.first
         shown = _one_line(fault) if number < _IN_FULL else None
         yield from headed(bold(f"{first.check} on {on}"), full_result(first, width, in_verdict=shown))
-    yield from _waivers(coloured("stale waivers: remove or renew them", "red"), review.stale, width)
-    yield from _waivers(bold("unused waivers"), review.unused, width)
+    yield from _waivers(coloured("stale waivers: remove or renew them", "red"), report.reviewed.stale, width)
+    yield from _waivers(bold("unused waivers"), report.reviewed.unused, width)
     if verbosity >= 0:
         results = [result for fault in report.warnings for result in fault.results]
         yield from headed(coloured("warnings", "yellow"), _warnings(results, report, width))

@@ -630,6 +630,7 @@ class Run:
             seen=tuple(_completed(target, problems) for target in self.targets),
             results=tuple(self.results),
             profiles=settings.profiles,
+            reviewed=self.reviewed,
             left_out=self.left_out,
             deselected=self._deselected(),
             strict=settings.strict,

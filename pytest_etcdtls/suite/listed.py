@@ -53,7 +53,6 @@ _LIST: Final = "etcdtls_clusters"
 _ALONE: Final = "etcdtls_alone"
 """Inputs of a worker: the text of the list, and whether the command line names nothing else."""
 _LONGEST_LABEL: Final = 24
-_NO_WAIVERS: Final = Review((), (), ())
 
 
 class ClusterJudge:
@@ -70,20 +69,20 @@ class ClusterJudge:
     def judge(self, cluster: ListedCluster) -> tuple[ClusterRow, Sequence[Line]]:
         """Return the row of a cluster, and its verdict as a run on it alone shows it."""
         try:
-            report, reviewed = self._judge(cluster)
+            report = self._judge(cluster)
         except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
             return self.without_verdict(cluster, f"stopped before a verdict: {stopped}")
         except Exception as error:  # costs no other cluster its verdict
             text = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
             return self.without_verdict(cluster, f"could not be judged: {text}")
-        judged = self._reported(cluster, report, reviewed)
+        judged = self._reported(cluster, report)
         self._begun = None
         return judged
 
     def without_verdict(self, cluster: ListedCluster, why: str) -> tuple[ClusterRow, Sequence[Line]]:
         """Return the row and the verdict of a cluster for a reason that is not in it."""
         self._begun = None
-        return self._reported(cluster, self._empty(cluster, f"{cluster.label} {why}"), _NO_WAIVERS)
+        return self._reported(cluster, self._empty(cluster, f"{cluster.label} {why}"))
 
     def interrupted(self) -> ClusterRow | None:
         """Return the row of the cluster that was being judged when the run ended, by recorded facts."""
@@ -92,12 +91,12 @@ class ClusterJudge:
         cluster, run = self._begun
         run.judge_recorded()
         report = run.report(int(pytest.ExitCode.INTERRUPTED), [])
-        return self._reported(cluster, report, _NO_WAIVERS)[0]
+        return self._reported(cluster, report)[0]
 
     def not_judged(self, cluster: ListedCluster, why: str) -> ClusterRow:
         """Return the row of a cluster whose turn did not come. It has no report."""
         report = self._empty(cluster, f"not judged: {why}")
-        row = row_of(cluster.label, report, _NO_WAIVERS, metrics=self._metrics, problems=())
+        row = row_of(cluster.label, report, metrics=self._metrics, problems=())
         return replace(row, kind=NOT_JUDGED)
 
     def _empty(self, cluster: ListedCluster, problem: str) -> Report:
@@ -112,7 +111,7 @@ class ClusterJudge:
             metadata=self._settings.metadata,
         )
 
-    def _judge(self, cluster: ListedCluster) -> tuple[Report, Review]:
+    def _judge(self, cluster: ListedCluster) -> Report:
         run = Run(replace(self.clusters.settings(cluster), metadata=self._settings.metadata))
         self._begun = cluster, run
         try:
@@ -120,16 +119,14 @@ class ClusterJudge:
             run.judge(subjects_of(run).values())
         finally:
             run.abandon()
-        problems, reviewed = shortcomings(run), run.reviewed
-        if "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
-            problems += stale_waivers(reviewed)
-            reviewed = _NO_WAIVERS
+        problems = shortcomings(run)
+        if has_its_own := "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
+            problems += stale_waivers(run.reviewed)
         status = int(pytest.ExitCode.TESTS_FAILED if run.failed or problems else pytest.ExitCode.OK)
-        return run.report(status, problems), reviewed
+        report = run.report(status, problems)
+        return replace(report, reviewed=Review()) if has_its_own else report
 
-    def _reported(
-        self, cluster: ListedCluster, report: Report, reviewed: Review
-    ) -> tuple[ClusterRow, Sequence[Line]]:
+    def _reported(self, cluster: ListedCluster, report: Report) -> tuple[ClusterRow, Sequence[Line]]:
         problems = [*call_users_hooks(self._config, report)]
         for directory in self._settings.directories:
             path = directory / cluster.file
@@ -140,7 +137,7 @@ class ClusterJudge:
                 problems.append(not_written(f"report {path}", error))
             else:
                 problems += [f"The report {path} is without {part}." for part in lost]
-        row = row_of(cluster.label, report, reviewed, metrics=self._metrics, problems=problems)
+        row = row_of(cluster.label, report, metrics=self._metrics, problems=problems)
         if row.passes:
             return row, ()
         return row, [*verdict(report, width=WIDTH, verbosity=-2)]

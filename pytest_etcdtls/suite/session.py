@@ -211,7 +211,6 @@ class SuiteSession(Reporting):
         verbosity = self.config.get_verbosity(VERBOSITY)
         lines = summary(
             self._report,
-            self.run.reviewed,
             width=self.config.get_terminal_writer().fullwidth,
             verbosity=verbosity,
             faults=verbosity > 0 and self.config.getoption("tbstyle") == "no",

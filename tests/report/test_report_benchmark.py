@@ -27,7 +27,6 @@ from pytest_etcdtls.profiles.profiles import (
     Strength,
     read_profiles,
 )
-from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report import html, json, markdown
 from pytest_etcdtls.report.benchmark import compare, is_decided, read_flags
 from pytest_etcdtls.report.model import Report
@@ -110,8 +109,7 @@ def _wire(report: Report) -> dict[str, tuple[str | None, tuple[str, ...]]]:
 def test_unverified_check_makes_item_unverified(of_good_etcd: Report) -> None:
     """Without the CA of Kubernetes nobody knows whether etcd trusts it."""
     assert _wire(of_good_etcd)["2.7"] == (Outcome.NOT_VERIFIED, (CA,))
-    nothing = Review(used=(), stale=(), unused=())
-    text = " ".join(line.text.strip() for line in summary(of_good_etcd, nothing, width=80, verbosity=0))
+    text = " ".join(line.text.strip() for line in summary(of_good_etcd, width=80, verbosity=0))
     undecided = [one.item for one in compare(of_good_etcd, of_good_etcd.seen[0]) if not is_decided(one)]
     assert (
         f"agrees with {7 - len(undecided)} of them and leaves {len(undecided)} not verified "
@@ -165,10 +163,9 @@ def test_a_page_has_every_item_of_a_users_configuration(of_good_etcd: Report, pa
 def test_without_its_profile_nothing_is_compared(of_good_etcd: Report) -> None:
     report = structs.replace(of_good_etcd, profiles=NO_PROFILES)
     assert compare(report, report.seen[0]) == ()
-    nothing = Review(used=(), stale=(), unused=())
     lost: list[str] = []
     pages = [
-        "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=1)),
+        "\n".join(line.text for line in summary(report, width=80, verbosity=1)),
         *(page.render(report, lost) for page in (html, markdown)),
     ]
     assert lost == []

@@ -18,13 +18,11 @@ from pytest_etcdtls.checks.results import CheckResult, Finding, Outcome, Severit
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.terminal import rejected_lines, summary
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
 
-NOTHING = Review(used=(), stale=(), unused=())
 LISTENERS = tuple(
     Listener(role=role, scheme="https", host="10.0.0.11", port=port, member="m0", label=f"{role}-m0")
     for role, port in ((Role.CLIENT, 2379), (Role.PEER, 2380))
@@ -53,14 +51,13 @@ def result(
 
 def lines(
     *results: CheckResult,
-    review: Review = NOTHING,
     verbosity: int = 0,
     width: int = 80,
     left_out: Mapping[str, int] | None = None,
 ) -> list[str]:
     target = Target(label="live", origin="live", listeners=LISTENERS)
     report = made_report(*results, seen=(Recording(target=target),), left_out=left_out or {})
-    return [line.text for line in summary(report, review, width=width, verbosity=verbosity)]
+    return [line.text for line in summary(report, width=width, verbosity=verbosity)]
 
 
 def test_equal_warnings_share_a_block_and_equal_reasons_a_line() -> None:
@@ -124,7 +121,7 @@ def test_verbose_shows_declared_effective_and_observed_settings(newest_etcd: Pat
     with start_process(config, newest_etcd) as cluster:
         report = judged(cluster.target())
     quiet, verbose = (
-        "\n".join(line.text for line in summary(report, NOTHING, width=80, verbosity=verbosity))
+        "\n".join(line.text for line in summary(report, width=80, verbosity=verbosity))
         for verbosity in (0, 1)
     )
     assert "    declared:  " not in quiet

@@ -12,7 +12,6 @@ from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report import clusters, render
 from pytest_etcdtls.report.clusters import ClusterTable, row_of, table_summary
 from pytest_etcdtls.report.model import Report
@@ -378,7 +377,7 @@ def test_few_warnings_are_whole_and_many_say_where_they_are(number: int, *, whol
 
 def test_the_row_of_a_cluster_names_the_check_without_evidence_and_its_reason() -> None:
     made = report(result(Outcome.CONFORMS), result(Outcome.INCONCLUSIVE, check="a.b", reason="why not"))
-    row = row_of("prod", made, Review((), (), ()), metrics=False, problems=())
+    row = row_of("prod", made, metrics=False, problems=())
     assert row.line == "NO VERDICT: 1 inconclusive: a.b: why not"
     table = ClusterTable(
         rows=[row, replace(row, label="other")],
