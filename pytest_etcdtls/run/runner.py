@@ -454,7 +454,9 @@ class Run:
         """
         settings, plan = self.settings, self.settings.replay
         if settings.live:
-            return tuple(TargetRun(live, settings, discovers=self._discovers) for live in settings.live)
+            return tuple(
+                TargetRun(settings.on(live), settings, discovers=self._discovers) for live in settings.live
+            )
         if plan is None:
             return self.owned
         start = partial(self.etcds.start_replay, plan)

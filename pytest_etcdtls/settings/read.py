@@ -219,7 +219,13 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
             "--etcd-fail-on-difference has nothing to compare: pass --etcd-baseline=report.json, or several "
             "--etcd-binary or --etcd-image"
         )
-    settings = Settings(
+    suites_matter = baseline is not None or any(
+        threshold.cipher_suites is not None or threshold.groups is not None or threshold.groups_one_of
+        for threshold in profiles.thresholds.values()
+    )
+    sparing = source.flag("etcd_gentle") and not suites_matter
+    return Settings(
+        live=tuple(replace(target, sparing=sparing and not target.declared) for target in targets),
         replay=replay,
         profiles=profiles,
         expiry_days=max(integer(source, "etcd_expiry_days", 30, least=0), profiles.expiry_days),
@@ -235,13 +241,6 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
-    suites_matter = baseline is not None or any(
-        threshold.cipher_suites is not None or threshold.groups is not None or threshold.groups_one_of
-        for threshold in profiles.thresholds.values()
-    )
-    sparing = source.flag("etcd_gentle") and not suites_matter
-    judged = (replace(settings.on(target), sparing=sparing and not target.declared) for target in targets)
-    return replace_fields(settings, live=tuple(judged))
 
 
 def read_live_target(source: Source, running: LabelledDeclaration | None = None) -> Target:

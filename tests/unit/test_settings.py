@@ -32,8 +32,8 @@ def settings(directory: Path, environment: Mapping[str, str] | None = None, **va
 
 
 def target(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Target:
-    [live] = settings(directory, environment, **{"etcd_endpoint": ENDPOINT, **values}).live
-    return live
+    [live] = Run(settings(directory, environment, **{"etcd_endpoint": ENDPOINT, **values})).targets
+    return live.outline
 
 
 def listeners(directory: Path, **values: Any) -> tuple[Listener, ...]:
