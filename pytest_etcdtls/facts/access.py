@@ -34,7 +34,6 @@ from pytest_etcdtls.facts.good_identities import (
     IssuedIdentities,
     Revocation,
     credentials_at,
-    is_same,
     local_host,
     meets_name_rules,
     revocation_of,
@@ -339,9 +338,12 @@ def accepted_connections(
         cases = trial.again(cases, cases.over(*(served or protocols)).ended(Ending.CLOSED))
         candidate = replace(
             _candidate(here, target, identity, cases),
-            named=is_same(credentials.named, identity),
+            named=identity == credentials.named,
             excluded=not meets_name_rules(identity.chain, credentials),
-            borrowed=here.role is Role.PEER and _is_of_clients(identity, target),
+            # Where the user names it for peers as well, settings call it "peer".
+            borrowed=here.role is Role.PEER
+            and identity.name == "client"
+            and identity in target.client.identities,
         )
         candidates.append(candidate)
         if candidate.served and (accepted is None or candidate.of_etcd):
@@ -372,11 +374,6 @@ def presented_client(
     if client is None:
         raise NotVerifiedError("needs an accepted client, and no good identity is accepted here")
     return PresentedClient(client, connections.identity)
-
-
-def _is_of_clients(identity: Identity, target: Target) -> bool:
-    # Where the user names it for peers as well, settings call it "peer".
-    return identity.name == "client" and any(is_same(known, identity) for known in target.client.identities)
 
 
 def _candidate(

@@ -22,7 +22,6 @@ from pytest_etcdtls.facts.good_identities import (
     IssuedIdentities,
     credentials_at,
     declared_crl,
-    is_same,
     listed,
     local_host,
     meets_name_rules,
@@ -56,17 +55,20 @@ def with_distinct_names(target: Target) -> Target:
     Observations, reports and comparisons tell identities apart by their names. A user's names are free: a
     client and a peer may both be called ``client``, or a good client ``expired``.
     """
-    named: dict[str, Identity | None] = dict.fromkeys((*NOT_ISSUED, *identities.ISSUED_NAMES))
+    chains: dict[str, Path | None] = dict.fromkeys((*NOT_ISSUED, *identities.ISSUED_NAMES))
 
     def distinct(identity: Identity) -> Identity:
         name, number = identity.name, 2
-        while name in named and not is_same(named[name], identity):
+        while chains.setdefault(name, identity.chain) != identity.chain:
             name, number = f"{identity.name}-{number}", number + 1
-        named[name] = identity
         return identity if name == identity.name else replace(identity, name=name)
 
     client, peer = (
-        replace(port, identities=tuple(map(distinct, port.identities)))
+        replace(
+            port,
+            identities=tuple(map(distinct, port.identities)),
+            named=distinct(port.named) if port.named else None,
+        )
         for port in (target.client, target.peer)
     )
     # Fixtures of one test have the same target, so it is copied only to change it.

@@ -28,11 +28,6 @@ ISSUED = "issued"
 """The good identity issued with a CA's key; the valid counterpart of the bad identities issued with it."""
 
 
-def is_same(identity: Identity | None, other: Identity) -> bool:
-    """Return whether both have the same certificates."""
-    return identity is not None and identity.chain == other.chain
-
-
 class GoodIdentities(Struct, frozen=True):
     """The good identities of a listener, in the order in which they are tried; they hold keys."""
 
@@ -79,7 +74,7 @@ def good_identities(here: Listener, target: Target, issued: IssuedIdentities | N
     good = tuple(
         identity
         for identity in credentials.identities
-        if is_same(credentials.named, identity) or meets_name_rules(identity.chain, credentials)
+        if identity == credentials.named or meets_name_rules(identity.chain, credentials)
     )
     good = good or credentials.identities
     return GoodIdentities((*good, issued.issued[ISSUED]) if issued is not None else good)
