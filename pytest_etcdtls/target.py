@@ -330,6 +330,7 @@ class Target:
             cluster); empty if none is known.
         running: the process of the one member, which declares it (``--etcd-pid``); ``None`` without one.
         rehearses: the next restart of the process is rehearsed (``--etcd-rehearse``).
+        completed: how each endpoint without a scheme is read, in words.
         unreached: declared listeners that are not judged, since they cannot be reached from here.
         remarks: files that were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
@@ -361,6 +362,7 @@ class Target:
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
     running: RunningMember | None = None
     rehearses: bool = False
+    completed: tuple[str, ...] = ()
     unreached: tuple[Unreached, ...] = ()
     remarks: tuple[str, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()

@@ -46,10 +46,11 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXAMPLE = "write it as etcdctl does, https://10.0.0.11:2379 or https://[fd00::11]:2379"
 
 
-def read_named(source: Source) -> list[Listener]:
+def read_named(source: Source) -> tuple[list[Listener], tuple[str, ...]]:
     """Return the listeners that options name, in the order of roles and then of the command line.
 
     A client or peer endpoint without a scheme is https if TLS credentials are given, as etcdctl takes it.
+    Of each such endpoint the second value says so.
 
     Raises:
         UsageError: if a URL cannot be used.
@@ -57,19 +58,14 @@ def read_named(source: Source) -> list[Listener]:
     with_tls = any(source.text(name) for name in _TLS_MATERIAL) or any(
         map(source.environment.get, _TLS_VARIABLES)
     )
-    listeners = []
+    listeners, completed = [], []
     for name, role in ROLES.items():
         for text in source.texts(name, commas=True):
-            completed = with_tls and role in (Role.CLIENT, Role.PEER) and _lacks_scheme(text)
-            listeners.append(parse_endpoint(name, f"https://{text}" if completed else text, role))
-    return listeners
-
-
-def without_scheme(source: Source) -> Iterator[str]:
-    """Yield how each endpoint without a scheme is read, in words."""
-    for name in ROLES:
-        for text in filter(_lacks_scheme, source.texts(name, commas=True)):
-            yield f"{text} is read as https://{text}, as etcdctl does with TLS credentials"
+            if with_tls and role in (Role.CLIENT, Role.PEER) and _lacks_scheme(text):
+                completed.append(f"{text} is read as https://{text}, as etcdctl does with TLS credentials")
+                text = f"https://{text}"
+            listeners.append(parse_endpoint(name, text, role))
+    return listeners, tuple(completed)
 
 
 def _lacks_scheme(text: str) -> bool:

@@ -39,7 +39,7 @@ from pytest_etcdtls.settings.declarations import (
     read_members,
     roles_that_dial_with_another,
 )
-from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via, without_scheme
+from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.port_credentials import (
     SECRET,
@@ -105,7 +105,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         directories: those that get a report for each cluster of a list.
         metadata: what they say about the run, by key: printable and bounded.
         not_read: the variable that names another cluster than the owned ones; empty if none does.
-        completed: how each endpoint without a scheme is read, in words.
         bounds: the limits on connections and time.
         allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
         started_at: when they were read. A waiver must be valid then.
@@ -127,7 +126,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     directories: tuple[Path, ...] = ()
     metadata: Mapping[str, str] = {}
     not_read: str = ""
-    completed: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -237,7 +235,6 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
         baseline=read_baseline(baseline) if baseline is not None else None,
         fail_on_difference=source.flag("etcd_fail_on_difference"),
         not_read=ENDPOINTS_VARIABLE if not targets and source.environment.get(ENDPOINTS_VARIABLE) else "",
-        completed=tuple(without_scheme(source)) if targets else (),
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
@@ -253,7 +250,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
-    via, named, discover = read_via(source), read_named(source), source.flag("etcd_discover")
+    via, (named, completed), discover = read_via(source), read_named(source), source.flag("etcd_discover")
     members = (running,) if running is not None else read_members(source, via)
     usable, unreached = add_declared(named, members)
     rules = read_connect_to(source)
@@ -276,6 +273,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
         running=running.running if running else None,
         rehearses=running is not None and source.flag("etcd_rehearse"),
         unreached=unreached,
+        completed=completed,
         connect_to=rules,
         via=via,
         discover=discover,

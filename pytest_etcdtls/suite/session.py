@@ -101,6 +101,7 @@ def _live(target: Target, *, every: bool) -> Iterator[str]:
         yield f"  {target.label}: its next restart is rehearsed"
     if target.discover:
         yield f"  {target.label}: --etcd-discover adds every member that the cluster lists"
+    yield from (f"  {text}" for text in target.completed)
     yield from _credentials("client", target.client)
     if target.peer != target.client:
         yield from _credentials("peer", target.peer)
@@ -173,7 +174,6 @@ class SuiteSession(Reporting):
     def describe_targets(self) -> Iterator[str]:
         """Yield the lines about the targets."""
         yield from header(self.run, every=self.config.get_verbosity(VERBOSITY) > 0)
-        yield from (f"  {text}" for text in self.run.settings.completed)
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Return the lines about the members of a live cluster, with or without discovery."""

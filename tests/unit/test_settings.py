@@ -15,7 +15,6 @@ from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.runner import Run
-from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.settings.port_credentials import key_passphrases
 from pytest_etcdtls.settings.read import Settings, read_settings
 from pytest_etcdtls.suite.session import header
@@ -97,9 +96,9 @@ def test_an_endpoint_without_a_scheme_is_https_with_tls_credentials(
         "https://10.0.0.11:2379",
         "https://[fd00::11]:2380",
     ]
-    source = Given(files, etcd_endpoint=[ENDPOINT, "10.0.0.12:2379"])
-    assert [text.partition(",")[0] for text in without_scheme(source)] == [
-        "10.0.0.12:2379 is read as https://10.0.0.12:2379"
+    assert [text.partition(",")[0] for text in live.completed] == [
+        "10.0.0.11:2379 is read as https://10.0.0.11:2379",
+        "[fd00::11]:2380 is read as https://[fd00::11]:2380",
     ]
 
 
