@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return judge(words)
     except SystemExit as ended:
         return int(ended.code or 0)
-    except KeyboardInterrupt:  # pytest handles it from its first hook on
+    except KeyboardInterrupt:
         sys.stderr.write("etcd TLS: NO VERDICT: interrupted before the first check\n")
         return INTERRUPTED
 
@@ -103,13 +103,26 @@ def judge(words: Sequence[str]) -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
     class Quiet:
+        began = False
+
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_sessionstart(self) -> Generator[None, object, object]:
+            """Note that pytest calls the hook that writes the verdict from here on."""
+            started = yield
+            self.began = True
+            return started
+
         @pytest.hookimpl(wrapper=True)
         def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
             """Print no letter for a test."""
             status = yield
             return (status[0], "", status[2]) if status else status
 
-    return int(pytest.main(arguments, [Quiet()]))
+    quiet = Quiet()
+    code = int(pytest.main(arguments, [quiet]))
+    if code == INTERRUPTED and not quiet.began:
+        raise KeyboardInterrupt
+    return code
 
 
 def _judging() -> argparse.ArgumentParser:

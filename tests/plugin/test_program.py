@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,13 +81,15 @@ def test_a_wrong_command_line_is_refused(
     assert said in error
 
 
-def test_ctrl_c_before_pytest_handles_it_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object) -> int:
-        raise KeyboardInterrupt
+def _raising(*_: object) -> int:
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(pytest, "main", interrupted)
+
+@pytest.mark.parametrize("ended", [_raising, lambda *_: 2], ids=["raised", "exit-code"])
+def test_ctrl_c_before_the_session_is_one_line(
+    ended: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pytest, "main", ended)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     assert main(["https://127.0.0.1:2379"]) == 2
     assert capsys.readouterr() == ("", "etcd TLS: NO VERDICT: interrupted before the first check\n")
