@@ -225,7 +225,8 @@ def _without_repetition(differences: Sequence[TargetDifference]) -> Iterator[Tar
     """Yield the differences. One that only repeats how a check changed is marked: it follows from that."""
     judged: dict[str, set[str]] = {}
     for difference in differences:
-        if difference.topic == OUTCOME and difference.direction is not Direction.CHANGED:
+        is_waived = Outcome.WAIVED in (difference.before, difference.after)
+        if difference.topic == OUTCOME and (is_waived or difference.direction is not Direction.CHANGED):
             for label in difference.listeners:
                 judged.setdefault(label, set()).update(difference.subjects)
     for difference in differences:
@@ -237,7 +238,7 @@ def _repeats(difference: TargetDifference, judged: Mapping[str, set[str]]) -> bo
 
     Args:
         difference: any difference.
-        judged: the checks whose outcome got worse or better, by listener.
+        judged: the checks whose outcome got worse or better, or was waived before or after, by listener.
     """
     here = [judged.get(label, set()) for label in difference.listeners]
     declared = judged.get(CLUSTER, set())
@@ -245,8 +246,8 @@ def _repeats(difference: TargetDifference, judged: Mapping[str, set[str]]) -> bo
         unverified = {difference.before, difference.after} & _NO_EVIDENCE
         return bool(unverified) and any(_GOOD_CLIENT in checks for checks in judged.values())
     if difference.topic == "access":
-        named = {f"mtls.{identity}" for identity in difference.subjects}
-        return all(_GOOD_CLIENT in checks or checks >= named for checks in here)
+        identities = set(difference.subjects)
+        return all(_GOOD_CLIENT in checks or _judged_identities(checks) >= identities for checks in here)
     if difference.topic == "lifecycle":
         return all(f"config.{subject.partition(',')[0]}" in declared for subject in difference.subjects)
     if difference.topic != "declaration":
@@ -254,6 +255,12 @@ def _repeats(difference: TargetDifference, judged: Mapping[str, set[str]]) -> bo
     if difference.subjects == ("ineffective settings",):
         return declared.issuperset(f"config.{trap}" for pair in difference.removed_and_added for trap in pair)
     return _STARTS in declared or all(any(check.startswith("mtls.") for check in checks) for checks in here)
+
+
+def _judged_identities(checks: Iterable[str]) -> set[str | None]:
+    """Return the identities whose access the checks judge, such as ``none`` for mtls.no-certificate."""
+    needs = [known.needs.get("matrix") for check in checks if (known := catalogue().get(check))]
+    return {need.key for need in needs if need is not None}
 
 
 def _described(snapshot: Snapshot) -> str:

@@ -125,6 +125,27 @@ def test_consequences_of_a_refused_good_client_follow_from_it() -> None:
     assert len(compare(after, before).shown) == 2
 
 
+@pytest.mark.parametrize("old", [BAD, CheckOutcome(Outcome.WAIVED)])
+@pytest.mark.parametrize(
+    ("identity", "check"),
+    [
+        ("none", "mtls.no-certificate"),
+        ("self-signed", "mtls.self-signed"),
+        ("revoked", "mtls.revoked-http"),
+        ("client-certificate", "mtls.client-certificate-on-peer-port"),
+    ],
+)
+def test_an_identity_that_a_repair_refuses_needs_no_certificate(
+    identity: str, check: str, old: CheckOutcome
+) -> None:
+    open_, closed = (
+        snapshot(Behaviour(CLIENT, "access", identity, "TLS 1.3", value), outcomes={(CLIENT, check): outcome})
+        for value, outcome in (("accepted", old), ("refused", GOOD))
+    )
+    assert [difference.subjects for difference in compare(open_, closed).shown] == [(check,)]
+    assert [difference.subjects for difference in compare(closed, open_).shown] == [(check,)]
+
+
 def test_markdown_has_a_page_for_the_reviewer_before_the_rest() -> None:
     """The worst first, each with what to do, and what is alike once."""
     starts, gone = ("cluster", "config.starts"), ("cluster", "config.flag-unknown-to-version")
