@@ -410,7 +410,7 @@ _NAMED = 5
 _REASONS = 3
 """Maximum number of options that are named for not-verified checks, and of reasons that ``-v`` shows."""
 _CLAUSE = 36
-"""Maximum number of characters of the commonest reason why checks are not verified."""
+"""Maximum number of characters of the commonest reason, unless it says what is needed."""
 _DIFFERENCE_LINES = 12
 """Maximum number of lines about differences."""
 _SHORT = 16
@@ -569,9 +569,10 @@ def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full
         yield from wrapped(text, width, f"{begin}since: ")
     if fault.first.remediation:
         yield from wrapped(fault.first.remediation, width, f"{begin}remedy: ")
-    if in_full and len(fault.settings) > _SHOWN:
-        yield Line(f"{begin}{len(fault.settings)} settings to write: see the report (--etcd-report)")
-    elif in_full:
+    if fault.settings and (not in_full or len(fault.settings) > _SHOWN):
+        number = plural(len(fault.settings), "setting")
+        yield from wrapped(f"{number} to write: see the report (--etcd-report)", width, begin)
+    else:
         yield from (Line(f"{begin}  {line}") for line in fault.settings)  # to paste, so they are not wrapped
 
 
@@ -707,7 +708,7 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     missing = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
     advice = [f"pass {missing}"] if missing else []
     without_option = [one for one in unverified if one not in gated and not options_in(one.reason)]
-    for clause, count in Counter(_clause(one.reason) for one in without_option).most_common(1):
+    for clause, count in Counter(_clause(one.reason, width) for one in without_option).most_common(1):
         if count > max(options.values(), default=0):
             needed = clause.removeprefix("needs ")
             advice.insert(0, f"{clause} ({count})" if needed == clause else f"{count} need {needed}")
@@ -719,11 +720,11 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     yield from wrapped(text, width, rest="  ")
 
 
-def _clause(reason: str) -> str:
-    """Return what a reason needs, else how it begins, in a few words."""
+def _clause(reason: str, width: int) -> str:
+    """Return what a reason needs, in a line at most, else how it begins, in a few words."""
     clauses = re.split(r"[,;:] ", reason)
-    needed = next((text for text in clauses if text.startswith("needs ")), clauses[0])
-    return textwrap.shorten(needed, _CLAUSE, placeholder=" ...")
+    needed = next((text for text in clauses if text.startswith("needs ")), "")
+    return textwrap.shorten(needed or clauses[0], width if needed else _CLAUSE, placeholder=" ...")
 
 
 def _rehearsed(report: Report, width: int) -> Iterator[Line]:

@@ -252,18 +252,21 @@ def test_options_named_in_reasons_are_counted() -> None:
     assert "3 results not verified: pass --etcd-ca-key (3); -v says why" in lines(report(*missing))
 
 
-def test_the_commonest_reason_without_an_option_is_named() -> None:
+@pytest.mark.parametrize(
+    "needed", ["an accepted client", "the certificate of the issuer CN=ca-of-the-cluster,O=example"]
+)
+def test_the_commonest_reason_without_an_option_is_named(needed: str) -> None:
     needs = [
         result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason=reason)
         for number, reason in enumerate(
             (
-                "needs an accepted client, and no good identity is accepted here",
-                "no listener returned the member list: needs an accepted client, and none is accepted",
+                f"needs {needed}, and no good identity is accepted here",
+                f"no listener returned the member list: needs {needed}, and none is accepted",
                 "needs the key: pass --etcd-ca-key",
             )
         )
     ]
-    text = "3 results not verified: 2 need an accepted client; pass --etcd-ca-key (1); -v says why"
+    text = f"3 results not verified: 2 need {needed}; pass --etcd-ca-key (1); -v says why"
     assert text in " ".join(map(str.strip, lines(report(*needs))))
 
 
@@ -313,6 +316,20 @@ def test_a_fault_has_one_command_and_the_settings_to_write() -> None:
     assert text[at + 1 : at + 3] == [
         f"     {setting}",
         "   reproduce: curl -k https://127.0.0.1:2379/version",
+    ]
+
+
+def test_a_remedy_without_its_settings_says_where_they_are() -> None:
+    many = [
+        result(Outcome.VIOLATES, check=f"a.b{number}", settings=(f"+ --flag{number}=true",))
+        for number in range(4)
+    ]
+    text = lines(report(*many))
+    at = text.index("     + --flag2=true")
+    assert text[at + 1].startswith("4. a.b3")
+    assert text[at + 2 :][:2] == [
+        "   remedy: mend it",
+        "   1 setting to write: see the report (--etcd-report)",
     ]
 
 
