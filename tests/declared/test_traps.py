@@ -374,7 +374,7 @@ def test_a_key_that_is_given_twice_is_refused(text: str, key: str, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("version", "certain"),
-    [("3.4.23", True), ("3.7.3", True), ("3.8.0-alpha.0", True), ("3.8.0", False), (None, False)],
+    [("3.4.23", True), ("3.7.3", True), ("3.8.0-alpha.0", True), ("3.8.0", False), (None, True)],
 )
 def test_a_newer_etcd_may_have_names_that_are_not_known(
     version: str | None, certain: bool, tmp_path: Path
@@ -383,6 +383,11 @@ def test_a_newer_etcd_may_have_names_that_are_not_known(
     variable = _only(flags(*GOOD, environment={"ETCD_CLIENT_CERT_ATH": "true"}), version)
     key = _only(written(tmp_path, "name: a\nenable-grpc-gateway: true\ncert-fil: a\n"), version)
     assert [flag.certain, variable.certain, key.certain] == [certain] * 3
+
+
+def test_an_unknown_version_may_have_the_name_of_a_known_release(tmp_path: Path) -> None:
+    text = "name: a\nenable-grpc-gateway: true\nclient-transport-security: {ca-file: /ca}\n"
+    assert not _only(written(tmp_path, text), None).certain
 
 
 def test_the_gateway_of_3_4_with_a_configuration_file(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
             "does not warn",
             remedy=remedy,
             settings=(setting,),
-            certain=_names_are_known(context),
+            certain=_names_are_known(context, setting),
             remediation=f"{setting.spelled}: {remedy}",
         )
 
@@ -130,8 +130,13 @@ def _is_effective(setting: Setting) -> bool:
     return True
 
 
-def _names_are_known(context: TrapContext) -> bool:
-    """Return whether the names of that version are known. A newer version may have more."""
+def _names_are_known(context: TrapContext, setting: Setting) -> bool:
+    """Return whether that version is known not to have the setting. A newer version may have more.
+
+    Whatever the version is, it is not in force if no release has it.
+    """
+    if context.version is None:
+        return setting in context.declaration.unknown
     line = minor_line(context.version)
     newest = RELEASES.get(line or "")
     # A release may have other names than the pre-release by which its line is known.
@@ -223,7 +228,7 @@ def every_variable_is_known(context: TrapContext) -> Iterator[FoundTrap]:
             if name in close
             else _perhaps([*map(variable_of, close)], name) or "remove it",
             settings=(setting,),
-            certain=_names_are_known(context),
+            certain=_names_are_known(context, setting),
         )
 
 
@@ -259,7 +264,7 @@ def every_flag_is_known(context: TrapContext) -> Iterator[FoundTrap]:
             remedy=remedy,
             settings=(setting,),
             starts=False,
-            certain=_names_are_known(context),
+            certain=_names_are_known(context, setting),
             remediation=remedy,
         )
 
