@@ -88,7 +88,7 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal 
     return Finding(
         message=message,
         expected=trap.remedy,
-        concerns=concerned(member, trap.listeners, trap.settings),
+        concerns=concerned(member, trap.listeners, trap.settings) if trap.of_tls else (member.label,),
         observed="; ".join(map(str, trap.settings)) or source,
         evidence=evidence,
         reproduce=tuple(_shown(member, trap.settings)),

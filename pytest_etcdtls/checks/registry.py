@@ -17,7 +17,6 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.results import CheckResult, Finding, Level, Outcome, Severity, Statement
+from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity, Statement
 from pytest_etcdtls.declared.cures import Cure
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
@@ -495,8 +494,9 @@ def causes_of(result: CheckResult, listeners: Sequence[Listener], lookup: Lookup
     """Yield the violations from which a violation may follow directly: it follows from the first one.
 
     A violation follows from an ancestor's on the same listener, and from one on the whole target that
-    concerns the listener. One on the whole target may follow from an ancestor's on any listener. A violation
-    that fails the run follows only from one that fails it, too.
+    concerns the listener, or one of those that it concerns if it is on the whole target itself. Such a
+    violation may also follow from an ancestor's on any listener. A violation that fails the run follows only
+    from one that fails it, too.
 
     Args:
         result: a violation.
@@ -504,30 +504,37 @@ def causes_of(result: CheckResult, listeners: Sequence[Listener], lookup: Lookup
         lookup: the results of the target.
     """
     checks = catalogue()
-    labels = [listener.label for listener in listeners]
-    names = {f"{one.role}-{one.member}" for one in listeners if one.label == result.listener}
-    places = (*labels, CLUSTER) if result.listener == CLUSTER else (result.listener, CLUSTER)
+    whole = result.listener == CLUSTER
+    concerned = [
+        one
+        for one in listeners
+        if (whole and _concerns(result, one)) or (not whole and one.label == result.listener)
+    ]
+    places = (*(one.label for one in listeners), CLUSTER) if whole else (result.listener, CLUSTER)
     for id_ in ancestors(checks[result.check], checks) if result.check in checks else ():
         for place in places:
             ancestor = lookup(id_, place)
-            if ancestor is not None and _explains(ancestor, result, names):
+            if ancestor is not None and _explains(ancestor, result, concerned):
                 yield ancestor
 
 
-def _explains(ancestor: CheckResult, result: CheckResult, names: AbstractSet[str]) -> bool:
+def _explains(ancestor: CheckResult, result: CheckResult, concerned: Sequence[Listener]) -> bool:
     """Whether an ancestor's result is a violation that can be the cause."""
     if ancestor.outcome not in FOUND or (ancestor.outcome, result.outcome) == (
         Outcome.WARNS,
         Outcome.VIOLATES,
     ):
         return False
-    if ancestor.listener != CLUSTER or result.listener == CLUSTER:
+    if ancestor.listener != CLUSTER or not concerned:
         return True
-    return any(_concerns(finding, result, names) for finding in ancestor.findings)
+    return any(_concerns(ancestor, one) for one in concerned)
 
 
-def _concerns(finding: Finding, result: CheckResult, names: AbstractSet[str]) -> bool:
-    """Return whether a finding about the target concerns the listener of a result, by its names."""
-    if not finding.concerns or result.role in finding.concerns or not names.isdisjoint(finding.concerns):
-        return True
-    return any(result.listener == name or result.listener.startswith(f"{name}-") for name in finding.concerns)
+def _concerns(result: CheckResult, listener: Listener) -> bool:
+    """Return whether a finding about the target concerns a listener, by its names."""
+    own = (listener.role, f"{listener.role}-{listener.member}", listener.label)
+    return any(
+        not finding.concerns
+        or any(name in own or listener.label.startswith(f"{name}-") for name in finding.concerns)
+        for finding in result.findings
+    )

@@ -63,7 +63,7 @@ class Finding:
         remediation: a remediation for this finding, more specific than the check's; with the placeholders of
             the docstring's.
         concerns: for a check about the whole target, the listeners that the finding is about, as ``ROLE`` or
-            ``ROLE-MEMBER``; empty for all of them.
+            ``ROLE-MEMBER``; empty for all of them, ``MEMBER`` for none.
     """
 
     message: str

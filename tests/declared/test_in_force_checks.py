@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from conforming import sample, sample_listener, served
+from made import made_result
 from msgspec.structs import replace
 
 from declared.declaring import CA, GOOD, PAIR, URLS, flags, without, written
 from pytest_etcdtls.checks.judgement import altered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
-from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue, causes_of
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.declared.declaration import declared_listeners
 from pytest_etcdtls.declared.reading import declared_member
@@ -35,7 +36,7 @@ from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.facts.refusal import SANRule
 from pytest_etcdtls.facts.rehearsal import Rehearsal
-from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.target import StartFailure
 from pytest_etcdtls.tls.attempt import Ending, Phase
@@ -139,6 +140,47 @@ def test_that_everybody_is_accepted_follows_from_a_misspelt_key(misspelt: str, t
     (finding,) = _judge("config.client-auth-in-force", declaration=declaration, matrix=_open())
     assert isinstance(finding, Finding)
     assert finding.evidence["trap"] == "config.unknown-key"
+
+
+_SERVED = "cert-file: /c, key-file: /k, client-cert-auth: true"
+
+
+@pytest.mark.parametrize(
+    ("text", "id_", "follows"),
+    [
+        (f"client-transport-security: {{{_SERVED}, trusted-ca-fil: /ca}}", "client-auth-without-ca", True),
+        (f"client-transport-securty: {{{_SERVED}, trusted-ca-file: /ca}}", "does-not-start", True),
+        (
+            f"client-transport-security: {{{_SERVED}}}\npeer-transport-security: {{trusted-ca-fil: /ca}}",
+            "client-auth-without-ca",
+            False,
+        ),
+        (
+            f"client-transport-security: {{{_SERVED}}}\nexperimental-initial-corrupt-check: true",
+            "client-auth-without-ca",
+            False,
+        ),
+    ],
+)
+@pytest.mark.parametrize("version", ["3.7.3", None])
+def test_what_lacks_a_setting_follows_from_its_misspelt_key(
+    text: str, id_: str, follows: bool, version: str | None, tmp_path: Path
+) -> None:
+    """A misspelt key of the other port, or of what is no TLS, explains nothing."""
+    text += "\nlisten-client-urls: https://127.0.0.1:2379\nadvertise-client-urls: https://127.0.0.1:2379\n"
+    member = MemberDeclaration.of("m0", declared_member(written(tmp_path, text)), version)
+    results = {}
+    for check in (f"config.{id_}", "config.unknown-key"):
+        findings = tuple(
+            each for each in _judge(check, declarations=Declarations((member,))) if isinstance(each, Finding)
+        )
+        results[check] = made_result(
+            Outcome.VIOLATES if findings else Outcome.CONFORMS, check, listener=CLUSTER, findings=findings
+        )
+    listeners = [dataclasses.replace(sample_listener(role), member="m0") for role in (Role.CLIENT, Role.PEER)]
+    assert results[f"config.{id_}"].findings
+    causes = causes_of(results[f"config.{id_}"], listeners, lambda check, _: results.get(check))
+    assert any(cause.check == "config.unknown-key" for cause in causes) is follows
 
 
 @pytest.mark.parametrize(

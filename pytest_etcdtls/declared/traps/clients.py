@@ -34,6 +34,7 @@ def auto_tls_keeps_client_authentication(context: TrapContext, side: TLSSide) ->
 
     Spec: etcd --auto-tls, --peer-auto-tls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: config.unknown-*
     Severity: critical
     Level: MUST
     Remediation: give --cert-file and --key-file and remove --auto-tls; for peers --peer-cert-file,
@@ -84,6 +85,7 @@ def client_authentication_has_a_bundle(context: TrapContext, side: TLSSide) -> I
     Spec: etcd --client-cert-auth, --trusted-ca-file
     Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: config.unknown-*
     Severity: critical
     Level: MUST
     Remediation: give --trusted-ca-file with the CA that issues client certificates, and
@@ -111,6 +113,7 @@ def a_bundle_has_client_authentication(context: TrapContext, side: TLSSide) -> I
     name of a certificate is not used as a user name.
 
     Spec: etcd --trusted-ca-file, --client-cert-auth
+    Follows: config.unknown-*
     Severity: low
     Level: SHOULD
     Remediation: declare it explicitly: --client-cert-auth=true, --peer-client-cert-auth=true.
@@ -141,7 +144,7 @@ def no_http_listener_is_declared_with_tls(context: TrapContext) -> Iterator[Foun
 
     Spec: etcd --listen-client-urls, --listen-peer-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
-    Follows: cluster.peer-urls-https
+    Follows: cluster.peer-urls-https, config.unknown-*
     Severity: critical
     Level: MUST, SHOULD where the http URL is not served
     Remediation: name https URLs only in --listen-client-urls, --listen-client-http-urls and
@@ -206,6 +209,7 @@ def allowed_names_have_client_authentication(context: TrapContext, side: TLSSide
     trusted CA. Allowed names alone refuse no client.
 
     Spec: etcd --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname
+    Follows: config.unknown-*
     Severity: critical
     Level: MUST
     Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true

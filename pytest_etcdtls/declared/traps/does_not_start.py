@@ -32,7 +32,7 @@ def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap
     declaration is not in force, and the next restart fails.
 
     Spec: etcd Documentation, configuration options
-    Follows: restart.starts
+    Follows: restart.starts, config.unknown-*
     Severity: high
     Level: MUST
     Remediation: correct the declaration, and restart etcd with it.

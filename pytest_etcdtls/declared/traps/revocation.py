@@ -28,6 +28,7 @@ def a_revocation_list_has_client_authentication(context: TrapContext, side: TLSS
     client connects without a certificate and is accepted.
 
     Spec: etcd --client-crl-file, --peer-crl-file
+    Follows: config.unknown-*
     Severity: critical
     Level: MUST
     Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true

@@ -34,6 +34,7 @@ class FoundTrap(Struct, frozen=True, kw_only=True):
         listeners: the URLs that it concerns; empty for the whole member.
         starts: ``False`` if etcd does not start.
         certain: ``False`` if it depends on something unknown, such as the version.
+        of_tls: ``False`` if no listener is affected.
         harmless: ``True`` if nobody is accepted or refused because of it: the check then warns.
         remediation: the whole of what to do; empty where the trap's own remediation is needed too.
     """
@@ -45,6 +46,7 @@ class FoundTrap(Struct, frozen=True, kw_only=True):
     listeners: tuple[str, ...] = ()
     starts: bool = True
     certain: bool = True
+    of_tls: bool = True
     harmless: bool = False
     remediation: str = ""
 

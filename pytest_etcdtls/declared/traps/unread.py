@@ -107,6 +107,7 @@ def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
             remedy=remedy,
             settings=(setting,),
             certain=_names_are_known(context, setting),
+            of_tls=_may_be_about_tls(setting),
             remediation=f"{setting.spelled}: {remedy}",
         )
 
@@ -161,8 +162,19 @@ def _advice(context: TrapContext, setting: Setting) -> str:
                 return f"write it as {section}: {name}, and see which versions read it"
     if lines := flag_lines(setting.name):
         return f"remove {setting.spelled}: it is a key of etcd {lines}"
-    close = meant(key, {*EVERY_FLAG, *SECTIONS, *SECTIONS[CLIENT_SECTION]})
-    return _perhaps(close, key) or f"remove {setting.spelled}"
+    return _perhaps(_similar(key), key) or f"remove {setting.spelled}"
+
+
+def _similar(key: str) -> tuple[str, ...]:
+    """Return the keys and sections that may be meant by a key."""
+    return meant(key, {*EVERY_FLAG, *SECTIONS, *SECTIONS[CLIENT_SECTION]})
+
+
+def _may_be_about_tls(setting: Setting) -> bool:
+    """Return whether a key that is not read concerns TLS, or what may be meant by it does."""
+    _, in_section, key = setting.spelled.lower().rpartition(".")
+    similar = (setting.name, *_similar(key))
+    return bool(in_section) or any(name in SECTIONS or is_about_tls(name) for name in similar)
 
 
 def _perhaps(names: Sequence[str], name: str) -> str:
