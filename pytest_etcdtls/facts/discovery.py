@@ -403,9 +403,9 @@ def labelled(
 ) -> tuple[tuple[Listener, ...], dict[str, str]]:
     """Return the named listeners, each with the label of its member, and the label of each member by ID.
 
-    Named listeners keep the label of their member, unless one label is that of several members, as on a
-    machine that runs them all. A member without a named listener is labelled by its name, or by its
-    ID where it has none or shares it.
+    A member has the label of its declaration, else its name. Where it has no name, or shares it, its named
+    listeners keep their label, unless several members have that label, as on a machine that runs them all.
+    Without a named listener it is then labelled by its ID.
 
     Args:
         target: with the listeners that the user named.
@@ -416,15 +416,17 @@ def labelled(
     for listener in target.listeners:
         groups[listener.member] |= {ids[listener.label]} if listener.label in ids else set()
     only_ids = {label: next(iter(group)) for label, group in groups.items() if len(group) == 1}
+    names = [safe(record.name) for record in records]
+    usable = {
+        record.id: name
+        for record, name in zip(records, names, strict=True)
+        if name and names.count(name) == 1 and name not in groups and len(name) <= _LONGEST
+    }
     labels: dict[str, str] = {}
     for label, identifier in only_ids.items():
-        labels.setdefault(identifier, label)
-    names = [safe(record.name) for record in records]
-    for record, name in zip(records, names, strict=True):
-        usable = name and names.count(name) == 1 and name not in groups and len(name) <= _LONGEST
-        labels.setdefault(record.id, name if usable else record.id)
-    for identifier in ids.values():
-        labels.setdefault(identifier, identifier)
+        labels.setdefault(identifier, label if label in target.declared else usable.get(identifier, label))
+    for identifier in (*(record.id for record in records), *ids.values()):
+        labels.setdefault(identifier, usable.get(identifier, identifier))
 
     def with_label(listener: Listener) -> Listener:
         identifier = ids.get(listener.label) or only_ids.get(listener.member)

@@ -60,23 +60,27 @@ def test_a_listener_of_another_cluster_is_not_a_member_of_a_single_member_cluste
     assert [listener.member for listener in labelled(here, THREE[:1], ids)[0]] == ["m1", "99"]
 
 
-def test_members_keep_the_label_of_their_named_listener() -> None:
-    here = target(named("10.0.0.2"), named("10.0.0.2", 2380, Role.PEER))
-    listeners, labels = labelled(here, THREE, member_ids(here, THREE, nobody))
-    assert listeners == here.listeners
-    assert labels == {"2": "10.0.0.2", "1": "m1", "3": "m3"}
+@pytest.mark.parametrize(("name", "label"), [("m2", "m2"), ("", "10.0.0.2"), ("m1", "10.0.0.2")])
+def test_a_member_is_labelled_by_its_name_else_by_its_named_listener(name: str, label: str) -> None:
+    here, records = (
+        target(named("10.0.0.2"), named("10.0.0.2", 2380, Role.PEER)),
+        (record(1), record(2, name)),
+    )
+    listeners, labels = labelled(here, records, member_ids(here, records, nobody))
+    assert {listener.member for listener in listeners} == {label} == {labels["2"]}
+    assert labels["1"] == ("1" if name == "m1" else "m1")
 
 
 def test_two_hosts_of_one_member_are_one_member() -> None:
     here = target(named("10.0.0.2"), named("127.0.0.1", 12380), named("127.0.0.1", 9, Role.METRICS))
     listeners, labels = labelled(here, THREE, member_ids(here, THREE, lambda _: "2"))
-    assert {listener.member for listener in listeners} == {"10.0.0.2"} == {labels["2"]}
+    assert {listener.member for listener in listeners} == {"m2"} == {labels["2"]}
 
 
 def test_a_declared_member_keeps_its_label() -> None:
     here = target(named("10.0.0.2"), named("127.0.0.1"), declared={"127.0.0.1": object()})
     listeners, _ = labelled(here, THREE, {"client-10.0.0.2-2379": "2", "client-127.0.0.1-2379": "2"})
-    assert [listener.member for listener in listeners] == ["10.0.0.2", "127.0.0.1"]
+    assert [listener.member for listener in listeners] == ["m2", "127.0.0.1"]
 
 
 def test_members_without_a_unique_name_are_labelled_by_their_id() -> None:
