@@ -20,7 +20,7 @@ from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import NOT_RESOLVED, Attempt, Ending, Phase, Response, StreamEnd
-from pytest_etcdtls.tls.command import ANNOUNCED, GOOD_CLIENT, STATUS, curl, s_client
+from pytest_etcdtls.tls.command import ANNOUNCED, GOOD_CLIENT, STATUS, curl, in_plaintext, s_client
 
 _INTERNAL_ERROR = 80
 """The alert (RFC 8446 section 6.2) that Go sends if GetCertificate returns an error."""
@@ -154,7 +154,7 @@ def the_listener_is_an_etcd(
             message="the server that answers plain HTTP is not etcd",
             expected=f"{version_path(here.role)} as etcd answers",
             observed=_show(served.stranger),
-            reproduce=(curl(here.url, look=STATUS),),
+            reproduce=(curl(in_plaintext(here.url), look=STATUS),),
         )
         return
     if client is None and other is not None and other.role is Role.PEER and other.silence is not None:

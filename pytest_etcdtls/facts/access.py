@@ -272,7 +272,7 @@ class ServedClient(Struct, frozen=True, kw_only=True):
     Attributes:
         client: the accepted good identity; without one, the client without a certificate if it is served;
             ``None`` if neither is.
-        stranger: of an ``http`` URL, the answer of a server that is not etcd; ``None`` if there is none.
+        stranger: the answer to plain HTTP of a server without TLS that is not etcd.
     """
 
     client: Candidate | None

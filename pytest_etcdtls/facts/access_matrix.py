@@ -272,13 +272,12 @@ _DENIALS = frozenset({400, 401, 403})
 
 @fact
 def served_client(
-    here: Listener,
     contact: FirstContact,
     good: Lazy[AcceptedClient],
     unauthenticated: Lazy[Annotated[AccessMatrix, "none"]],
 ) -> ServedClient:
     """Return the accepted good identity, else the client without a certificate if it is served."""
-    plain = contact.plaintext if here.scheme == "http" else None
+    plain = contact.plaintext
     if plain and plain.answers_plaintext and plain.response and not is_of_etcd(plain.response):
         return ServedClient(client=None, stranger=plain)
     client = good.get().accepted

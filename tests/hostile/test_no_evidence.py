@@ -75,7 +75,7 @@ def test_plain_http_that_serves_data_is_found_without_a_handshake(
 ) -> None:
     results = judged(name, scheme, Role.CLIENT, Role.PEER)
     violated = {(result.check, result.role) for result in results if result.outcome is Outcome.VIOLATES}
-    is_gate = scheme == "http" and name == "HTTP to everything"  # and is no etcd
+    is_gate = name == "HTTP to everything"  # and is no etcd
     check = "listener.is-etcd" if is_gate else "mtls.plaintext-refused"
     assert {(check, "client"), (check, "peer")} <= violated
 
@@ -118,7 +118,7 @@ def test_responses_to_plain_http(
     checks = select(["listener.answers", "listener.is-etcd", "mtls.plaintext-refused"])
     answers, is_etcd, refused = run_checks(Observer(target, Bounds(timeout=2)), checks)
     if is_http:
-        strange = scheme == "http" and answer.endswith(b"\r\n\r\n")
+        strange = answer.endswith(b"\r\n\r\n")
         assert (refused.outcome is Outcome.VIOLATES) is not strange
         assert (is_etcd.outcome is Outcome.VIOLATES) is strange
         return
