@@ -34,11 +34,10 @@ from pytest_etcdtls.target import Listener, Target, is_loopback, is_number, no_m
 from pytest_etcdtls.tls.attempt import Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_fields, grpc_message
 from pytest_etcdtls.untrusted.json_text import read_json
+from pytest_etcdtls.untrusted.printable import is_host
 
 LONGEST = 512
 """Maximum length of a URL that is parsed."""
-
-_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class LocalURLError(ValueError):
@@ -92,7 +91,7 @@ def endpoint_of(listener: Listener) -> Endpoint:
 def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
     if not is_address(host):
-        if not _NAME.fullmatch(host):
+        if not is_host(host):
             raise ValueError("it has no host" if not host else "its host is neither a name nor an address")
         if is_number(host):
             raise ValueError("its host is a number that some resolvers read as an address")

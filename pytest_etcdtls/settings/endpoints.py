@@ -184,8 +184,9 @@ def _host(where: str, parts: SplitResult) -> str:
     if not host:
         raise UsageError(f"{where} has no host: {_EXAMPLE}")
     if not is_host(host):
-        form = "an IPv6 address" if ":" in host else "a host name or an address"
-        raise UsageError(f"{where}: {host!r} is not {form}: {_EXAMPLE}")
+        names = "a host name (1 to 63 characters between dots, 253 at most) or an address"
+        form = "an IPv6 address" if ":" in host else names
+        raise UsageError(f"{where}: {host!r} is not {form}: correct it, and {_EXAMPLE}")
     return host
 
 

@@ -104,16 +104,17 @@ def _shell_escape(character: str) -> str:
     return "".join(f"\\x{octet:02x}" for octet in character.encode("utf-8", "surrogateescape"))
 
 
-_HOST = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
+_HOST = re.compile(r"(?=.{1,253}\.?\Z)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 def is_host(text: str) -> bool:
     """Return whether a text is an IP address without brackets, or may be the name of a host.
 
-    The zone of an IPv6 address has only unreserved characters (RFC 6874 section 2). Other texts lead nowhere,
-    and may be commands where a URL is pasted into a shell. A name that begins with a hyphen is an option of
-    the program that gets it.
+    A name has labels of 1 to 63 characters, and 253 in all (RFC 1035 section 2.3.4; isDomainName in Go's
+    net/dnsclient.go). The zone of an IPv6 address has only unreserved characters (RFC 6874 section 2). Other
+    texts lead nowhere, and may be commands where a URL is pasted into a shell. A name that begins with a
+    hyphen is an option of the program that gets it.
     """
     if ":" not in text:
         return _HOST.fullmatch(text) is not None
