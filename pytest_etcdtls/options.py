@@ -414,7 +414,7 @@ _JUDGING = (
     ),
     Option(
         "--etcd-plan",
-        "print the maximum number of connections per listener and stop, without a connection.",
+        "print the maximum number of connections per listener and stop, without a connection or a report.",
         kind=Kind.FLAG,
         ini=False,
     ),

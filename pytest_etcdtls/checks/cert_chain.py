@@ -70,7 +70,7 @@ from pytest_etcdtls.tls.command import (
     show_files_certificates,
     show_leaf,
 )
-from pytest_etcdtls.untrusted.printable import listed
+from pytest_etcdtls.untrusted.printable import listed, plural
 
 
 def subjects(certificates: tuple[x509.Certificate, ...]) -> str:
@@ -203,9 +203,8 @@ def _leaf(variant: Alternative) -> str:
     except ValueError:
         return f"a certificate that cannot be parsed, SHA-256 {sha256(variant.chain[0]).hexdigest()}"
     self_signed_text = ", signed by itself" if is_self_signed(leaf) else ""
-    return (
-        f"{shown(leaf)}, serial {serial_number(leaf):x}{self_signed_text}, {len(variant.chain)} certificates"
-    )
+    length = plural(len(variant.chain), "certificate")
+    return f"{shown(leaf)}, serial {serial_number(leaf):x}{self_signed_text}, {length}"
 
 
 def shown_in_full(certificate: x509.Certificate) -> str:

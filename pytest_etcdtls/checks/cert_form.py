@@ -50,6 +50,7 @@ from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.pki.thresholds import LIFETIME_OF_THE_CHECKS
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import KEY, SERIAL, SERVED_KEYS, Command, show_chain, show_leaf
+from pytest_etcdtls.untrusted.printable import plural
 
 
 def when(moment: datetime) -> str:
@@ -146,7 +147,7 @@ def ends_soon(
     if all(soon):
         yield Finding(
             message=f"{name} expires in {span(left[0])}",
-            expected=f"more than {policy.expiry_days} days left",
+            expected=f"more than {plural(policy.expiry_days, 'day')} left",
             observed=f"valid until {when(certificate.not_valid_after_utc)}",
             evidence={"subject": shown(certificate), "now": when(times[0])},
             reproduce=(reproduce,),
@@ -178,8 +179,8 @@ def the_lifetime_is_limited(here: Listener, chain: ServedChain, policy: Policy) 
     longest = thresholds.lifetime_days or LIFETIME_OF_THE_CHECKS
     if lifetime > timedelta(days=longest + 1):
         yield Finding(
-            message=f"the certificate is valid for {lifetime.days} days",
-            expected=f"{longest} days at most{thresholds.source('lifetime_days')}",
+            message=f"the certificate is valid for {plural(lifetime.days, 'day')}",
+            expected=f"{plural(longest, 'day')} at most{thresholds.source('lifetime_days')}",
             observed=f"{when(chain.leaf.not_valid_before_utc)} to {when(chain.leaf.not_valid_after_utc)}",
             reproduce=(show_leaf(here.url),),
             remediation=_FOR_FEWER_DAYS.replace("DAYS", str(longest)) if thresholds.lifetime_days else "",

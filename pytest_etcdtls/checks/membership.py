@@ -54,7 +54,7 @@ from pytest_etcdtls.tls.command import (
     show_leaf,
     show_version,
 )
-from pytest_etcdtls.untrusted.printable import listed
+from pytest_etcdtls.untrusted.printable import listed, plural
 from pytest_etcdtls.versions import Release
 
 T = TypeVar("T")
@@ -650,7 +650,9 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
         advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
         yield from _unjudged(Outcome.INCONCLUSIVE, f"not judged, since {why}: {_some(places)}; {advice}")
     if discovery.beyond:
-        reason = f"{discovery.beyond} more members are listed and not judged: name their listeners"
+        verb = "is" if discovery.beyond == 1 else "are"
+        members = plural(discovery.beyond, "more member")
+        reason = f"{members} {verb} listed and not judged: name their listeners"
         yield from _unjudged(Outcome.INCONCLUSIVE, reason)
 
 

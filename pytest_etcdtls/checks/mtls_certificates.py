@@ -52,6 +52,7 @@ from pytest_etcdtls.tls.command import (
     s_client,
     show_file,
 )
+from pytest_etcdtls.untrusted.printable import plural
 
 _CLIENT_PAIR_SINCE = (3, 5)
 """The first release line with ``--client-cert-file``."""
@@ -415,7 +416,7 @@ def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
             begins, ends = given.certificate.not_valid_before_utc, given.certificate.not_valid_after_utc
             yield Finding(
                 message=f"{given.name} {state}",
-                expected=f"more than {policy.expiry_days} days left",
+                expected=f"more than {plural(policy.expiry_days, 'day')} left",
                 observed=f"valid from {when(begins)} to {when(ends)} ({given.source})",
                 evidence=_evidence(given),
                 reproduce=(show_file(given.source),),

@@ -32,7 +32,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import ANNOUNCED, IN_PLAINTEXT, curl, etcdctl, in_plaintext, s_client
-from pytest_etcdtls.untrusted.printable import some
+from pytest_etcdtls.untrusted.printable import plural, some
 
 _TLS_ALERT = b"\x15\x03"
 """The beginning of a record with an alert: content type 21, then the version (RFC 8446 section 5.1)."""
@@ -162,9 +162,9 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
     elif trust.sole_signer:
         yield Note("the only announced CA has signed the good client's certificate")
     elif trust.unannounced or number != known:
+        cas = plural(len(trust.certificates) + trust.unannounced, "CA")
         yield not_verified(
-            f"{trust.source} has {len(trust.certificates) + trust.unannounced} CAs, and etcd's trusted CAs "
-            f"are unknown: pass etcd's bundle with {option}"
+            f"{trust.source} has {cas}, and etcd's trusted CAs are unknown: pass etcd's bundle with {option}"
         )
 
 

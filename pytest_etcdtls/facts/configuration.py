@@ -58,6 +58,7 @@ from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path, verified_path
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
+from pytest_etcdtls.untrusted.printable import plural
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 
@@ -372,7 +373,7 @@ def _read_bundle(setting: Setting, path: Path) -> tuple[tuple[x509.Certificate, 
         pool = read_pool(read_regular(path, MAXIMUM_SIZE))
     except UnreadableFileError as error:
         return (), f"{setting.spelled} ({setting.place}): {path} {error}"
-    unparsed = f"{path} holds {pool.unknown} certificates that this client cannot parse"
+    unparsed = f"{path} holds {plural(pool.unknown, 'certificate')} that this client cannot parse"
     return pool.certificates, unparsed if pool.unknown else ""
 
 

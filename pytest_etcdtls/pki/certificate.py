@@ -49,7 +49,7 @@ from pytest_etcdtls.pki.go_parser import (
 from pytest_etcdtls.pki.go_pem import decode
 from pytest_etcdtls.pki.profile import KEY_USAGES, Identity, PrivateKey
 from pytest_etcdtls.pki.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
-from pytest_etcdtls.untrusted.printable import LINE_LIMIT, file_word, listed, pasted, printable
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, file_word, listed, pasted, plural, printable
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 RSA_MOST_BITS: Final = 8192
@@ -392,7 +392,7 @@ def span(time: timedelta) -> str:
     if hours < 1:
         return "less than an hour"
     number, unit = (hours, "hour") if hours < 48 else (time.days, "day")
-    return f"{number} {unit}{'' if number == 1 else 's'}"
+    return plural(number, unit)
 
 
 def read_name(der: bytes) -> x509.Name:

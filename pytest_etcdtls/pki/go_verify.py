@@ -73,7 +73,7 @@ from pytest_etcdtls.pki.go_parser import (
     is_domain,
     unjudged,
 )
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.printable import plural, printable
 
 Path = tuple[x509.Certificate, ...]
 T = TypeVar("T")
@@ -373,7 +373,7 @@ def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) 
     elif not fields.is_ca:
         yield "CA:FALSE"
     if fields.path_length is not None and cas_below > fields.path_length:
-        yield f"pathlen:{fields.path_length} with {cas_below} CAs below"
+        yield f"pathlen:{fields.path_length} with {plural(cas_below, 'CA')} below"
     if fields.key_usage and _KEY_CERT_SIGN not in fields.key_usage:
         yield f"keyUsage {', '.join(sorted(key_usages(issuer) or ()))}"
 

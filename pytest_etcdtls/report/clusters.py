@@ -29,12 +29,11 @@ from pytest_etcdtls.report.overview import (
     certificates,
     colour_of,
     conclusion,
-    plural,
     undecided,
     without_evidence,
 )
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
-from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, plural, printable, some
 
 _SHOWN: Final = 6
 _NAMED: Final = 3

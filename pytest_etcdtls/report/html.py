@@ -45,13 +45,12 @@ from pytest_etcdtls.report.overview import (
     judged,
     numbered,
     places,
-    plural,
     undecided,
 )
 from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.untrusted.printable import error_text, printable_lines
+from pytest_etcdtls.untrusted.printable import error_text, plural, printable_lines
 
 SUBJECTS: Mapping[str, str] = {
     "advisory": "published advisories about TLS: proved on the connection, or inferred from the version",

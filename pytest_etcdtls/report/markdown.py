@@ -26,11 +26,10 @@ from pytest_etcdtls.report.overview import (
     judged,
     numbered,
     places,
-    plural,
     undecided,
 )
 from pytest_etcdtls.report.text import days_left
-from pytest_etcdtls.untrusted.printable import error_text, printable, printable_lines, some
+from pytest_etcdtls.untrusted.printable import error_text, plural, printable, printable_lines, some
 
 LIMIT = 900_000
 """Octets of the file. GitHub takes 1 MiB for the summary of a step."""

@@ -29,7 +29,7 @@ from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import LIVE, Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Ending, alert_text
-from pytest_etcdtls.untrusted.printable import some
+from pytest_etcdtls.untrusted.printable import plural, some
 
 WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
 """Outcomes without a verdict. A run with one of them is not clean."""
@@ -86,11 +86,6 @@ WORST_FIRST = (
 """All outcomes, in the order in which a person reads them."""
 
 
-def plural(count: int, word: str) -> str:
-    """Return ``1 fault`` or ``2 faults``."""
-    return f"{count} {word}{'' if count == 1 else 's'}"
-
-
 def conclusion(report: Report) -> Verdict:
     """Return the verdict on a run."""
     faults, counts = report.faults, report.counts
@@ -103,7 +98,7 @@ def conclusion(report: Report) -> Verdict:
         return Verdict(NOT_CLEAN, f"{found}, {early}" if early else found)
     others = [problem for problem in report.problems if problem not in report.not_as_before]
     if reasons := [text for text in (_without_evidence(report), early) if text] or others[:1]:
-        return Verdict(NO_VERDICT, f"{NO_VERDICT}: {', '.join(reasons)}")
+        return Verdict(NO_VERDICT, f"{NO_VERDICT}: {', '.join(reasons).removesuffix('.')}")
     if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
         return Verdict(NO_VERDICT, f"{NO_VERDICT}: nothing was judged")
     if report.not_as_before:

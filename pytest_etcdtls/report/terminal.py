@@ -40,7 +40,6 @@ from pytest_etcdtls.report.overview import (
     numbered,
     options_in,
     places,
-    plural,
     rehearsed,
     since,
     undecided,
@@ -63,7 +62,7 @@ from pytest_etcdtls.report.text import (
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
-from pytest_etcdtls.untrusted.printable import some
+from pytest_etcdtls.untrusted.printable import plural, some
 
 _SEVERITIES = list(Severity)
 _NOT_LOOKED_FOR = "Only the named listeners were judged; --etcd-discover judges every member."
@@ -120,7 +119,7 @@ def _counts(report: Report) -> str:
             counts.append(f"{number} {text if number == 1 else text.removesuffix('s')}")
     if left_out := sum(report.left_out.values()):
         counts.append(f"{left_out} not collected")
-    return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
+    return f"{', '.join(counts) or 'nothing was judged'}; {plural(report.connections, 'connection')}"
 
 
 @section
@@ -705,7 +704,12 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     # What a gate says is above, with what to do about it.
     gated = [group for group in unverified if group.reason.startswith(_AFTER_GATES)]
     options = Counter(option for one in unverified if one not in gated for option in options_in(one.reason))
-    missing = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
+    # A reason asks for the listener of a role that the run lacks, or for one of another member.
+    given = {listener.role.option for seen in report.seen for listener in seen.target.listeners}
+    missing = ", ".join(
+        f"{'another ' if option in given else ''}{option} ({count})"
+        for option, count in options.most_common(_REASONS)
+    )
     advice = [f"pass {missing}"] if missing else []
     without_option = [one for one in unverified if one not in gated and not options_in(one.reason)]
     for clause, count in Counter(_clause(one.reason, width) for one in without_option).most_common(1):

@@ -29,7 +29,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.pki.profile import KEY_USAGES
-from pytest_etcdtls.untrusted.printable import error_text, listed
+from pytest_etcdtls.untrusted.printable import error_text, listed, plural
 
 WIDTH = 80
 
@@ -173,7 +173,7 @@ def full_result(result: CheckResult, width: int = WIDTH, *, in_verdict: str | No
             # To paste, so it is not wrapped.
             yield from (Line(f"    {line}") for line in shown.pop().splitlines())
     if (further := len(commands) - 1) > 0:
-        more = f"{further} more command{'' if further == 1 else 's'}"
+        more = plural(further, "more command")
         yield from wrapped(f"{more} in the reports that --etcd-report writes", width, "    ")
     remedy, settings = (result.remediation, result.settings) if in_verdict is None else ("", ())
     explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", remedy)]

@@ -31,6 +31,7 @@ from pytest_etcdtls.run.judge import subjects
 from pytest_etcdtls.run.observer import Observer, find_fact, with_needs
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.untrusted.printable import plural
 
 ADVERTISED = "advertised"
 """Label of the connections to each client URL that a member advertises and that is no listener."""
@@ -103,7 +104,7 @@ def plan_lines(run: Run) -> Iterator[str]:
         plan = plan_of(target, run.checks)
         for label, number in plan.items():
             place, each = _subject(target, label)
-            yield f"{name}{place}: at most {min(number, cap)} connections{each}"
+            yield f"{name}{place}: at most {plural(min(number, cap), 'connection')}{each}"
             if number > cap:
                 flag = f"--etcd-max-connections={number}"
                 yield f"  {number} at worst, with {flag}; a check that the cap of {cap} stops is inconclusive"
@@ -122,9 +123,9 @@ def plan_lines(run: Run) -> Iterator[str]:
             at_once = f"at most {AT_ONCE} at a time" if bounds.concurrency > 1 else "one after the other"
             yield f"{name}, lifecycle checks: {own} further clusters, {at_once}"
     yield (
-        f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
-        f"depends on the answers. Unclear attempts are repeated at most {Observer.RETRIES} times, {cap} "
-        "connections per listener in total."
+        f"{plural(len(run.checks), 'check')}, {plural(bounds.concurrency, 'connection')} at a time per "
+        "listener. Which are made depends on the answers. Unclear attempts are repeated at most "
+        f"{Observer.RETRIES} times, {plural(cap, 'connection')} per listener in total."
     )
 
 

@@ -35,7 +35,6 @@ from pytest_etcdtls.report.baseline import Baseline, snapshots
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.document import TargetEntry
 from pytest_etcdtls.report.model import Report, root_of
-from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.etcds import Etcds
 from pytest_etcdtls.run.judge import (
@@ -53,7 +52,7 @@ from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import Settings
 from pytest_etcdtls.target import StartFailure, Target
 from pytest_etcdtls.tls.hello import Connection
-from pytest_etcdtls.untrusted.printable import error_text, some
+from pytest_etcdtls.untrusted.printable import error_text, plural, some
 
 if TYPE_CHECKING:
     # A run on a live cluster starts none.

@@ -38,6 +38,7 @@ from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
+from pytest_etcdtls.untrusted.printable import plural
 from pytest_etcdtls.untrusted.regular_files import is_there, read_regular
 
 
@@ -365,7 +366,7 @@ def _signing_key(
             return of_secret if path is None else named
     raise UsageError(
         f"{which} is the key of none of the CAs in {trusted.source}, which has "
-        f"{len(trusted.certificates)} certificates"
+        f"{plural(len(trusted.certificates), 'certificate')}"
     )
 
 

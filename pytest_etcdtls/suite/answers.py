@@ -17,6 +17,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.plan import plan_lines
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.suite.state import clusters_of, run_of
+from pytest_etcdtls.untrusted.printable import plural
 
 
 def answer(config: pytest.Config) -> int:
@@ -121,7 +122,7 @@ def _list(checks: Sequence[Check], selected: int, profiles: Profiles) -> Iterato
         yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}{note}"
         if difference := _difference(check, profiles):
             yield f"{'':<{width}}  -> {difference}"
-    yield f"{selected} checks"
+    yield plural(selected, "check")
     if further := len(checks) - selected:
         yield f"{further} more, only when asked for"
 

@@ -35,6 +35,7 @@ from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
 from pytest_etcdtls.suite.state import of_label, run_of
 from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.untrusted.printable import plural
 
 
 def connect(target: TargetRun) -> httpx.Client:
@@ -243,7 +244,9 @@ def _texts(failed: Sequence[CheckResult]) -> Iterator[str]:
             yield "\n".join([where, *(line.text for line in full_result(result))])
         if fault.consequences:
             names = ", ".join(dict.fromkeys(result.check for result in fault.consequences))
-            yield f"{len(fault.consequences)} more results follow from {fault.first.check}: {names}"
+            verb = "follows" if len(fault.consequences) == 1 else "follow"
+            results = plural(len(fault.consequences), "more result")
+            yield f"{results} {verb} from {fault.first.check}: {names}"
     for result in failed:
         if result.outcome is not Outcome.VIOLATES:
             yield "\n".join(

@@ -34,7 +34,7 @@ from pytest_etcdtls.report.clusters import (
     table_summary,
 )
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.report.overview import CLEAN, plural
+from pytest_etcdtls.report.overview import CLEAN
 from pytest_etcdtls.report.terminal import verdict
 from pytest_etcdtls.report.text import WIDTH, Line
 from pytest_etcdtls.run.runner import ENDED_WELL, Run
@@ -46,6 +46,7 @@ from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import Target
+from pytest_etcdtls.untrusted.printable import plural
 
 _ROW: Final = "etcdtls_row"
 """Attribute of a test report with the row of its cluster."""

@@ -16,10 +16,11 @@ from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review
-from pytest_etcdtls.report.overview import plural, undecided
+from pytest_etcdtls.report.overview import undecided
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.runner import ENDED_WELL, Run, TargetRun
 from pytest_etcdtls.target import Listener
+from pytest_etcdtls.untrusted.printable import plural
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""

@@ -21,7 +21,7 @@ from pytest_etcdtls.suite.interruptions import (
     summary_reporter,
 )
 from pytest_etcdtls.suite.junit import skip_consequences
-from pytest_etcdtls.untrusted.printable import error_text
+from pytest_etcdtls.untrusted.printable import error_text, plural
 
 
 def write_lines(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
@@ -79,8 +79,9 @@ class Reporting:
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: what is judged."""
+        checks = plural(len(self.run.checks), "check")
         lines = [
-            f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(self.run.checks)} checks",
+            f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {checks}",
             *self.describe_targets(),
         ]
         width = self.config.get_terminal_writer().fullwidth

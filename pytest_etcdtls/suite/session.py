@@ -46,6 +46,7 @@ from pytest_etcdtls.suite.state import (
 )
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
+from pytest_etcdtls.untrusted.printable import plural
 
 _NAMED = 12
 """Maximum number of listeners of a target that the header names, without ``-v``."""
@@ -78,7 +79,7 @@ def _members(target: TargetRun) -> str:
     if not target.discovers:
         return "this is what is named; a run that judges adds what --etcd-discover finds"
     members = target.discovery.describe() if target.discovery else "the member list could not be requested"
-    return f"{members}; {len(target.outline.listeners)} listeners"
+    return f"{members}; {plural(len(target.outline.listeners), 'listener')}"
 
 
 def _live(target: Target, *, every: bool) -> Iterator[str]:
@@ -88,7 +89,7 @@ def _live(target: Target, *, every: bool) -> Iterator[str]:
         address += f" via {listener.via.command}" if listener.via else ""
         yield f"  {target.label}: {listener.role} {listener.url}{address}"
     if left := len(target.listeners) - len(shown):
-        yield f"  {target.label}: and {left} more listeners: -v names them"
+        yield f"  {target.label}: and {plural(left, 'more listener')}: -v names them"
     for other in target.unreached:
         yield f"  {target.label}: not judged: {other.role} listener of {other.member}: {other.reason}"
     for label, declared in sorted(target.declared.items()):

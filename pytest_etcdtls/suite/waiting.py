@@ -22,9 +22,9 @@ import pytest
 
 from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.options import ROOT
-from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.suite.interruptions import LossyOutput
+from pytest_etcdtls.untrusted.printable import plural
 
 _QUIET: Final = 1.4
 """Seconds without output after which a line is written. With :data:`_LOOK` it is less than two."""

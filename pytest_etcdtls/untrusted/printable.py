@@ -69,6 +69,11 @@ def some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + rest
 
 
+def plural(count: int, word: str) -> str:
+    """Return ``1 fault`` or ``2 faults``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def shell_word(text: str) -> str:
     """Return a text as one word of a shell in one line.
 

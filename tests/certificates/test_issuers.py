@@ -92,7 +92,7 @@ def test_the_order_and_repetition_are_judged(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("profile", "words"),
     [
-        (replace(AUTHORITY, path_length=0), "pathlen:0 with 1 CAs below"),
+        (replace(AUTHORITY, path_length=0), "pathlen:0 with 1 CA below"),
         (replace(AUTHORITY, extended_key_usage=("clientAuth",)), "extendedKeyUsage clientAuth"),
         (replace(AUTHORITY, key_usage=frozenset({"digitalSignature"})), "keyUsage digitalSignature"),
         (replace(AUTHORITY, ca=False), "CA:FALSE"),

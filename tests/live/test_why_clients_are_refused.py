@@ -136,7 +136,7 @@ ROWS = {
     ),
     "path length": Row(
         make=lambda clients: _below(clients, "short", root=replace(AUTHORITY, path_length=0)),
-        why="its CA CN=short root has pathlen:0 with 1 CAs below",
+        why="its CA CN=short root has pathlen:0 with 1 CA below",
         remedy="a path length that suffices",
         logged="too many intermediates",
     ),

@@ -60,7 +60,7 @@ FOLLOWS = result(
         ((FOLLOWS,), (), False, "NOT CLEAN: 1 fault (1 check)"),
         ((result(Outcome.CONFORMS), result(Outcome.INCONCLUSIVE)), (), False, "NO VERDICT: 1 inconclusive"),
         ((result(Outcome.CONFORMS), result(Outcome.BROKEN)), (), False, "NO VERDICT: 1 broken"),
-        ((result(Outcome.CONFORMS),), ("1 stale waiver: remove it.",), False, "NO VERDICT: 1 stale waiver"),
+        ((result(Outcome.CONFORMS),), ("1 stale waiver.",), False, "NO VERDICT: 1 stale waiver ("),
         ((result(Outcome.CONFORMS),), (), True, "NO VERDICT: stopped early"),
         ((result(Outcome.NOT_RUN),), (), True, "NO VERDICT: stopped early, 1 check not run"),
         (
@@ -250,6 +250,9 @@ def test_options_named_in_reasons_are_counted() -> None:
         for number in range(3)
     ]
     assert "3 results not verified: pass --etcd-ca-key (3); -v says why" in lines(report(*missing))
+    reason = "needs a second member: pass its --etcd-endpoint, or --etcd-metrics-endpoint"
+    text = " ".join(map(str.strip, lines(report(result(Outcome.NOT_VERIFIED, reason=reason)))))
+    assert "pass another --etcd-endpoint (1), --etcd-metrics-endpoint (1);" in text, "a client port is named"
 
 
 @pytest.mark.parametrize(
