@@ -55,12 +55,23 @@ def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     try:
         _refuse_excess(yaml.parse(text, Loader=_LOADER), file)
         return [node for node in yaml.compose_all(text, Loader=_LOADER) if not is_null(node)]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = SourceLine(file, mark.line + 1) if mark else SourceLine(file)
-        raise UsageError(f"{place}: not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
+        raise _invalid(error, file) from error
+
+
+def _invalid(error: Exception, file: str) -> UsageError:
+    """Return what is wrong, with the line where that shows and the one where what was being read begins."""
+    lines = lines_of(error)
+    problem, context = getattr(error, "problem", ""), getattr(error, "context", "")
+    text = problem or context or str(error).splitlines()[0]
+    begin = f" {context} that begins on line {lines[0]}" if len(lines) > 1 else ""
+    return UsageError(f"{SourceLine(file, max(lines, default=None))}: not valid YAML: {text}{begin}")
+
+
+def lines_of(error: object) -> list[int]:
+    """Return the lines that an error of YAML names, in their order: the mistake may be on any of them."""
+    marks = (getattr(error, name, None) for name in ("context_mark", "problem_mark"))
+    return sorted({mark.line + 1 for mark in marks if mark})
 
 
 def values_in(text: str, file: str) -> object:
@@ -73,7 +84,7 @@ def values_in(text: str, file: str) -> object:
     try:
         return yaml.SafeLoader("").construct_document(roots[0]) if roots else None
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
+        raise _invalid(error, file) from error
 
 
 def _refuse_excess(events: Iterable[yaml.Event], file: str) -> None:

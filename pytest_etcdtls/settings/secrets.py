@@ -29,7 +29,7 @@ from yaml.nodes import MappingNode, Node
 
 from pytest_etcdtls.declared.files import is_directory
 from pytest_etcdtls.declared.pod import objects_in
-from pytest_etcdtls.declared.yaml_files import documents, entries, node_at, text_at, text_of
+from pytest_etcdtls.declared.yaml_files import documents, entries, lines_of, node_at, text_at, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     AnyFile,
@@ -181,8 +181,8 @@ def secrets_in(text: str, where: str) -> list[Secret]:
         roots = documents(text, where, MAXIMUM_SIZE)
     except UsageError as error:
         # What the parser says may quote the text.
-        mark = getattr(error.__cause__, "problem_mark", None)
-        line = f", line {mark.line + 1}," if mark else ""
+        lines = " or ".join(map(str, lines_of(error.__cause__)))
+        line = f", line {lines}," if lines else ""
         raise UsageError(f"{where}{line} is neither YAML nor JSON: {_FORM}") from None
     secrets = [_secret(node, where) for root in roots for node in objects_in(root)]
     if not secrets:

@@ -72,6 +72,7 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
         (b"kubelet --config=/c\n", "is not a declaration of etcd"),
         (b"etcd-arg:\n- quota-backend-bytes=1\ntoken: secret\n", "k3s's or RKE2's own configuration"),
         (b"name: a\n\tdata-dir: /d\n", r"declaration:2: not valid YAML"),
+        (b'name: a\ndata-dir: "/d\nx: 1\n', r"declaration:4: .* a quoted scalar that begins on line 2"),
         (b"[" * 20000, "nested too deeply|not valid YAML"),
         (b"ETCD_NAME=a\nand then some\n", r"declaration:2: the line is not NAME=VALUE"),
         (b'ETCD_NAME="a\n', r"declaration:1: the value of ETCD_NAME has a backslash, or quotation marks"),
