@@ -56,10 +56,18 @@ def _without_middle(text: str) -> str:
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """Return a question for the end of a message, what a mistyped text resembles most; empty for nothing."""
-    from difflib import get_close_matches
+    near = similar(text, known)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
-    near = get_close_matches(text.lower(), list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+
+def similar(text: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return what a mistyped text resembles most: several where none of them is clearly the nearest."""
+    from difflib import SequenceMatcher, get_close_matches
+
+    text = text.lower()
+    near = get_close_matches(text, sorted(known), 3)
+    far = [1 - SequenceMatcher(None, name, text).ratio() for name in near]
+    return tuple(name for name, distance in zip(near, far, strict=True) if distance <= 1.5 * far[0])
 
 
 def open_files_advice(error: OSError) -> str:

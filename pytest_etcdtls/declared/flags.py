@@ -10,10 +10,10 @@ can be set by the name of the Go field.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from pytest_etcdtls.errors import similar
 from pytest_etcdtls.versions import has_since, minor_line, version_key
 
 LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7", "3.8")
@@ -290,7 +290,7 @@ MEANT: Final[Mapping[str, tuple[str, ...]]] = {
 
 def meant(name: str, among: Iterable[str] = EVERY_FLAG) -> tuple[str, ...]:
     """Return the flags that may be meant by a name that is unknown to etcd; empty if there is none."""
-    return MEANT[name] if name in MEANT else tuple(difflib.get_close_matches(name, sorted(among), 1))
+    return MEANT[name] if name in MEANT else similar(name, among)
 
 
 def key_meant(spelled: str) -> str:

@@ -86,6 +86,7 @@ def test_options_beside_a_cluster(tmp_path: Path, text: str, values: dict[str, A
     ("text", "said"),
     [
         (f'{ONE}peer-cacrt = ""', "cluster 1 .*unknown key 'peer-cacrt'; did you mean 'peer-cacert'"),
+        (f'{ONE}cret = ""', "cluster 1 .*unknown key 'cret'; did you mean 'secret' or 'cert'"),
         ('[[cluster]]\nlabel = "a/b"', "cluster 1 .*it needs a label of letters"),
         ('[[cluster]]\nlabel = "a"\n[[cluster]]\nlabel = "a"', "cluster 2 .*another cluster has that label"),
         ('[[cluster]]\nlabel = "a"\ndiscover = "yes"', "discover must be true or false"),
