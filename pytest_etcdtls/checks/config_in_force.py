@@ -149,9 +149,10 @@ def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | N
     flag = member.as_read(switch) or member.misspelt(switch)
     if flag is not None and flag.on:
         return flag, True
+    misspelt = member.misspelt(bundle)
     if declaration.tls.client_auth is not ClientAuthentication.ANYBODY:
-        return member.as_read(bundle), True
-    return (misspelt := member.misspelt(bundle)), misspelt is not None
+        return member.as_read(bundle) or misspelt, True
+    return misspelt, misspelt is not None
 
 
 def _client_auth_not_in_force(

@@ -22,8 +22,10 @@ from pytest_etcdtls.declared.flags import (
     GO_FIELDS,
     IGNORED,
     SECTIONS,
+    SWITCHES,
     URL_LISTS,
     flag_known,
+    meant,
     section_key_known,
     top_level_known,
 )
@@ -703,6 +705,38 @@ def ignored_settings(declaration: Declaration, version: str | None) -> tuple[Set
 
 
 def in_force(declaration: Declaration, version: str | None) -> Declaration:
-    """Return the declaration without the settings that this version ignores."""
-    kept = {name: setting for name, setting in declaration.settings.items() if known_to(setting, version)}
+    """Return the declaration without the settings that this version ignores.
+
+    etcd does not start with a misspelt flag, so the others are judged as if it were spelled right.
+    """
+    given = as_meant(declaration, Via.FLAG).settings
+    kept = {name: setting for name, setting in given.items() if known_to(setting, version)}
     return replace(declaration, settings=MappingProxyType(kept))
+
+
+def meant_by(setting: Setting) -> Setting | None:
+    """Return the setting that one which no version has resembles; ``None`` for none, or several."""
+    section, dot, key = setting.name.removeprefix("ETCD_").lower().replace("_", "-").rpartition(".")
+    known = SECTIONS.get(section, {}) if dot else {flag: flag for flag in EVERY_FLAG}
+    near = meant(key, known)
+    if len(near) != 1 or near[0] not in known:
+        return None
+    name, is_key = known[near[0]], setting.via is Via.KEY
+    spelled = f"{section}{dot}{near[0]}" if is_key else setting.spelled
+    value = setting.value or ("true" if name in SWITCHES else "")
+    return replace(setting, name=name, spelled=spelled, value=value)
+
+
+def as_meant(declaration: Declaration, *ways: Via) -> Declaration:
+    """Return the declaration with misspelt settings that are given in these ways spelled right.
+
+    Those that a configuration file would hide stay as they are.
+    """
+    read = {Via.KEY} if declaration.config_file else {*Via}
+    right = {setting: meant_by(setting) for setting in declaration.unknown if setting.via in read & {*ways}}
+    settings = {setting.name: setting for setting in right.values() if setting}
+    return replace(
+        declaration,
+        settings=MappingProxyType({**settings, **declaration.settings}),
+        unknown=tuple(setting for setting in declaration.unknown if not right.get(setting)),
+    )

@@ -293,14 +293,6 @@ def meant(name: str, among: Iterable[str] = EVERY_FLAG) -> tuple[str, ...]:
     return MEANT[name] if name in MEANT else similar(name, among)
 
 
-def key_meant(spelled: str) -> str:
-    """Return the flag of the key that an unknown one resembles, as it is spelled; empty for none."""
-    section, dot, key = spelled.lower().rpartition(".")
-    known = SECTIONS.get(section, {}) if dot else {flag: flag for flag in EVERY_FLAG}
-    near = meant(key, known)
-    return known.get(near[0], "") if len(near) == 1 else ""
-
-
 GO_SUITES: Final = names(
     """
     TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 TLS_CHACHA20_POLY1305_SHA256

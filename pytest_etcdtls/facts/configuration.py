@@ -26,6 +26,7 @@ from pytest_etcdtls.declared.declaration import (
     Setting,
     Via,
     is_address,
+    meant_by,
 )
 from pytest_etcdtls.declared.effective import (
     Effective,
@@ -35,7 +36,6 @@ from pytest_etcdtls.declared.effective import (
     prefix,
 )
 from pytest_etcdtls.declared.files import why_absent
-from pytest_etcdtls.declared.flags import key_meant
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError
@@ -103,9 +103,9 @@ class MemberDeclaration(Struct, frozen=True, kw_only=True):
         return hidden[-1] if hidden else self.declared.declaration.settings.get(name)
 
     def misspelt(self, name: str) -> Setting | None:
-        """Return an unknown key of the configuration file that resembles its key; ``None`` for none."""
-        keys = (each for each in self.declared.declaration.unknown if each.via is Via.KEY)
-        return next((key for key in keys if key_meant(key.spelled) == name), None)
+        """Return an unknown flag, or key of the configuration file, that resembles it; ``None`` for none."""
+        unknown = (each for each in self.declared.declaration.unknown if each.via is not Via.VARIABLE)
+        return next((each for each in unknown if (right := meant_by(each)) and right.name == name), None)
 
     @property
     def starts(self) -> bool:

@@ -317,6 +317,35 @@ def test_unknown_flags(flag: str, version: str | None, summary: str, remedy: str
 
 
 @pytest.mark.parametrize(
+    ("flags_", "traps"),
+    [
+        ((*without("trusted-ca-file"), "--trusted-ca-fil=/ca"), []),
+        ((*without("cert-file"), "--cert-fil=/c"), []),
+        ((*without("client-cert-auth", "trusted-ca-file"), "--client-cert-ath"), ["client-auth-without-ca"]),
+        ((*without("trusted-ca-file"), "--zzzz=/ca"), ["client-auth-without-ca"]),
+    ],
+)
+def test_what_is_declared_beside_a_misspelt_flag(flags_: tuple[str, ...], traps: list[str]) -> None:
+    """It is judged as if the flag were spelled right."""
+    assert _ids(flags(*flags_), "3.6.16") == [*traps, "flag-unknown-to-version"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "remedy"),
+    [
+        ("cert-file: /c, key-file: /k, client-cert-auht: true", "; then give --trusted-ca-file with the CA"),
+        ("cert-fil: /c, trusted-ca-file: /ca, client-cert-auth: true", "; then give --key-file"),
+        ("cert-file: /c, key-file: /k, client-cert-auht: true, trusted-ca-fil: /ca", " is meant"),
+    ],
+)
+def test_the_remedy_of_a_misspelt_key_names_all_that_it_takes(keys: str, remedy: str, tmp_path: Path) -> None:
+    text = "listen-client-urls: https://10.0.0.11:2379\nadvertise-client-urls: https://10.0.0.11:2379\n"
+    traps = find_traps(written(tmp_path, f"{text}client-transport-security: {{{keys}}}"), "3.6.16")
+    found = [trap.remedy for trap in traps if trap.id == "unknown-key"]
+    assert all(remedy in one and ("then" in remedy) is ("then" in one) for one in found), found
+
+
+@pytest.mark.parametrize(
     ("version", "starts"), [("3.3.27", True), ("3.4.23", False), ("3.7.3", False), (None, False)]
 )
 def test_a_flag_and_its_variable(version: str | None, starts: bool) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
-from pytest_etcdtls.declared.declaration import DeclaredMember
+from msgspec.structs import replace
+
+from pytest_etcdtls.declared.declaration import DeclaredMember, Via, as_meant, meant_by
 from pytest_etcdtls.declared.traps import clients, does_not_start, revocation, unread
 from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap, TrapContext
 
@@ -25,4 +28,21 @@ def traps_of(member: DeclaredMember, version: str | None = None) -> tuple[FoundT
     """
     context = TrapContext.of(member, version)
     present = [match for trap in TRAPS for match in trap.find(context)]
+    misspelt, right = member.declaration, as_meant(member.declaration, Via.KEY, Via.VARIABLE)
+    if right.unknown != misspelt.unknown:
+        known = {match.summary for match in present}
+        later = traps_of(replace(member, declaration=right), version)
+        new = [match for match in later if match.summary not in known]
+        present = [
+            _with_what_follows(match, new) if {*match.settings}.intersection(misspelt.unknown) else match
+            for match in present
+        ]
     return tuple(sorted(present, key=lambda trap: trap.starts))
+
+
+def _with_what_follows(match: FoundTrap, new: Iterable[FoundTrap]) -> FoundTrap:
+    """Return the trap of a misspelt setting with the remedies of those that it leads to if spelled right."""
+    right = {meant_by(setting) for setting in match.settings}
+    further = "".join(f"; then {trap.remedy}" for trap in new if right.intersection(trap.settings))
+    whole = match.remediation and match.remediation + further
+    return replace(match, remedy=match.remedy + further, remediation=whole)
