@@ -41,7 +41,8 @@ _STARTING = frozenset({"etcd_cluster", "etcd_cluster_factory", "etcd_session_clu
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize tests that use a listener or a check, and with several targets all that use a fixture."""
-    if not _OURS.isdisjoint(metafunc.fixturenames):
+    own = {mark.name for mark in metafunc.definition.own_markers}
+    if "etcd_checks" in own or not _OURS.isdisjoint(metafunc.fixturenames):
         from pytest_etcdtls.suite.embedding import parametrize
 
         parametrize(metafunc)
@@ -87,17 +88,19 @@ def pytest_pycollect_makeitem(
         return (yield)
     marks = getattr(obj, "pytestmark", ())
     own = [mark for mark in marks if mark.name in (MARKER, "parametrize")] if isinstance(marks, list) else []
+    marked = collector.nodeid
     try:
         if not collector.stash.get(_IS_FOLLOWED, False):
             follow(collector, (), scoped_cluster)
             collector.stash[_IS_FOLLOWED] = True
         if not own:
             return (yield)
+        marked += f"::{name}"
         follow(collector, own, scoped_cluster)
         made = yield
         follow(collector, (), scoped_cluster)
     except pytest.UsageError as error:
-        raise collector.CollectError(str(error)) from None
+        raise collector.CollectError(f"{marked}: {error}") from None
     return made
 
 

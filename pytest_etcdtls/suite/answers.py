@@ -30,7 +30,7 @@ def answer(config: pytest.Config) -> int:
     try:
         if values.flag("etcd_list_checks"):
             patterns = values.texts("etcd_check", commas=True)
-            _print(_list(select(patterns, opt_in=True), len(select(patterns)), _profiles(values)))
+            _print(_list(select(patterns, opt_in=True), select(patterns), _profiles(values)))
         for identifier in values.texts("etcd_explain"):
             _print(explain(_find(identifier), _profiles(values)))
         if values.flag("etcd_plan"):
@@ -113,7 +113,7 @@ def _difference(check: Check, profiles: Profiles) -> str:
     return f"{'; '.join(parts)} ({'; '.join(sections)})"
 
 
-def _list(checks: Sequence[Check], selected: int, profiles: Profiles) -> Iterator[str]:
+def _list(checks: Sequence[Check], selected: Sequence[Check], profiles: Profiles) -> Iterator[str]:
     """Yield a line for each check, with what a profile changes in a second one, and the number of checks."""
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
@@ -122,9 +122,9 @@ def _list(checks: Sequence[Check], selected: int, profiles: Profiles) -> Iterato
         yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}{note}"
         if difference := _difference(check, profiles):
             yield f"{'':<{width}}  -> {difference}"
-    yield plural(selected, "check")
-    if further := len(checks) - selected:
-        yield f"{further} more, only when asked for"
+    yield plural(len(selected), "check")
+    if further := [check.id for check in checks if check not in selected]:
+        yield f"{len(further)} more, only when asked for: {', '.join(further)}"
 
 
 def _lines(text: str, width: int, first: str) -> Iterator[str]:

@@ -337,8 +337,17 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
     ``etcd_endpoint`` and ``etcd_check`` are one parameter. With several owned targets a test that uses any of
     the fixtures runs once for each target, and all its fixtures refer to that one.
+
+    Raises:
+        pytest.fail.Exception: if a test has the marker without effect.
     """
     names = [name for name in (_ENDPOINT, _CHECK) if _is_ours(metafunc, name)]
+    if _CHECK not in names and any(mark.name == MARKER for mark in metafunc.definition.own_markers):
+        pytest.fail(
+            f"{metafunc.definition.nodeid}: @pytest.mark.{MARKER} selects the checks of the plugin's fixture "
+            f"{_CHECK}, which this test does not use: add {_CHECK} to its arguments, or remove the mark",
+            pytrace=False,
+        )
     try:
         run = run_of(metafunc.config)
         checks = _checks(metafunc.definition, run) if _CHECK in names else None

@@ -383,6 +383,20 @@ def test_the_scope_of_the_shared_cluster_is_an_option_and_a_marker(run: Runner, 
     assert "etcd that was replaced" not in ran.out
 
 
+def test_a_marker_without_its_fixture_is_an_error_of_the_collection(run: Runner) -> None:
+    run.write(
+        test_it="""
+        import pytest
+
+        @pytest.mark.etcd_checks("mtls.no-certifcate")
+        def test_one(): pass
+        """
+    )
+    ran = run(report=False)
+    assert ran.exit_code == 2
+    assert "test_it.py::test_one: @pytest.mark.etcd_checks selects the checks of" in ran.out
+
+
 def test_an_unknown_scope_is_a_usage_error(run: Runner, binary: str) -> None:
     run.write(
         test_it="""
@@ -397,7 +411,7 @@ def test_an_unknown_scope_is_a_usage_error(run: Runner, binary: str) -> None:
     assert "--etcd-cluster-scope: 'package' is no scope: use session, module" in ran.err
     ran = run(binary, report=False)
     assert ran.exit_code in {2, 4}
-    assert "etcd_cluster_scope: 'modul' is no scope" in ran.out + ran.err
+    assert "test_it.py::test_one: @pytest.mark.etcd_cluster_scope: 'modul' is no scope: use" in ran.out
     assert "Traceback" not in ran.out
 
 
