@@ -68,8 +68,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
         undecided: each check without evidence with the reason; without a check, why there is no verdict.
         warnings: the number of faults that only warn.
         expires: the date on which the first of the served certificates expires; empty if none was seen.
-        used: the sources of the waivers that waived a finding.
-        unneeded: the sources of the waivers whose check conforms, each with the reason.
+        waivers: by source, whether each is used, stale or unused, and why.
         samples: its metrics, if a report of metrics is written.
         problems: what could not be written or called, one sentence each.
     """
@@ -82,8 +81,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
     warnings: int = 0
     expires: str = ""
     connections: int = 0
-    used: tuple[str, ...] = ()
-    unneeded: Mapping[str, str] = {}
+    waivers: Mapping[str, tuple[str, str]] = {}
     samples: tuple[Sample, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -137,8 +135,11 @@ def row_of(label: str, report: Report, *, metrics: bool, problems: Sequence[str]
         warnings=len(report.warnings),
         expires=f"{served.certificate.not_valid_after_utc:%Y-%m-%d}" if served else "",
         connections=report.connections,
-        used=tuple(waiver.source for waiver in report.reviewed.used),
-        unneeded={waiver.source: why for waiver, why in report.reviewed.stale},
+        waivers={
+            **{waiver.source: ("used", "") for waiver in report.reviewed.used},
+            **{waiver.source: ("stale", why) for waiver, why in report.reviewed.stale},
+            **{waiver.source: ("unused", why) for waiver, why in report.reviewed.unused},
+        },
         samples=of_run,
         problems=(*problems, *(f"The metrics of {label} are without {part}." for part in lost)),
     )
@@ -159,6 +160,8 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
         seconds: duration of the run.
         problems: what fails the run besides single clusters, one sentence each.
         metadata: of the run, from the user, by key.
+        ended: how the run ended before every cluster was judged; empty if it did not.
+        unused: the sources of the waivers of whose check no cluster has a verdict where they match.
     """
 
     rows: Sequence[ClusterRow]
@@ -168,11 +171,8 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     seconds: float
     problems: Sequence[str]
     metadata: Mapping[str, str]
-
-    @property
-    def missing(self) -> int:
-        """The number of clusters that were not judged before the run ended."""
-        return sum(row.kind == NOT_JUDGED for row in self.rows)
+    ended: str = ""
+    unused: Sequence[str] = ()
 
     @property
     def connections(self) -> int:
@@ -217,7 +217,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
         kinds = {row.kind for row in self.rows}
         if NOT_CLEAN in kinds:
             return NOT_CLEAN
-        if self.missing:
+        if self.ended:
             return "NOT COMPLETE"
         if self.problems or kinds - {*PASSING}:
             return NO_VERDICT
@@ -227,7 +227,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     def conclusion(self) -> str:
         """The verdict and the number of clusters of each kind, in one line."""
         part = f" in part {self.shard}" if self.shard else ""
-        if not self.rows and not self.problems:
+        if not self.listed:
             return f"{self.verdict}: the list has no cluster{part}, there is nothing to judge"
         kinds = Counter(CALLED.get(row.kind, _UNJUDGED) for row in self.rows)
         warned = sum(row.kind == CLEAN and row.warnings > 0 for row in self.rows)
@@ -235,13 +235,14 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
             f"{kinds[called]} {called}" + (f" ({warned} with warnings)" if kind == CLEAN and warned else "")
             for kind, called in CALLED.items()
             if kinds[called]
-        ]
+        ] or ["none was judged"]
+        texts += [self.ended] if self.ended else []
         some_of = f"{len(self.rows)} of " if len(self.rows) < self.listed else ""
         number = f"{some_of}{plural(self.listed, 'cluster')}{part}"
         said = {row.verdict for row in self.rows if row.kind == self.verdict}
         # With the checks, if they are the same of all clusters.
         headline = said.pop() if self.verdict == SOME_CHECKS and len(said) == 1 else self.verdict
-        return f"{headline}: {number}: {', '.join(texts) or 'none was judged'}"
+        return f"{headline}: {number}: {', '.join(texts)}"
 
 
 def cluster_line(row: ClusterRow, width: int, label_width: int) -> Line:
@@ -277,6 +278,12 @@ def table_summary(table: ClusterTable, *, width: int, written: Sequence[str], st
         width,
         "reason",
     )
+    if table.unused:
+        yield bold("unused waivers")
+    for source in table.unused:
+        yield from wrapped(
+            f"{source}: its check has no verdict on a listener that it matches", width, "  ", "    "
+        )
     yield from _first(table.problems, width, "problem")
     yield from map(Line, written)
     yield Line(f"{plural(table.connections, 'connection')} in {table.seconds:.1f} s; exit code {status}")

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import ROOT, VERBOSITY, Invocation
-from pytest_etcdtls.profiles.waivers import Review, review
+from pytest_etcdtls.profiles.waivers import review
 from pytest_etcdtls.report import write_document, write_file
 from pytest_etcdtls.report.clusters import (
     CALLED,
@@ -121,11 +121,10 @@ class ClusterJudge:
         finally:
             run.abandon()
         problems = shortcomings(run)
-        if has_its_own := "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
+        if "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
             problems += stale_waivers(run.reviewed)
         status = int(pytest.ExitCode.TESTS_FAILED if run.failed or problems else pytest.ExitCode.OK)
-        report = run.report(status, problems)
-        return replace(report, reviewed=Review()) if has_its_own else report
+        return run.report(status, problems)
 
     def _reported(self, cluster: ListedCluster, report: Report) -> tuple[ClusterRow, Sequence[Line]]:
         problems = [*call_users_hooks(self._config, report)]
@@ -325,12 +324,15 @@ class ListSession(Reporting):
         status = int(session.exitstatus)
         if (interrupted := self._judge.interrupted()) is not None:
             self._add(interrupted)
+        waivers = self._waivers() if status in ENDED_WELL else {}
         if status in ENDED_WELL:
             self.problems += self._run_problems(session)
+            stale = ((source, why) for source, (state, why) in waivers.items() if state == "stale")
+            self.problems += (f"Stale waiver: {source}: {why}." for source, why in stale)
         if status == pytest.ExitCode.NO_TESTS_COLLECTED:
             status = int(pytest.ExitCode.OK)
-        ended = "interrupted" if self.interruption.received else "stopped early"
         left = [self._by_label[label] for label in self._selected if label not in self._rows]
+        ended = "interrupted" if self.interruption.received else "stopped early" if left else ""
         not_judged = [self._judge.not_judged(cluster, f"the run was {ended}") for cluster in left]
         self._table = table = ClusterTable(
             rows=[*self._rows.values(), *not_judged],
@@ -340,13 +342,31 @@ class ListSession(Reporting):
             seconds=(datetime.now(UTC) - self.run.settings.started_at).total_seconds(),
             problems=self.problems,
             metadata=self.run.settings.metadata,
+            ended=ended,
+            unused=[source for source, (state, _) in waivers.items() if state == "unused"],
         )
         if status != pytest.ExitCode.USAGE_ERROR:
             self.write_reports(lambda path: write_file(path, render(table, path.suffix)))
             self.written += (f"reports: {path}{os.sep}" for path in self.run.settings.directories)
-        if status == pytest.ExitCode.OK and (self.problems or table.missing):
+        if status == pytest.ExitCode.OK and (self.problems or ended):
             status = int(pytest.ExitCode.TESTS_FAILED)
         return status
+
+    def _waivers(self) -> dict[str, tuple[str, str]]:
+        """Return the state of each waiver by its source; after a part of the list, of expired ones alone."""
+        rows = self._rows.values()
+        # A part of a list does not show that a waiver is not needed.
+        is_whole = self._clusters.shard.of == 1 and len(rows) == len(self._clusters.clusters)
+        states = {
+            source: (state, why)
+            for wanted in (("unused", "stale", "used") if is_whole else ())
+            for row in rows
+            for source, (state, why) in row.waivers.items()
+            if state == wanted
+        }
+        today = self.run.settings.started_at.date()
+        expired = review(self.run.settings.waivers, (), today).stale
+        return states | {waiver.source: ("stale", why) for waiver, why in expired}
 
     def _run_problems(self, session: pytest.Session) -> Iterator[str]:
         """Yield what fails the run besides clusters, one sentence each."""
@@ -355,17 +375,6 @@ class ListSession(Reporting):
                 "--etcd-clusters was given and no cluster was judged: they were deselected (-k, -m, "
                 "--deselect, an ini file). --no-etcd-conformance confirms that this is intended."
             )
-        stale = dict[str, str]()
-        if self._clusters.shard.of == 1 and len(self._rows) == len(self._clusters.clusters):
-            # A part of a list does not show that a waiver is no longer needed.
-            for row in self._rows.values():
-                stale |= row.unneeded
-            for source in (source for row in self._rows.values() for source in row.used):
-                stale.pop(source, None)
-        today = self.run.settings.started_at.date()
-        of_itself = review(self.run.settings.waivers, (), today).stale
-        stale |= {waiver.source: why for waiver, why in of_itself}
-        yield from (f"Stale waiver: {source}: {why}." for source, why in stale.items())
 
     def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:
         """Yield the verdict on all clusters."""

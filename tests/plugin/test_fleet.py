@@ -182,12 +182,17 @@ def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, clusters: Pa
 
 
 def test_a_waiver_of_a_list_is_stale_if_no_cluster_needs_it(run: Runner, clusters: Path) -> None:
-    options = (f"--etcd-clusters={clusters}", SOME, run.waive("mtls.no-certificate", "cert.trusted"))
+    options = (
+        f"--etcd-clusters={clusters}",
+        SOME,
+        run.waive("mtls.no-certificate", "cert.trusted", "tls.alpn-h2"),
+    )
     whole = run(*options, report=False)
     assert f"Stale waiver: {run.directory}/waivers.toml, waiver 2: the check conforms now." in " ".join(
         whole.out.split()
     )
     assert "waiver 1:" not in whole.out
+    assert "waiver 3: its check has no verdict on a listener that it matches" in " ".join(whole.out.split())
     assert re.search(
         r"prod-open +\d+ OF \d+ CHECKS CLEAN \(cert.trusted, listener, mtls\) BUT",
         whole.out,
@@ -225,8 +230,10 @@ def test_an_interrupted_list_shows_what_is_known(run: Runner, live: Live) -> Non
     assert (ended.exit_code, "KeyboardInterrupt" in out) == (2, False)
     assert re.search(r"^2/3 hangs +NO VERDICT: interrupted, \d+ checks not run$", out, re.MULTILINE)
     assert "  1 cluster: last: not judged: the run was interrupted" in out
-    counted = "3 clusters: 1 without a verdict, 1 clean in some checks, 1 not judged"
+    counted = "3 clusters: 1 without a verdict, 1 clean in some checks, 1 not judged, interrupted"
     assert out.splitlines()[-1] == f"etcd TLS: NOT COMPLETE: {counted}"
+    assert "NOT COMPLETE" in run.read("x.md").splitlines()[0]
+    assert "interrupted" in run.read("x.md").splitlines()[0]
     documents = _reports(run.directory / "each")
     assert {label: document["partial"] for label, document in documents.items()} == {
         "judged": False,

@@ -402,6 +402,7 @@ def test_the_row_of_a_cluster_names_the_check_without_evidence_and_its_reason() 
     table = ClusterTable(
         rows=[row, replace(row, label="other")],
         listed=2,
+        ended="interrupted",
         shard="",
         started_at=made.started_at,
         seconds=1.0,
@@ -410,6 +411,7 @@ def test_the_row_of_a_cluster_names_the_check_without_evidence_and_its_reason() 
     )
     said = [line.text for line in table_summary(table, width=80, written=(), status=1)]
     assert said[:2] == ["without evidence", "  a.b on 2 clusters: other, prod: why not"]
+    assert said[-1] == "etcd TLS: NOT COMPLETE: 2 clusters: 2 without a verdict, interrupted"
     assert "| `a.b` | why not | 2: `other`, `prod` |" in "".join(clusters.render(table, ".md"))
     assert '<th scope="row">a.b</th><td>why not</td>' in "".join(clusters.render(table, ".html"))
 
