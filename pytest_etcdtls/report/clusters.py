@@ -124,8 +124,11 @@ def row_of(label: str, report: Report, *, metrics: bool, problems: Sequence[str]
     served = next((certificate for certificate in certificates(report.seen) if certificate.served), None)
     verdict = conclusion(report)
     _, _, why = verdict.text.partition(": ")
-    groups = undecided(without_evidence(report))
-    no_evidence = tuple((check, group.reason) for group in groups for check in group.checks)
+    no_evidence = tuple(
+        (check, group.reason)
+        for group in undecided(without_evidence(report))
+        for check in (GATES[:1] if GATES[0] in group.checks else group.checks)
+    )
     return ClusterRow(
         label=label,
         kind=verdict.kind,

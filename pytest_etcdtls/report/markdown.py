@@ -76,7 +76,7 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         ("", iter([_FOLDED] if report.comparisons else [])),
         ("faults", _faults("Faults", report.faults, report)),
         ("undecided", _undecided("Without evidence", report, (Outcome.INCONCLUSIVE, Outcome.BROKEN))),
-        *(("who is accepted", _who_is_accepted(report, seen)) for seen in report.seen[:_ROWS]),
+        *(("who is accepted", _who_is_accepted(report, seen)) for seen in report.worst_first[:_ROWS]),
         ("certificates", _certificates(report)),
         ("warnings", _faults("Warnings", report.warnings, report)),
         ("profiles", _profiles(report)),
@@ -112,7 +112,7 @@ def _head(report: Report) -> Iterator[str]:
     targets = [
         f"- {code(seen.target.label)} ({seen.target.origin}, etcd {prose(version_of(seen) or 'unknown')}): "
         + ", ".join(code(listener.url) for listener in seen.target.listeners[:_ROWS])
-        for seen in report.seen
+        for seen in report.worst_first
     ]
     yield _bounded(targets)
     if report.metadata:

@@ -17,7 +17,7 @@ from pytest_etcdtls.checks.registry import FOUND, catalogue
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
+from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.document import TargetEntry, Tool
 from pytest_etcdtls.role import CLUSTER, Role
@@ -139,6 +139,21 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         """The faults that would fail the run without their waivers."""
         found = faults(self.results, Outcome.WAIVED)
         return [fault for fault in found if self.strict or fault.first.level is Level.MUST]
+
+    @cached_property
+    def worst_first(self) -> list[Recording]:
+        """The targets: the most severe fault first, then the most faults, then those without evidence."""
+        severities: dict[str, list[int]] = {}
+        for fault in self.faults:
+            for label in {result.target for result in fault.results}:
+                severities.setdefault(label, []).append(_SEVERITIES.index(fault.first.severity))
+        failed = {result.target for result in self.results if result.outcome in FAILED}
+
+        def rank(seen: Recording) -> tuple[int, int, bool]:
+            own = severities.get(seen.target.label, [])
+            return min(own, default=len(_SEVERITIES)), -len(own), seen.target.label not in failed
+
+        return sorted(self.seen, key=rank)
 
     @cached_property
     def profile_notes(self) -> list[CheckResult]:

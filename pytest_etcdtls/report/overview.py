@@ -185,25 +185,27 @@ def _without_evidence(report: Report) -> str:
         texts = [re.split(r": |; ", gates[0].message)[0] + others]
     else:
         texts = [f"{len(gates)} listeners do not answer"] if gates else []
-    counts = Counter(result.outcome for result in found if result not in gates)
+    said = {gate.reason for gate in gates}
+    counts = Counter(result.outcome for result in found if result.reason not in said)
     return ", ".join([*texts, *(f"{counts[one]} {one}" for one in WITHOUT_VERDICT[:2] if counts[one])])
 
 
 def without_evidence(report: Report) -> Iterator[CheckResult]:
     """Yield the results without evidence. A member that does not answer is named once, with one reason.
 
-    The ports of its host have the reason of the first, and results of others with that reason are left out.
+    The ports of its host have the reason of the first, and so have results of others that say the same.
     """
     found = [result for result in report.results if result.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)]
-    silent = [f"{result.url} does not answer" for result in found if result.check == GATES[0]]
     reasons: dict[str, str] = {}
+    silent: dict[str, str] = {}
+    for gate in (result for result in found if result.check == GATES[0] and result.reason):
+        port = gate.url.rpartition(":")[2]
+        anywhere = re.sub(rf"(:|port ){port}\b", "", gate.reason)
+        reason = reasons.setdefault(anywhere, gate.reason)
+        silent |= {gate.reason: reason, f"{gate.url} does not answer": reason}
     for result in found:
-        if result.check == GATES[0] and result.reason:
-            port = result.url.rpartition(":")[2]
-            anywhere = re.sub(rf"(:|port ){port}\b", "", result.reason)
-            yield replace(result, reason=reasons.setdefault(anywhere, result.reason))
-        elif not any(text in result.reason for text in silent):
-            yield result
+        same = (reason for text, reason in silent.items() if text in result.reason)
+        yield replace(result, reason=next(same, result.reason))
 
 
 def _ended_early(report: Report) -> str:

@@ -459,9 +459,9 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
     members. Which of them has a fault is said with the fault.
     """
     wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
-    kinds = [_kinds(report, seen, seen.target.listeners) for seen in report.seen[:_TARGETS]]
+    kinds = [_kinds(report, seen, seen.target.listeners) for seen in report.worst_first[:_TARGETS]]
     left, every = _SHOWN, sum(map(len, kinds)) <= _SHOWN
-    for seen, alike in zip(report.seen, kinds, strict=False):
+    for seen, alike in zip(report.worst_first, kinds, strict=False):
         label, listeners = seen.target.label, seen.target.listeners
         faulty = [listener for listener in listeners if (label, listener.label) in wrong]
         shown = alike if every else _kinds(report, seen, faulty)[:left]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from made import made_report, made_result
@@ -202,7 +203,7 @@ def test_a_member_that_does_not_answer_is_named_once() -> None:
     text = lines(report(*silent, follows))
     assert text[-1] == "etcd TLS: NO VERDICT: https://127.0.0.1:2379 does not answer, nor 1 other port there"
     assert [line for line in text if line.startswith("?")] == [
-        "? listener.answers on client-m0, peer-m0: https://127.0.0.1:2379 does not"
+        "? listener.answers, api.version-agrees on client-m0, peer-m0, peer-m1:"
     ]
     another = result(Outcome.INCONCLUSIVE, check="a.b", reason="why not")
     assert ", 1 inconclusive (" in f"{lines(report(*silent, another))[-1]} ("
@@ -351,9 +352,12 @@ def test_with_many_listeners_only_those_with_faults_are_shown() -> None:
         result(Outcome.VIOLATES, listener="client-m7", target="first"),
         result(Outcome.INCONCLUSIVE, listener="peer-m1", target="second"),
     ]
-    sizes = {"first": 100, "second": 3, "third": 1, "fourth": 1}
-    seen = tuple(members(label, number) for label, number in sizes.items())
-    assert lines(replace(report(*found), seen=seen))[:5] == [
+    sizes = {"third": 1, "second": 3, "fourth": 1, "first": 100}
+    made = replace(report(*found), seen=tuple(members(label, number) for label, number in sizes.items()))
+    for suffix, label in ((".md", r"^- `(\w+)` \(live"), (".html", r"<li><b>(\w+)</b>: live")):
+        shown = re.findall(label, render(made, suffix), re.MULTILINE)
+        assert shown == ["first", "second", "third", "fourth"], "the worst first"
+    assert lines(made)[:5] == [
         "first (live): 200 listeners, 1 fault",
         "  client-m7 https://127.0.0.1:2379",
         "second (live): 6 listeners, 1 check without evidence",
