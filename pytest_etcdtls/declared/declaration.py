@@ -423,10 +423,15 @@ class Declaration:
     started_with: StartedWith = StartedWith()
 
     @property
+    def given(self) -> tuple[Setting, ...]:
+        """Every setting that is given, also where it has no effect."""
+        every = (*self.settings.values(), *self.overridden, *self.shadowed, *self.hidden, *self.unknown)
+        return tuple(dict.fromkeys(every))
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The files that it was read from: its own, and those in which settings are."""
-        every = (*self.settings.values(), *self.overridden, *self.hidden, *self.unknown)
-        return tuple(dict.fromkeys((self.source, *(setting.place.file for setting in every))))
+        return tuple(dict.fromkeys((self.source, *(setting.place.file for setting in self.given))))
 
     def text(self, name: str) -> str | None:
         """Return the value of a setting; ``None`` if it is not given or empty, which etcd treats alike."""

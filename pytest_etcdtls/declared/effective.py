@@ -32,6 +32,7 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredMember,
     DeclaredURL,
     Form,
+    Setting,
     Via,
     declared_listeners,
     in_force,
@@ -258,6 +259,8 @@ class Effective(Struct, frozen=True, kw_only=True):
     """The effective configuration of a member.
 
     Attributes:
+        member: the member, with its declaration as it was read.
+        seen: its declaration without the settings that this version ignores.
         version: the version of etcd that it applies to; ``None`` if unknown, in which case it is the newest.
         listeners: the listeners in the order of roles.
         sides: the TLS configuration by side, ``client`` and ``peer``.
@@ -265,6 +268,8 @@ class Effective(Struct, frozen=True, kw_only=True):
         pprof: whether profiles are served on the client port.
     """
 
+    member: DeclaredMember
+    seen: Declaration
     version: str | None
     listeners: tuple[EffectiveListener, ...]
     sides: Mapping[Side, TLSSide] = {}
@@ -274,6 +279,18 @@ class Effective(Struct, frozen=True, kw_only=True):
     def at(self, role: Role) -> tuple[EffectiveListener, ...]:
         """Return the listeners of a role."""
         return tuple(listener for listener in self.listeners if listener.role is role)
+
+    def settings(self, *names: str) -> tuple[Setting, ...]:
+        """Return the named settings that are given."""
+        return tuple(self.seen.settings[name] for name in names if name in self.seen.settings)
+
+    def secure(self, side: TLSSide) -> tuple[EffectiveListener, ...]:
+        """Return the listeners of a side that serve TLS."""
+        return tuple(each for each in self.listeners if each.tls and each.role.side == side.side)
+
+    def secure_urls(self, side: TLSSide) -> tuple[str, ...]:
+        """Return the URLs of a side that serve TLS."""
+        return tuple(str(listener.url) for listener in self.secure(side))
 
 
 CRL_ON_GRPC = {"3.5": 32, "3.6": 13, "3.7": 0, "3.8": 0}
@@ -298,6 +315,8 @@ def effective_of(member: DeclaredMember, version: str | None = None) -> Effectiv
         side: tls_side(seen, side, version, crls.get(seen.text(f"{side}-crl-file") or "")) for side in SIDES
     }
     return Effective(
+        member=member,
+        seen=seen,
         version=version,
         listeners=tuple(_listeners(seen, sides, version)),
         sides=sides,

@@ -27,7 +27,6 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.results import Finding
 from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, Restart, who_overwrites
 from pytest_etcdtls.declared.declaration import (
-    TRUE,
     Change,
     Declaration,
     DeclaredMember,
@@ -35,6 +34,7 @@ from pytest_etcdtls.declared.declaration import (
     Setting,
     SourceLine,
     Via,
+    taken,
 )
 from pytest_etcdtls.declared.effective import (
     SIDES,
@@ -140,7 +140,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
             continue
         said += [step for step in steps if isinstance(step, Remark)]
         sides = [case.side] if Restart() in steps else []
-        if written := list(lines(case.declaration, changes)):
+        if written := list(lines(case.declaration, after.declaration)):
             settings += written
             said += map(Remark, who_overwrites(case.declaration))
             was, is_now = (effective_of(member, case.version).sides for member in (case.member, after))
@@ -228,18 +228,6 @@ _WITHOUT_EFFECT: Final = ("overridden", "shadowed", "hidden", "unknown")
 """The settings of a declaration that are given and have no effect."""
 
 
-def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting]:
-    """Return a setting wherever it is given, also where it has no effect."""
-    others = (setting for group in _WITHOUT_EFFECT for setting in getattr(declaration, group))
-    every = (*declaration.settings.values(), *others)
-    return [one for one in dict.fromkeys(every) if one.name == name and via in (None, one.via)]
-
-
-def _last(changes: Iterable[Change]) -> list[Change]:
-    """Return the last change of each setting."""
-    return [*{(change.name, change.via): change for change in changes}.values()]
-
-
 def _way(declaration: Declaration, change: Change) -> Via:
     """Return how the setting of a change is given: as it is now, else as others are."""
     if change.via is not None:
@@ -255,11 +243,11 @@ def _way(declaration: Declaration, change: Change) -> Via:
 def _written(declaration: Declaration, change: Change) -> Setting:
     """Return the setting that a change adds, at the line of the one that it replaces."""
     via, name = _way(declaration, change), change.name
-    old = _given(declaration, name, via)
+    old = [setting.place for setting in declaration.given if (setting.name, setting.via) == (name, via)]
     every = (*declaration.settings.values(), *declaration.hidden)
     files = [setting.place.file for setting in every if setting.via is via]
     own = declaration.config_file if via is Via.KEY and declaration.form is not Form.YAML else None
-    place = old[-1].place if old else SourceLine(files[0] if files else own or declaration.source)
+    place = old[-1] if old else SourceLine(files[0] if files else own or declaration.source)
     spelled = variable_of(name) if via is Via.VARIABLE else f"--{name}" if via is Via.FLAG else name
     for section, keys in SECTIONS.items() if via is Via.KEY else ():
         spelled = next((f"{section}.{key}" for key, flag in keys.items() if flag == name), spelled)
@@ -267,13 +255,19 @@ def _written(declaration: Declaration, change: Change) -> Setting:
 
 
 def changed(declaration: Declaration, changes: Iterable[Change]) -> Declaration:
-    """Return the declaration with these changes, as far as its settings in force go."""
-    wanted = _last(changes)
-    gone = {setting for change in wanted for setting in _given(declaration, change.name, change.via)}
-    settings = {name: setting for name, setting in declaration.settings.items() if setting not in gone}
-    for change in wanted:
+    """Return the declaration with these changes. What etcd takes for the same as is given stays."""
+    settings, gone = dict(declaration.settings), set[Setting]()
+    for change in changes:
+        old = [setting for setting in declaration.given if setting.name == change.name]
+        old = [setting for setting in old if change.via in (None, setting.via)]
         if change.value is not None:
-            settings[change.name] = _written(declaration, change)
+            written = _written(declaration, change)
+            if old and all(taken(setting) == taken(written) for setting in old):
+                continue
+            settings[change.name] = written
+        elif settings.get(change.name) in old:
+            del settings[change.name]
+        gone.update(old)
     kept: dict[str, Any] = {
         group: tuple(setting for setting in getattr(declaration, group) if setting not in gone)
         for group in _WITHOUT_EFFECT
@@ -281,20 +275,15 @@ def changed(declaration: Declaration, changes: Iterable[Change]) -> Declaration:
     return with_changes(declaration, settings=MappingProxyType(settings), **kept)
 
 
-def lines(declaration: Declaration, changes: Iterable[Change]) -> Iterator[str]:
+def lines(before: Declaration, after: Declaration) -> Iterator[str]:
     """Yield the settings to remove and to write as the declaration has them, with file and line.
 
     Each is ``- `` or ``+ ``, an argument, a variable or a key of etcd's configuration file, and a comment.
     """
-    for change in _last(changes):
-        via = change.via if change.value is None else _way(declaration, change)
-        old = _given(declaration, change.name, via)
-        given = old[-1].value if old else None
-        if change.value is not None and (given == change.value or {given, change.value} <= TRUE):
-            continue
-        yield from (f"- {_line(setting, declaration.form)}" for setting in old)
-        if change.value is not None:
-            yield f"+ {_line(_written(declaration, change), declaration.form)}"
+    removed = [("-", setting) for setting in before.given if setting not in after.given]
+    written = [("+", setting) for setting in after.given if setting not in before.given]
+    for sign, setting in sorted((*removed, *written), key=lambda step: step[1].name):
+        yield f"{sign} {_line(setting, after.form)}"
 
 
 _PLAIN: Final = re.compile(r"[\w./:=@%+-]+", re.ASCII)

@@ -8,8 +8,9 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import DeclaredMember, Via, as_meant, meant_by
+from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.traps import clients, does_not_start, revocation, unread
-from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap, TrapContext
+from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
 
 TRAPS = tuple(
     trap
@@ -26,8 +27,8 @@ def traps_of(member: DeclaredMember, version: str | None = None) -> tuple[FoundT
 
     Those that prevent etcd from starting come first.
     """
-    context = TrapContext.of(member, version)
-    present = [match for trap in TRAPS for match in trap.find(context)]
+    etcd = effective_of(member, version)
+    present = [match for trap in TRAPS for match in trap.find(etcd)]
     misspelt, right = member.declaration, as_meant(member.declaration, Via.KEY, Via.VARIABLE)
     if right.unknown != misspelt.unknown:
         known = {match.summary for match in present}

@@ -8,6 +8,7 @@ from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, ht
 from pytest_etcdtls.declared.declaration import FLAGS, Setting, declared_listeners, split_http
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
+    Effective,
     EffectiveListener,
     TLSSide,
     has_both_schemes,
@@ -15,7 +16,6 @@ from pytest_etcdtls.declared.effective import (
 )
 from pytest_etcdtls.declared.traps.trap import (
     FoundTrap,
-    TrapContext,
     spellings,
     trap,
     urls,
@@ -25,7 +25,7 @@ from pytest_etcdtls.versions import has_since, version_key
 
 
 @trap("auto-tls-drops-client-auth", cure=client_certificates)
-def auto_tls_keeps_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def auto_tls_keeps_client_authentication(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """--auto-tls does not disable declared client authentication.
 
     With --auto-tls and no certificate, etcd replaces all TLS settings of that side, including
@@ -43,19 +43,19 @@ def auto_tls_keeps_client_authentication(context: TrapContext, side: TLSSide) ->
     p = prefix(side.side)
     names = (f"{p}client-cert-auth", f"{p}trusted-ca-file")
     of_side = (f"{side.side}-{name}" for name in ("crl-file", "cert-allowed-hostname", "cert-allowed-cn"))
-    given = context.settings(*names, *of_side)
+    given = etcd.settings(*names, *of_side)
     dropped = tuple(setting for setting in given if setting.value not in ("", "false"))
     if side.generated and dropped:
         yield FoundTrap(
             summary=f"--{p}auto-tls accepts every client: it disables {spellings(dropped)}",
             remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
-            settings=(*context.settings(f"{p}auto-tls"), *dropped),
-            listeners=context.secure_urls(side),
+            settings=(*etcd.settings(f"{p}auto-tls"), *dropped),
+            listeners=etcd.secure_urls(side),
         )
 
 
 @trap("auto-tls-ignored")
-def auto_tls_is_not_ignored(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def auto_tls_is_not_ignored(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """--auto-tls is not declared together with a certificate.
 
     etcd then ignores --auto-tls and warns in its log. A reader of the flags takes the served certificate for
@@ -67,16 +67,16 @@ def auto_tls_is_not_ignored(context: TrapContext, side: TLSSide) -> Iterator[Fou
     Remediation: remove --auto-tls and --peer-auto-tls.
     """
     p = prefix(side.side)
-    if context.seen.on(f"{p}auto-tls") and not side.generated:
+    if etcd.seen.on(f"{p}auto-tls") and not side.generated:
         yield FoundTrap(
             summary=f"--{p}auto-tls is ignored, since a certificate is given",
             remedy=f"remove --{p}auto-tls",
-            settings=context.settings(f"{p}auto-tls", f"{p}cert-file"),
+            settings=etcd.settings(f"{p}auto-tls", f"{p}cert-file"),
         )
 
 
 @trap("client-auth-without-ca", cure=client_certificates)
-def client_authentication_has_a_bundle(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def client_authentication_has_a_bundle(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """Client authentication is declared together with a CA for clients.
 
     Without that CA, etcd verifies clients against the system's root store: any client with a certificate of a
@@ -92,20 +92,20 @@ def client_authentication_has_a_bundle(context: TrapContext, side: TLSSide) -> I
         --peer-trusted-ca-file with the CA of the members.
     """
     p = prefix(side.side)
-    if side.client_auth is ClientAuthentication.SYSTEM_ROOTS and context.secure(side):
-        roots = context.declaration.go_environment.get("SSL_CERT_FILE")
+    if side.client_auth is ClientAuthentication.SYSTEM_ROOTS and etcd.secure(side):
+        roots = etcd.member.declaration.go_environment.get("SSL_CERT_FILE")
         yield FoundTrap(
             summary=f"--{p}client-cert-auth without --{p}trusted-ca-file accepts every client with a "
             f"certificate of any CA in {roots or 'the root store of the system'}, and refuses the cluster's "
             "own clients",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
-            settings=context.settings(f"{p}client-cert-auth"),
-            listeners=context.secure_urls(side),
+            settings=etcd.settings(f"{p}client-cert-auth"),
+            listeners=etcd.secure_urls(side),
         )
 
 
 @trap("trusted-ca-alone", cure=client_certificates)
-def a_bundle_has_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def a_bundle_has_client_authentication(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """A trusted CA is declared together with client authentication.
 
     From 3.4 on, --trusted-ca-file alone enforces client certificates, so a review of the flags reports an
@@ -119,23 +119,23 @@ def a_bundle_has_client_authentication(context: TrapContext, side: TLSSide) -> I
     Remediation: declare it explicitly: --client-cert-auth=true, --peer-client-cert-auth=true.
     """
     p = prefix(side.side)
-    old = version_key(context.version) < (3, 4)
-    given = context.settings(f"{p}trusted-ca-file")
-    on = context.seen.on(f"{p}client-cert-auth")
-    if given and not on and not side.generated and context.secure(side) and (old or not p):
+    old = version_key(etcd.version) < (3, 4)
+    given = etcd.settings(f"{p}trusted-ca-file")
+    on = etcd.seen.on(f"{p}client-cert-auth")
+    if given and not on and not side.generated and etcd.secure(side) and (old or not p):
         yield FoundTrap(
             summary=f"--{p}trusted-ca-file alone accepts every client"
             if old
             else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not "
             "set, but a certificate's CN is not used as a user name",
             remedy=f"declare it explicitly: --{p}client-cert-auth=true",
-            settings=(*given, *context.settings(f"{p}client-cert-auth")),
-            listeners=context.secure_urls(side),
+            settings=(*given, *etcd.settings(f"{p}client-cert-auth")),
+            listeners=etcd.secure_urls(side),
         )
 
 
 @trap("http-listener-beside-tls", cure=https)
-def no_http_listener_is_declared_with_tls(context: TrapContext) -> Iterator[FoundTrap]:
+def no_http_listener_is_declared_with_tls(etcd: Effective) -> Iterator[FoundTrap]:
     """No http listener is declared together with TLS settings for the same side.
 
     TLS settings apply to https URLs only. The http listener accepts every client, even on the same port. etcd
@@ -150,18 +150,18 @@ def no_http_listener_is_declared_with_tls(context: TrapContext) -> Iterator[Foun
     Remediation: name https URLs only in --listen-client-urls, --listen-client-http-urls and
         --listen-peer-urls.
     """
-    for side in context.sides():
-        plain = tuple(found for found in context.effective.listeners if _is_open(found, side))
+    for side in etcd.sides.values():
+        plain = tuple(found for found in etcd.listeners if _is_open(found, side))
         if plain and (side.generated or side.certificate or side.requests_certificate):
-            yield _served_in_plaintext(context, side, plain)
-    declared = declared_listeners(context.seen)
+            yield _served_in_plaintext(etcd, side, plain)
+    declared = declared_listeners(etcd.seen)
     unserved = tuple(
         listener
         for listener in declared
         if listener.role is Role.CLIENT
         and not listener.url.secure
         and has_both_schemes(listener, declared)
-        and split_http(context.seen)
+        and split_http(etcd.seen)
     )
     if unserved:
         not_served = tuple(str(listener.url) for listener in unserved)
@@ -180,9 +180,7 @@ def _is_open(listener: EffectiveListener, side: TLSSide) -> bool:
     return listener.plaintext and listener.role in roles and not listener.url.is_socket
 
 
-def _served_in_plaintext(
-    context: TrapContext, side: TLSSide, plain: tuple[EffectiveListener, ...]
-) -> FoundTrap:
+def _served_in_plaintext(etcd: Effective, side: TLSSide, plain: tuple[EffectiveListener, ...]) -> FoundTrap:
     settings: list[Setting | None] = [found.declared.setting for found in plain]
     summary = f"{', '.join(urls(plain))} answers every client in plaintext, whatever is declared for TLS"
     if None in settings:
@@ -195,14 +193,14 @@ def _served_in_plaintext(
         remedy=f"write https:// in --listen-{side.side}-urls, or remove the URL",
         settings=(
             *dict.fromkeys(filter(None, settings)),
-            *context.settings(f"{p}client-cert-auth", f"{p}cert-file"),
+            *etcd.settings(f"{p}client-cert-auth", f"{p}cert-file"),
         ),
         listeners=urls(plain),
     )
 
 
 @trap("allowed-names-without-client-auth", cure=client_certificates)
-def allowed_names_have_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def allowed_names_have_client_authentication(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """Allowed names are declared together with client authentication.
 
     etcd compares the names with client certificates, and requests those only with --client-cert-auth or a
@@ -215,19 +213,19 @@ def allowed_names_have_client_authentication(context: TrapContext, side: TLSSide
     Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true
         and --peer-trusted-ca-file.
     """
-    given = context.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
-    if given and not side.generated and not side.requests_certificate and context.secure(side):
+    given = etcd.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
+    if given and not side.generated and not side.requests_certificate and etcd.secure(side):
         p = prefix(side.side)
         yield FoundTrap(
             summary=f"{spellings(given)} refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=given,
-            listeners=context.secure_urls(side),
+            listeners=etcd.secure_urls(side),
         )
 
 
 @trap("allowed-names-as-one")
-def a_list_of_names_is_read_as_one(context: TrapContext) -> Iterator[FoundTrap]:
+def a_list_of_names_is_read_as_one(etcd: Effective) -> Iterator[FoundTrap]:
     """A list of allowed names is declared only for an etcd that supports lists.
 
     Before 3.5.15 etcd reads the whole list as one name. No certificate has that name, so every client is
@@ -238,12 +236,12 @@ def a_list_of_names_is_read_as_one(context: TrapContext) -> Iterator[FoundTrap]:
     Level: MUST
     Remediation: give one name, or upgrade to etcd 3.5.15 or newer.
     """
-    for setting in context.settings(
+    for setting in etcd.settings(
         "client-cert-allowed-hostname", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"
     ):
-        if "," in setting.value and not has_since(context.version, {"3.5": 15}):
+        if "," in setting.value and not has_since(etcd.version, {"3.5": 15}):
             yield FoundTrap(
-                summary=f"etcd {context.version} reads {setting.written} as one name, so every client "
+                summary=f"etcd {etcd.version} reads {setting.written} as one name, so every client "
                 "is refused",
                 remedy=f"give one name in {setting.spelled}, or upgrade etcd",
                 settings=(setting,),
@@ -251,7 +249,7 @@ def a_list_of_names_is_read_as_one(context: TrapContext) -> Iterator[FoundTrap]:
 
 
 @trap("san-check-off", cure=without(*SAN_CHECK_OFF))
-def the_san_rule_is_not_switched_off(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def the_san_rule_is_not_switched_off(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """Verification of peer certificate SANs is not disabled.
 
     Without it a stolen member certificate works from any address.
@@ -265,7 +263,7 @@ def the_san_rule_is_not_switched_off(context: TrapContext, side: TLSSide) -> Ite
         --experimental-peer-skip-client-san-verification.
     """
     if side.skips_san_rule and side.requests_certificate:
-        settings = context.settings(
+        settings = etcd.settings(
             f"{side.side}-skip-client-san-verification", "experimental-peer-skip-client-san-verification"
         )
         yield FoundTrap(

@@ -13,9 +13,9 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     known_to,
 )
-from pytest_etcdtls.declared.effective import TLSSide, prefix
+from pytest_etcdtls.declared.effective import Effective, TLSSide, prefix
 from pytest_etcdtls.declared.flags import GO_SUITES
-from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, spellings, trap
+from pytest_etcdtls.declared.traps.trap import FoundTrap, spellings, trap
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.versions import version_key
 
@@ -24,7 +24,7 @@ Problem = tuple[str, str, tuple[Setting, ...]]
 
 
 @trap("does-not-start", cure=suites)
-def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap]:
+def etcd_starts_with_the_declaration(etcd: Effective) -> Iterator[FoundTrap]:
     """The declaration lets etcd start.
 
     Settings of TLS, their files and the ports are judged. Other values are judged by an etcd that is started
@@ -37,8 +37,8 @@ def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap
     Level: MUST
     Remediation: correct the declaration, and restart etcd with it.
     """
-    for mistake in context.declaration.mistakes:
-        if mistake.key is not None and not known_to(mistake.key, context.version):
+    for mistake in etcd.member.declaration.mistakes:
+        if mistake.key is not None and not known_to(mistake.key, etcd.version):
             continue
         yield FoundTrap(
             summary=f"{mistake.text} ({mistake.place})",
@@ -47,7 +47,7 @@ def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap
         )
     of_listeners = (_certificates, _names, _addresses, _advertised)
     rules = (*of_listeners, _validity, _tls_versions, _cipher_suites, _renamed)
-    for summary, remedy, settings in (problem for rule in rules for problem in rule(context)):
+    for summary, remedy, settings in (problem for rule in rules for problem in rule(etcd)):
         yield FoundTrap(
             summary=f"etcd does not start: {summary}",
             remedy=remedy,
@@ -62,14 +62,14 @@ _NEEDED_BY_HTTP2 = frozenset(
 )
 
 
-def _certificates(context: TrapContext) -> Iterator[Problem]:
-    for side in context.sides():
-        if side.generated or not _reads_pair(context, side):
+def _certificates(etcd: Effective) -> Iterator[Problem]:
+    for side in etcd.sides.values():
+        if side.generated or not _reads_pair(etcd, side):
             continue
         p = prefix(side.side)
-        settings = context.settings(f"{p}cert-file", f"{p}key-file")
+        settings = etcd.settings(f"{p}cert-file", f"{p}key-file")
         if side.certificate is None and side.key is None:
-            listeners = context.secure(side)
+            listeners = etcd.secure(side)
             yield (
                 f"{listeners[0].url} needs a certificate, and --{p}cert-file and --{p}key-file are not given",
                 f"give --{p}cert-file and --{p}key-file",
@@ -79,26 +79,26 @@ def _certificates(context: TrapContext) -> Iterator[Problem]:
             missing = "cert-file" if side.certificate is None else "key-file"
             yield f"{spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
         pair = (f"{p}client-cert-file", f"{p}client-key-file")
-        given = context.settings(*pair)
+        given = etcd.settings(*pair)
         if len([setting for setting in given if setting.value]) == 1:
             yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
 
 
-def _reads_pair(context: TrapContext, side: TLSSide) -> bool:
+def _reads_pair(etcd: Effective, side: TLSSide) -> bool:
     """Return whether etcd reads the pair at its start: to serve TLS, and of peers always, to dial."""
     dials = side.side == "peer" and (side.certificate is not None or side.key is not None)
-    return bool(context.secure(side)) or dials
+    return bool(etcd.secure(side)) or dials
 
 
-def _names(context: TrapContext) -> Iterator[Problem]:
-    for side in context.sides():
-        if side.allowed_cn and side.allowed_hostname and _reads_pair(context, side):
-            given = context.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
+def _names(etcd: Effective) -> Iterator[Problem]:
+    for side in etcd.sides.values():
+        if side.allowed_cn and side.allowed_hostname and _reads_pair(etcd, side):
+            given = etcd.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
             yield f"{spellings(given)} exclude each other", "give one of them", given
 
 
-def _addresses(context: TrapContext) -> Iterator[Problem]:
-    declared = declared_listeners(context.seen)
+def _addresses(etcd: Effective) -> Iterator[Problem]:
+    declared = declared_listeners(etcd.seen)
     for listener in declared:
         problem = bind_problem(listener.url)
         if problem and listener.setting:
@@ -106,17 +106,17 @@ def _addresses(context: TrapContext) -> Iterator[Problem]:
     ports = {listener.url.address for listener in declared if listener.role is Role.CLIENT_HTTP}
     shared = [found for found in declared if found.role is Role.CLIENT and found.url.address in ports]
     if shared:
-        given = context.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
+        given = etcd.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
         yield f"{shared[0].url} is listed in both {spellings(given)}", "give HTTP a port of its own", given
 
 
-def _advertised(context: TrapContext) -> Iterator[Problem]:
+def _advertised(etcd: Effective) -> Iterator[Problem]:
     listening, advertised = (
-        context.settings(FLAGS[Role.CLIENT]),
-        context.settings("advertise-client-urls"),
+        etcd.settings(FLAGS[Role.CLIENT]),
+        etcd.settings("advertise-client-urls"),
     )
     # etcd asks whether a flag is set: an empty flag is, an empty variable and a key are not.
-    given = any(map(_is_set, advertised)) or "advertise-client-urls" in context.seen.started_with.left_out
+    given = any(map(_is_set, advertised)) or "advertise-client-urls" in etcd.seen.started_with.left_out
     if any(map(_is_set, listening)) and not given:
         yield (
             f"{listening[0].spelled} is given without --advertise-client-urls",
@@ -129,38 +129,38 @@ def _is_set(setting: Setting) -> bool:
     return setting.via is Via.FLAG or (setting.via is Via.VARIABLE and bool(setting.value))
 
 
-def _validity(context: TrapContext) -> Iterator[Problem]:
-    given = context.settings("self-signed-cert-validity")
-    generates = any(side.generated for side in context.sides())
+def _validity(etcd: Effective) -> Iterator[Problem]:
+    given = etcd.settings("self-signed-cert-validity")
+    generates = any(side.generated for side in etcd.sides.values())
     if generates and given and given[0].via is not Via.KEY and given[0].value == "0":
         yield f"{given[0].written} is not a valid number of years", "give a number of years", given
 
 
-def _tls_versions(context: TrapContext) -> Iterator[Problem]:
-    given = context.settings("tls-min-version", "tls-max-version")
+def _tls_versions(etcd: Effective) -> Iterator[Problem]:
+    given = etcd.settings("tls-min-version", "tls-max-version")
     for setting in given:
         if setting.value and setting.value not in _TLS_VERSIONS:
             yield f"{setting.written} is not a TLS version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
-    minimum, maximum = context.seen.text("tls-min-version"), context.seen.text("tls-max-version")
+    minimum, maximum = etcd.seen.text("tls-min-version"), etcd.seen.text("tls-max-version")
     if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
         yield "the lowest TLS version is above the highest", "swap them", given
 
 
-def _cipher_suites(context: TrapContext) -> Iterator[Problem]:
-    setting = context.seen.settings.get("cipher-suites")
+def _cipher_suites(etcd: Effective) -> Iterator[Problem]:
+    setting = etcd.seen.settings.get("cipher-suites")
     # An empty variable or key names no suite; an empty flag is a list with one empty name.
     if setting is not None and (setting.value or setting.via is Via.FLAG):
         for name in setting.value.split(","):
             if name not in GO_SUITES:
                 remedy = f"write Go's names in {setting.spelled}, with commas and no blanks, or remove it"
                 yield f"{name!r} in {setting.spelled} is no cipher suite", remedy, (setting,)
-    suites = context.seen.words("cipher-suites")
+    suites = etcd.seen.words("cipher-suites")
     if not suites:
         return
-    given = context.settings("cipher-suites", "tls-min-version")
-    if context.seen.text("tls-min-version") == "TLS1.3":
+    given = etcd.settings("cipher-suites", "tls-min-version")
+    if etcd.seen.text("tls-min-version") == "TLS1.3":
         yield "--cipher-suites cannot be given with TLS 1.3 alone: Go selects them", "remove them", given
-    elif context.secure(context.effective.sides["client"]) and not _NEEDED_BY_HTTP2.intersection(suites):
+    elif etcd.secure(etcd.sides["client"]) and not _NEEDED_BY_HTTP2.intersection(suites):
         yield (
             f"{given[0].written} lacks a suite that HTTP/2 needs",
             f"add {' or '.join(sorted(_NEEDED_BY_HTTP2))}",
@@ -168,11 +168,11 @@ def _cipher_suites(context: TrapContext) -> Iterator[Problem]:
         )
 
 
-def _renamed(context: TrapContext) -> Iterator[Problem]:
+def _renamed(etcd: Effective) -> Iterator[Problem]:
     """In 3.6, a flag and its old name with the prefix ``experimental-`` exclude each other."""
-    if version_key(context.version)[:2] != (3, 6):
+    if version_key(etcd.version)[:2] != (3, 6):
         return
-    for name in context.seen.settings:
-        if f"experimental-{name}" in context.seen.settings:
-            given = context.settings(name, f"experimental-{name}")
+    for name in etcd.seen.settings:
+        if f"experimental-{name}" in etcd.seen.settings:
+            given = etcd.settings(name, f"experimental-{name}")
             yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given

@@ -8,20 +8,20 @@ from typing import Final
 
 from pytest_etcdtls.declared.cures import client_certificates
 from pytest_etcdtls.declared.declaration import CRLFile
-from pytest_etcdtls.declared.effective import CRLEffect, TLSSide, prefix
-from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, trap, urls
+from pytest_etcdtls.declared.effective import CRLEffect, Effective, TLSSide, prefix
+from pytest_etcdtls.declared.traps.trap import FoundTrap, trap, urls
 from pytest_etcdtls.untrusted.printable import file_word, pasted, shell_word
 from pytest_etcdtls.versions import version_key
 
 
-def _in_use(context: TrapContext, side: TLSSide) -> Iterator[CRLFile]:
+def _in_use(etcd: Effective, side: TLSSide) -> Iterator[CRLFile]:
     """Yield the file of the list that is declared for a side, if etcd reads one."""
-    if side.crl_file is not None and side.requests_certificate and context.secure(side):
-        yield context.member.crls.get(side.crl_file) or CRLFile(declared=side.crl_file)
+    if side.crl_file is not None and side.requests_certificate and etcd.secure(side):
+        yield etcd.member.crls.get(side.crl_file) or CRLFile(declared=side.crl_file)
 
 
 @trap("crl-without-client-auth", cure=client_certificates)
-def a_revocation_list_has_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def a_revocation_list_has_client_authentication(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """A revocation list is declared together with client authentication.
 
     etcd checks revocation only for certificates that clients send. Without client authentication a revoked
@@ -34,18 +34,18 @@ def a_revocation_list_has_client_authentication(context: TrapContext, side: TLSS
     Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true
         and --peer-trusted-ca-file.
     """
-    if side.crl_file is not None and not side.requests_certificate and context.secure(side):
+    if side.crl_file is not None and not side.requests_certificate and etcd.secure(side):
         p = prefix(side.side)
         yield FoundTrap(
             summary=f"--{side.side}-crl-file refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
-            settings=context.settings(f"{side.side}-crl-file"),
-            listeners=context.secure_urls(side),
+            settings=etcd.settings(f"{side.side}-crl-file"),
+            listeners=etcd.secure_urls(side),
         )
 
 
 @trap("crl-missing", on_the_wire=True)
-def the_revocation_list_exists(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def the_revocation_list_exists(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """The declared revocation list exists at its path.
 
     etcd reads it at every connection. If the file is missing, etcd closes the connection of every client that
@@ -58,21 +58,21 @@ def the_revocation_list_exists(context: TrapContext, side: TLSSide) -> Iterator[
     Level: MUST
     Remediation: put a DER encoded list at the path of --{side}-crl-file; etcd needs no restart.
     """
-    for crl in _in_use(context, side):
+    for crl in _in_use(etcd, side):
         if not crl.known:
             where = f"{crl.path} {crl.unread}" if crl.path else f"{side.crl_file} is not here"
             yield FoundTrap(
                 summary=f"{where}; where etcd does not find it or cannot read it, every client with a "
                 "certificate is refused",
                 remedy="put the CRL there, in DER",
-                settings=context.settings(f"{side.side}-crl-file"),
-                listeners=context.secure_urls(side),
+                settings=etcd.settings(f"{side.side}-crl-file"),
+                listeners=etcd.secure_urls(side),
                 certain=False,
             )
 
 
 @trap("crl-encoding")
-def the_revocation_list_can_be_read(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def the_revocation_list_can_be_read(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """The declared revocation list has an encoding that this etcd can read.
 
     etcd 3.6 and newer reads DER in version 2 only (Go's x509.ParseRevocationList). etcd up to 3.5 reads DER
@@ -88,21 +88,21 @@ def the_revocation_list_can_be_read(context: TrapContext, side: TLSSide) -> Iter
         to be issued again, with extensions (`openssl ca -gencrl -crlexts SECTION`). etcd reads it at every
         connection and needs no restart.
     """
-    for crl in _in_use(context, side):
-        if crl.known and crl.read_by(context.version).error:
-            summary, remedy = _crl_problem(crl, f"--{side.side}-crl-file", context.version)
+    for crl in _in_use(etcd, side):
+        if crl.known and crl.read_by(etcd.version).error:
+            summary, remedy = _crl_problem(crl, f"--{side.side}-crl-file", etcd.version)
             yield FoundTrap(
                 summary=summary,
                 remedy=remedy,
-                settings=context.settings(f"{side.side}-crl-file"),
-                listeners=context.secure_urls(side),
-                certain=context.version is not None or bool(crl.up_to_3_5.error and crl.since_3_6.error),
+                settings=etcd.settings(f"{side.side}-crl-file"),
+                listeners=etcd.secure_urls(side),
+                certain=etcd.version is not None or bool(crl.up_to_3_5.error and crl.since_3_6.error),
                 remediation=remedy,
             )
 
 
 @trap("crl-one-list")
-def the_revocation_list_is_the_only_one(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def the_revocation_list_is_the_only_one(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """Every revocation list in the declared file is in force.
 
     etcd up to 3.5 reads the first PEM block of the file and ignores the others without a message, so clients
@@ -114,8 +114,8 @@ def the_revocation_list_is_the_only_one(context: TrapContext, side: TLSSide) -> 
     Remediation: have one list issued with the serial numbers of all, in DER; etcd compares serial numbers
         only, so the issuer does not matter. etcd reads it at every connection and needs no restart.
     """
-    for crl in _in_use(context, side):
-        reading = crl.read_by(context.version)
+    for crl in _in_use(etcd, side):
+        reading = crl.read_by(etcd.version)
         unread = crl.serial_numbers - reading.serial_numbers
         if crl.known and not reading.error and unread:
             yield FoundTrap(
@@ -123,13 +123,13 @@ def the_revocation_list_is_the_only_one(context: TrapContext, side: TLSSide) -> 
                 f"{len(unread)} revoked {'certificate is' if len(unread) == 1 else 'certificates are'} "
                 "accepted",
                 remedy=_ONE_LIST,
-                settings=context.settings(f"{side.side}-crl-file"),
-                listeners=context.secure_urls(side),
+                settings=etcd.settings(f"{side.side}-crl-file"),
+                listeners=etcd.secure_urls(side),
             )
 
 
 @trap("crl-ignored-on-grpc")
-def the_revocation_list_applies_to_grpc(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
+def the_revocation_list_applies_to_grpc(etcd: Effective, side: TLSSide) -> Iterator[FoundTrap]:
     """The declared revocation list also applies to the gRPC port.
 
     With --listen-client-http-urls, etcd before 3.5.32, 3.6.13 and 3.7.0 does not check the list on the gRPC
@@ -143,15 +143,15 @@ def the_revocation_list_applies_to_grpc(context: TrapContext, side: TLSSide) -> 
     """
     ignoring = tuple(
         listener
-        for listener in context.secure(side)
+        for listener in etcd.secure(side)
         if listener.crl is CRLEffect.IGNORED and side.crl is not CRLEffect.IGNORED
     )
     if ignoring:
         yield FoundTrap(
             summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
-            f"{context.version} does not read the CRL there",
+            f"{etcd.version} does not read the CRL there",
             remedy="upgrade etcd, or remove --listen-client-http-urls",
-            settings=context.settings("client-crl-file", "listen-client-http-urls"),
+            settings=etcd.settings("client-crl-file", "listen-client-http-urls"),
             listeners=urls(ignoring),
         )
 

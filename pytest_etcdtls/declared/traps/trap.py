@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Self
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.cures import Cure
-from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Setting, in_force
-from pytest_etcdtls.declared.effective import SIDES, Effective, EffectiveListener, TLSSide, effective_of
+from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.effective import Effective, EffectiveListener
 from pytest_etcdtls.declared.flags import URL_LISTS
 
 
@@ -51,53 +50,6 @@ class FoundTrap(Struct, frozen=True, kw_only=True):
     remediation: str = ""
 
 
-class TrapContext(Struct, frozen=True, kw_only=True):
-    """A declaration and what is derived from it, in which traps are searched for.
-
-    Attributes:
-        member: the member.
-        seen: its declaration without the settings that this version ignores.
-        effective: the configuration that etcd derives from it.
-    """
-
-    member: DeclaredMember
-    seen: Declaration
-    effective: Effective
-
-    @classmethod
-    def of(cls, member: DeclaredMember, version: str | None) -> Self:
-        """Return the context of a member's declaration in a version."""
-        done = effective_of(member, version)
-        return cls(member=member, seen=in_force(member.declaration, done.version), effective=done)
-
-    @property
-    def declaration(self) -> Declaration:
-        """The declaration as it was read."""
-        return self.member.declaration
-
-    @property
-    def version(self) -> str | None:
-        """The version of etcd; ``None`` if it is not known."""
-        return self.effective.version
-
-    def settings(self, *names: str) -> tuple[Setting, ...]:
-        """Return the named settings that are given."""
-        return tuple(self.seen.settings[name] for name in names if name in self.seen.settings)
-
-    def sides(self) -> tuple[TLSSide, ...]:
-        """Return both sides."""
-        return tuple(self.effective.sides[side] for side in SIDES)
-
-    def secure(self, side: TLSSide) -> tuple[EffectiveListener, ...]:
-        """Return the listeners of a side that serve TLS."""
-        every = self.effective.listeners
-        return tuple(each for each in every if each.tls and each.role.side == side.side)
-
-    def secure_urls(self, side: TLSSide) -> tuple[str, ...]:
-        """Return the URLs of a side that serve TLS."""
-        return urls(self.secure(side))
-
-
 Rule = Callable[..., Iterator[FoundTrap]]
 
 
@@ -118,10 +70,10 @@ class Trap(Struct, frozen=True, kw_only=True):
     on_the_wire: bool = False
     of_side: bool = False
 
-    def find(self, context: TrapContext) -> Iterator[FoundTrap]:
+    def find(self, etcd: Effective) -> Iterator[FoundTrap]:
         """Yield this trap as often as the declaration has it."""
-        for side in context.sides() if self.of_side else (None,):
-            for match in self.rule(context, side) if side else self.rule(context):
+        for side in etcd.sides.values() if self.of_side else (None,):
+            for match in self.rule(etcd, side) if side else self.rule(etcd):
                 yield replace(match, id=self.id)
 
 

@@ -17,6 +17,7 @@ from pytest_etcdtls.declared.declaration import (
     masked,
     taken,
 )
+from pytest_etcdtls.declared.effective import Effective, effective_of
 from pytest_etcdtls.declared.flags import (
     CLIENT_SECTION,
     EVERY_FLAG,
@@ -33,7 +34,7 @@ from pytest_etcdtls.declared.flags import (
     top_level_known,
     variable_of,
 )
-from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, is_about_tls, spellings, trap
+from pytest_etcdtls.declared.traps.trap import FoundTrap, is_about_tls, spellings, trap
 from pytest_etcdtls.untrusted.printable import shell_word
 from pytest_etcdtls.versions import is_before_release, minor_line, version_key
 
@@ -43,7 +44,7 @@ def hidden_into_file(case: FaultyMember) -> Iterator[Step]:
 
     What only switches something off is removed: the file decides, and may have it on.
     """
-    every = _hidden(TrapContext.of(case.member, case.version))
+    every = _hidden(effective_of(case.member, case.version))
     written = [setting for setting in every if setting.on or not setting.boolean]
     if all(has_key(setting.name, case.version) for setting in written):
         yield from (Change(setting.name, None, setting.via) for setting in every if setting not in written)
@@ -51,7 +52,7 @@ def hidden_into_file(case: FaultyMember) -> Iterator[Step]:
 
 
 @trap("config-file-hides-flags", cure=hidden_into_file)
-def no_configuration_file_hides_flags(context: TrapContext) -> Iterator[FoundTrap]:
+def no_configuration_file_hides_flags(etcd: Effective) -> Iterator[FoundTrap]:
     """No TLS flag or variable differs from the configuration file.
 
     With --config-file etcd ignores all other flags and all environment variables, and logs this in one line
@@ -65,26 +66,26 @@ def no_configuration_file_hides_flags(context: TrapContext) -> Iterator[FoundTra
     Remediation: start etcd without the configuration file and with every setting as a flag, or write these
         settings into the file, if this etcd has keys for them.
     """
-    if hidden := _hidden(context):
+    if hidden := _hidden(etcd):
         yield FoundTrap(
-            summary=f"etcd reads {context.declaration.config_file} and ignores {spellings(hidden)}",
+            summary=f"etcd reads {etcd.member.declaration.config_file} and ignores {spellings(hidden)}",
             remedy="start etcd without the configuration file and with every setting as a flag, or write "
             "these settings into the file, if this etcd has keys for them",
             settings=hidden,
         )
 
 
-def _hidden(context: TrapContext) -> tuple[Setting, ...]:
+def _hidden(etcd: Effective) -> tuple[Setting, ...]:
     """Return what the configuration file hides, but for equal values."""
     return tuple(
         setting
-        for setting in context.declaration.hidden
-        if is_about_tls(setting.name) and taken(context.seen.settings.get(setting.name)) != taken(setting)
+        for setting in etcd.member.declaration.hidden
+        if is_about_tls(setting.name) and taken(etcd.seen.settings.get(setting.name)) != taken(setting)
     )
 
 
 @trap("unknown-key")
-def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
+def every_key_is_known(etcd: Effective) -> Iterator[FoundTrap]:
     """The configuration file contains no key that is unknown to this etcd.
 
     etcd ignores unknown and misspelt keys silently, and keys that were renamed or removed in this version or
@@ -99,27 +100,27 @@ def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
         no key there, such as a revocation list (--client-crl-file), must be a flag, and then every other
         setting too.
     """
-    for setting in _not_read(context, Via.KEY):
-        remedy = _advice(context, setting)
+    for setting in _not_read(etcd, Via.KEY):
+        remedy = _advice(etcd, setting)
         yield FoundTrap(
-            summary=f"{setting.spelled} is not in force: etcd {_version(context)}has no such key and "
+            summary=f"{setting.spelled} is not in force: etcd {_version(etcd)}has no such key and "
             "does not warn",
             remedy=remedy,
             settings=(setting,),
-            certain=_names_are_known(context, setting),
+            certain=_names_are_known(etcd, setting),
             of_tls=_may_be_about_tls(setting),
             remediation=f"{setting.spelled}: {remedy}",
         )
 
 
-def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
+def _not_read(etcd: Effective, via: Via) -> Iterator[Setting]:
     """Yield what no version reads, and what this version does not read.
 
     Of variables only those that concern TLS: others may be another program's. A key that
     only switches something off is left out: it is off without the key too.
     """
-    yield from (setting for setting in context.declaration.unknown if setting.via is via)
-    for setting in ignored_settings(context.declaration, context.version):
+    yield from (setting for setting in etcd.member.declaration.unknown if setting.via is via)
+    for setting in ignored_settings(etcd.member.declaration, etcd.version):
         if setting.via is via and (is_about_tls(setting.name) or (via is Via.KEY and _is_effective(setting))):
             yield setting
 
@@ -131,29 +132,29 @@ def _is_effective(setting: Setting) -> bool:
     return True
 
 
-def _names_are_known(context: TrapContext, setting: Setting) -> bool:
+def _names_are_known(etcd: Effective, setting: Setting) -> bool:
     """Return whether that version is known not to have the setting. A newer version may have more.
 
     Whatever the version is, it is not in force if no release has it.
     """
-    if context.version is None:
-        return setting in context.declaration.unknown
-    line = minor_line(context.version)
+    if etcd.version is None:
+        return setting in etcd.member.declaration.unknown
+    line = minor_line(etcd.version)
     newest = RELEASES.get(line or "")
     # A release may have other names than the pre-release by which its line is known.
-    return line in LINES and (newest == context.version or not is_before_release(newest))
+    return line in LINES and (newest == etcd.version or not is_before_release(newest))
 
 
-def _version(context: TrapContext) -> str:
-    return f"{context.version} " if context.version else ""
+def _version(etcd: Effective) -> str:
+    return f"{etcd.version} " if etcd.version else ""
 
 
-def _advice(context: TrapContext, setting: Setting) -> str:
+def _advice(etcd: Effective, setting: Setting) -> str:
     key = setting.spelled.rpartition(".")[2].lower()
     if "crl" in key:
         return "no documented key is for a CRL: give everything by flags, the CRL by --client-crl-file"
-    new, value = successor(setting, context.declaration, context.version) or ("", "")
-    if new and top_level_known(new, context.version):
+    new, value = successor(setting, etcd.member.declaration, etcd.version) or ("", "")
+    if new and top_level_known(new, etcd.version):
         return f"write it as {new}: {value}" if value != setting.value else f"write it as {new}"
     [key] = MEANT.get(new or key) or [new or key]
     for section, keys in SECTIONS.items():
@@ -188,7 +189,7 @@ def _perhaps(names: Sequence[str], name: str) -> str:
 
 
 @trap("undocumented-key")
-def every_key_is_documented(context: TrapContext) -> Iterator[FoundTrap]:
+def every_key_is_documented(etcd: Effective) -> Iterator[FoundTrap]:
     """The configuration file contains no undocumented key.
 
     Go's decoder accepts the name of a struct field as a key where the field has no tag. Such a key works
@@ -199,7 +200,7 @@ def every_key_is_documented(context: TrapContext) -> Iterator[FoundTrap]:
     Level: SHOULD
     Remediation: start etcd with flags instead of a configuration file.
     """
-    for setting in context.seen.settings.values():
+    for setting in etcd.seen.settings.values():
         if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
             yield FoundTrap(
                 summary=f"{setting.spelled} is in force, although the key is not documented",
@@ -213,7 +214,7 @@ _OF_DISTRIBUTIONS: Final = frozenset({"ETCD_STATIC_POD_VERSION"})
 
 
 @trap("unknown-variable")
-def every_variable_is_known(context: TrapContext) -> Iterator[FoundTrap]:
+def every_variable_is_known(etcd: Effective) -> Iterator[FoundTrap]:
     """Every environment variable that looks like a TLS setting is known to this etcd.
 
     etcd ignores unknown variables and warns in its log. With a misspelt ETCD_CLIENT_CERT_AUTH every client is
@@ -225,7 +226,7 @@ def every_variable_is_known(context: TrapContext) -> Iterator[FoundTrap]:
     Remediation: spell it as ETCD_ followed by the flag's name in capitals with underscores; rename variables
         that belong to another program.
     """
-    for setting in _not_read(context, Via.VARIABLE):
+    for setting in _not_read(etcd, Via.VARIABLE):
         if setting.spelled in _OF_DISTRIBUTIONS:
             continue
         name = setting.name.removeprefix("ETCD_").lower().replace("_", "-")
@@ -234,18 +235,18 @@ def every_variable_is_known(context: TrapContext) -> Iterator[FoundTrap]:
         if not any(map(is_about_tls, (name, *close))) and name not in MEANT:
             continue
         yield FoundTrap(
-            summary=f"{setting.spelled} is not in force: etcd {_version(context)}does not know it and only "
+            summary=f"{setting.spelled} is not in force: etcd {_version(etcd)}does not know it and only "
             "warns",
             remedy="remove it"
             if name in close
             else _perhaps([*map(variable_of, close)], name) or "remove it",
             settings=(setting,),
-            certain=_names_are_known(context, setting),
+            certain=_names_are_known(etcd, setting),
         )
 
 
 @trap("flag-unknown-to-version")
-def every_flag_is_known(context: TrapContext) -> Iterator[FoundTrap]:
+def every_flag_is_known(etcd: Effective) -> Iterator[FoundTrap]:
     """Every declared flag exists in the running version of etcd.
 
     An unknown flag ends etcd before it opens a port. If etcd runs nevertheless, it was started with other
@@ -257,38 +258,36 @@ def every_flag_is_known(context: TrapContext) -> Iterator[FoundTrap]:
     Level: MUST
     Remediation: use the flags of this version (etcd --help), and restart etcd with them.
     """
-    flags = [setting for setting in context.declaration.unknown if setting.via is Via.FLAG]
-    given = (*context.declaration.settings.values(), *context.declaration.hidden)
-    flags += [
-        setting for setting in given if setting.via is Via.FLAG and not known_to(setting, context.version)
-    ]
+    flags = [setting for setting in etcd.member.declaration.unknown if setting.via is Via.FLAG]
+    given = (*etcd.member.declaration.settings.values(), *etcd.member.declaration.hidden)
+    flags += [setting for setting in given if setting.via is Via.FLAG and not known_to(setting, etcd.version)]
     for setting in flags:
         lines = flag_lines(setting.name)
         close = [f"--{name}" for name in meant(setting.name)]
         known = f"it is a flag of {lines}" if lines else "no version has it"
         remedy = f"remove {setting.spelled}"
-        if new := _newer(setting, context):
+        if new := _newer(setting, etcd):
             remedy = f"give {new} (etcd {flag_lines(new[2:].partition('=')[0])}) instead of {setting.spelled}"
         elif not lines:
             remedy = _perhaps(close, setting.name) or remedy
         yield FoundTrap(
-            summary=f"etcd {_version(context)}does not start with {setting.spelled}: {known}",
+            summary=f"etcd {_version(etcd)}does not start with {setting.spelled}: {known}",
             remedy=remedy,
             settings=(setting,),
             starts=False,
-            certain=_names_are_known(context, setting),
+            certain=_names_are_known(etcd, setting),
             remediation=remedy,
         )
 
 
-def _newer(setting: Setting, context: TrapContext) -> str:
+def _newer(setting: Setting, etcd: Effective) -> str:
     """Return the flag that replaces an older one in that version; empty if no flag does."""
-    new = successor(setting, context.declaration, context.version)
+    new = successor(setting, etcd.member.declaration, etcd.version)
     return f"--{new[0]}={shell_word(masked(*new))}" if new else ""
 
 
 @trap("variable-beside-flag")
-def no_setting_is_declared_twice(context: TrapContext) -> Iterator[FoundTrap]:
+def no_setting_is_declared_twice(etcd: Effective) -> Iterator[FoundTrap]:
     """No setting is given both as a flag and as an environment variable.
 
     From 3.4 on etcd exits with an error, even if both values are equal; in 3.3 the flag takes precedence.
@@ -299,9 +298,9 @@ def no_setting_is_declared_twice(context: TrapContext) -> Iterator[FoundTrap]:
     Level: MUST
     Remediation: remove one of the two, and restart etcd.
     """
-    for setting in context.declaration.shadowed:
-        flag = context.declaration.settings[setting.name]
-        old = version_key(context.version) < (3, 4)
+    for setting in etcd.member.declaration.shadowed:
+        flag = etcd.member.declaration.settings[setting.name]
+        old = version_key(etcd.version) < (3, 4)
         yield FoundTrap(
             summary=f"{setting.spelled} is ignored, since {flag.spelled} is given"
             if old
@@ -313,7 +312,7 @@ def no_setting_is_declared_twice(context: TrapContext) -> Iterator[FoundTrap]:
 
 
 @trap("flag-given-twice")
-def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
+def no_flag_is_given_twice(etcd: Effective) -> Iterator[FoundTrap]:
     """No flag is given twice with different values.
 
     etcd takes the last one, as every program with Go's package flag does, and says nothing. A reader who
@@ -327,7 +326,7 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
     Level: SHOULD
     Remediation: give it once, with the intended value.
     """
-    declaration, started = context.declaration, context.declaration.started_with
+    declaration, started = etcd.member.declaration, etcd.member.declaration.started_with
     given = (
         *started.variables,
         *(argument for argument in started.arguments if isinstance(argument, Setting) and argument.value),
@@ -351,7 +350,7 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
 
 
 @trap("manifest-beside")
-def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
+def one_manifest_declares_the_pod(etcd: Effective) -> Iterator[FoundTrap]:
     """No other file in the directory of a static pod's manifest declares the same member.
 
     The kubelet reads every file of that directory whose name does not begin with a dot, also etcd.yaml.bak.
@@ -365,7 +364,7 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
     Level: MUST, SHOULD where the declared file is the one that runs, or both are the same
     Remediation: move the other file to another directory.
     """
-    for other in sorted(context.declaration.beside, key=lambda pod: not pod.runs):
+    for other in sorted(etcd.member.declaration.beside, key=lambda pod: not pod.runs):
         pod, file = other.pod, other.file
         if not other.has_same_name:
             summary = (
@@ -374,7 +373,7 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
             )
         elif other.runs:
             summary = (
-                f"the kubelet runs the pod {pod} of {file} and not of {context.declaration.source}: both "
+                f"the kubelet runs the pod {pod} of {file} and not of {etcd.member.declaration.source}: both "
                 "files have a pod of that name, and the last file by name counts"
             )
         else:
@@ -391,7 +390,7 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
 
 
 @trap("gateway-off-in-config-file")
-def a_disabled_gateway_is_declared(context: TrapContext) -> Iterator[FoundTrap]:
+def a_disabled_gateway_is_declared(etcd: Effective) -> Iterator[FoundTrap]:
     """A JSON gateway that is disabled is declared as disabled.
 
     Up to 3.4 a configuration file without enable-grpc-gateway disables the gateway, while the flag's default
@@ -402,7 +401,7 @@ def a_disabled_gateway_is_declared(context: TrapContext) -> Iterator[FoundTrap]:
     Level: SHOULD
     Remediation: write enable-grpc-gateway into the configuration file, true or false.
     """
-    if context.effective.gateway or "enable-grpc-gateway" in context.seen.settings:
+    if etcd.gateway or "enable-grpc-gateway" in etcd.seen.settings:
         return
     yield FoundTrap(
         summary="the JSON gateway (/v3/...) does not answer",
