@@ -409,14 +409,6 @@ class Target:
         return self.peer if role is Role.PEER else self.client
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host is a loopback address or name (RFC 6761 section 6.3 for names)."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 _METADATA = frozenset(
     map(
         ipaddress.ip_address,

@@ -21,11 +21,12 @@ from pytest_etcdtls.checks.results import (
     not_applicable,
 )
 from pytest_etcdtls.declared.cures import client_certificates, https_metrics, no_profiles, without
+from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener, is_loopback
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 from pytest_etcdtls.tls.command import STATUS, Command, curl
 

@@ -12,13 +12,13 @@ from pytest_etcdtls.checks.judgement import changed, serving
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Level, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import reissued
-from pytest_etcdtls.declared.declaration import is_address
+from pytest_etcdtls.declared.declaration import is_address, is_loopback
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
 from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target, is_loopback
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import NAMES, show_leaf
 from pytest_etcdtls.untrusted.printable import listed
 

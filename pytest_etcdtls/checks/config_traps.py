@@ -19,7 +19,6 @@ from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.configuration import (
     Declarations,
-    DeclaredStart,
     ListenerDeclaration,
     MemberDeclaration,
     listeners_of_side,
@@ -27,6 +26,7 @@ from pytest_etcdtls.facts.configuration import (
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.role import Role, Side
+from pytest_etcdtls.target import StartFailure, Target
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Command, Program, curl, local
 from pytest_etcdtls.untrusted.printable import file_word, pasted
@@ -217,11 +217,11 @@ def _judge_missing_list(
             )
 
 
-_not_started = changed("start", failure="it ended with status 1", log=("fatal",))
+_not_started = changed("target", failure=StartFailure(member="m0", reason="it ended with status 1"))
 
 
 @check("config.starts", on=set(), counterexample=_not_started)
-def an_etcd_that_is_started_serves_clients(start: DeclaredStart) -> Iterator[Statement]:
+def an_etcd_that_is_started_serves_clients(target: Target) -> Iterator[Statement]:
     """An etcd that the run starts serves its clients.
 
     Otherwise nothing else of it can be judged. It counts whatever checks are selected. Where a declaration is
@@ -234,13 +234,14 @@ def an_etcd_that_is_started_serves_clients(start: DeclaredStart) -> Iterator[Sta
     Level: MUST
     Remediation: correct what etcd's log names before this etcd is rolled out.
     """
-    for remark in start.remarks:
+    for remark in target.remarks if target.replay else ():
         yield Note(remark)
-    if start.failure:
-        started_with = f"{start.etcd} and {start.source}" if start.source else start.etcd
+    if failure := target.failure:
+        etcd = f"etcd {target.etcd_version} ({target.source})"
+        started_with = f"{etcd} and {target.replay}" if target.replay else etcd
         yield Finding(
-            message=f"{start.member} does not start: {start.failure}",
+            message=f"{failure.member} does not start: {failure.reason}",
             expected="it serves its clients",
-            observed=start.failure,
-            evidence={"member": start.member, "started with": started_with, "log": "\n".join(start.log)},
+            observed=failure.reason,
+            evidence={"member": failure.member, "started with": started_with, "log": "\n".join(failure.log)},
         )

@@ -12,13 +12,14 @@ from pytest_etcdtls.checks.judgement import EVERY_ANSWER, changed, key_in_words
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.declared.cures import handshakes
+from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts, version_path
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener, Target, is_loopback
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import NOT_RESOLVED, Attempt, Ending, Phase, Response, StreamEnd
 from pytest_etcdtls.tls.command import ANNOUNCED, GOOD_CLIENT, STATUS, curl, in_plaintext, s_client
 

@@ -26,12 +26,13 @@ from pytest_etcdtls.declared.declaration import (
     Declaration,
     DeclaredMember,
     Form,
+    hosts_of,
     is_address,
     parse_urls,
 )
 from pytest_etcdtls.declared.effective import effective_of, prefix
 from pytest_etcdtls.errors import escaped
-from pytest_etcdtls.role import Side
+from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
 
 PLACEHOLDER: Final = "/REPLACE-WITH"
@@ -55,17 +56,6 @@ class FaultyMember(Struct, frozen=True, kw_only=True):
     def declaration(self) -> Declaration:
         """What its operator wrote."""
         return self.member.declaration
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The hosts at which the member is reached by others, or else those that it listens on."""
-        names = (
-            f"{'initial-' if self.side == 'peer' else ''}advertise-{self.side}-urls",
-            f"listen-{self.side}-urls",
-        )
-        urls = [url for name in names for url in self.declaration.urls(name) if not url.is_socket]
-        urls = [url for url in urls if not (url.is_wildcard or url.is_loopback)] or urls
-        return tuple(dict.fromkeys(url.host for url in urls if not url.is_wildcard))
 
 
 class Remark(Struct, frozen=True):
@@ -118,7 +108,7 @@ def _pair(case: FaultyMember) -> Iterator[Step]:
         made = _kubeadm(kubeadm, "init", "phase", "certs", f"etcd-{name}")
         yield Remark(f"if {path}.crt does not exist yet: {made}")
     else:
-        hosts = ", ".join(case.hosts) or "the member"
+        hosts = ", ".join(hosts_of(case.declaration, Role(case.side))) or "the member"
         yield Remark(
             f"{path}.crt and {name}.key stand for files that are not declared: issue a certificate for "
             f"{hosts} with extendedKeyUsage serverAuth, clientAuth, and write its path here, and its key's"

@@ -54,6 +54,14 @@ def is_address(name: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a loopback address or name (RFC 6761 section 6.3 for names)."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 class DeclaredURL(Struct, frozen=True):
     """One URL of a URL list in a declaration.
 
@@ -85,10 +93,7 @@ class DeclaredURL(Struct, frozen=True):
     @property
     def is_loopback(self) -> bool:
         """Whether it is reachable only on the same machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def address(self) -> str:
@@ -489,6 +494,18 @@ def advertised(declaration: Declaration, *roles: Role) -> tuple[DeclaredURL, ...
     """Return the URLs that a member advertises, for all roles unless some are named."""
     flags = (_ADVERTISED[role] for role in roles or _ADVERTISED if role in _ADVERTISED)
     return tuple(url for flag in flags for url in declaration.urls(flag))
+
+
+def hosts_of(declaration: Declaration, *roles: Role) -> tuple[str, ...]:
+    """Return the member's own names and addresses, without loopback and unspecified addresses.
+
+    If only loopback is declared, return the advertised addresses, or else those that it listens on.
+    """
+    declared = advertised(declaration, *roles)
+    opened = (each.url for each in declared_listeners(declaration) if not roles or each.role in roles)
+    every = [url for url in (*declared, *opened) if not (url.is_wildcard or url.is_socket)]
+    beyond = [url for url in every if not url.is_loopback]
+    return tuple(dict.fromkeys(url.host for url in beyond or declared or every))
 
 
 def reached_host(listener: DeclaredListener, declaration: Declaration) -> str:

@@ -20,14 +20,13 @@ from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import PodBeside
 from pytest_etcdtls.declared.pod import is_manifest, words_of
-from pytest_etcdtls.declared.yaml_files import documents, items, node_at, text_at
+from pytest_etcdtls.declared.yaml_files import MAXIMUM_SIZE, documents, items, node_at, text_at
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 _STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
 """Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""
 _MOST_FILES: Final = 100
-_MANIFEST_SIZE: Final = 1024 * 1024
 
 
 def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
@@ -46,7 +45,7 @@ def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
     for name in names:
         with suppress(UnreadableFileError, UnicodeDecodeError, UsageError, RecursionError):
             if name != path.name:
-                other = read_regular(path.with_name(name), _MANIFEST_SIZE).decode()
+                other = read_regular(path.with_name(name), MAXIMUM_SIZE).decode()
                 beside = _static_pod(other, name)
                 if beside and _is_same_member(pod, beside):
                     others[name] = other, beside

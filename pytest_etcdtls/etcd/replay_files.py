@@ -20,8 +20,7 @@ from pytest_etcdtls.declared.declaration import (
     CRLFile,
     DeclaredMember,
     Setting,
-    advertised,
-    declared_listeners,
+    hosts_of,
 )
 from pytest_etcdtls.declared.effective import SIDES, allowed_names, prefix
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
@@ -238,7 +237,8 @@ class _Generation:
             name = (self._declared.declaration.text("name") or "default")[:_LONGEST_NAME]
             if dials:
                 return replace(CLIENT, common_name=name)
-            return replace(SERVER, common_name=name, subject_alt_names=(*self._hosts(), *_LOOPBACK))
+            own = dict.fromkeys((*hosts_of(self._declared.declaration), *_LOOPBACK))
+            return replace(SERVER, common_name=name, subject_alt_names=tuple(own))
         leaf = declared[0]
         names = extension(leaf, x509.SubjectAlternativeName) or ()
         hosts = [str(name.value) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
@@ -249,12 +249,6 @@ class _Generation:
             extended_key_usage=purposes(leaf),
             key_type=_key_type(leaf),
         )
-
-    def _hosts(self) -> tuple[str, ...]:
-        declaration = self._declared.declaration
-        urls = [*advertised(declaration), *(listener.url for listener in declared_listeners(declaration))]
-        hosts = [url.host for url in urls if not (url.is_wildcard or url.is_socket or url.is_loopback)]
-        return tuple(dict.fromkeys(filter(None, hosts)))
 
     def _credentials(self, side: Side) -> PortCredentials:
         authority = self._trusted(side)

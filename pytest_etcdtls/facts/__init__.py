@@ -36,7 +36,6 @@ from pytest_etcdtls.facts.clock import MemberClock as MemberClock
 from pytest_etcdtls.facts.configuration import Declarations as Declarations
 from pytest_etcdtls.facts.configuration import DeclaredBundle as DeclaredBundle
 from pytest_etcdtls.facts.configuration import DeclaredNames as DeclaredNames
-from pytest_etcdtls.facts.configuration import DeclaredStart as DeclaredStart
 from pytest_etcdtls.facts.configuration import ListenerDeclaration as ListenerDeclaration
 from pytest_etcdtls.facts.declared_files import DeclaredFiles as DeclaredFiles
 from pytest_etcdtls.facts.declared_files import HeldCertificates as HeldCertificates

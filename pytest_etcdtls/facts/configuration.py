@@ -136,10 +136,6 @@ class ListenerDeclaration(Struct, frozen=True, kw_only=True):
         """The TLS settings that apply, also where the declared listener does not serve TLS."""
         return self.member.effective.sides[self.side]
 
-    def setting(self, name: str) -> Setting | None:
-        """Return the setting in the declaration, ``None`` if it is not given."""
-        return self.member.declared.declaration.settings.get(name)
-
     def traps(self, id_: str | None = None) -> Iterator[FoundTrap]:
         """Yield the traps of that id, by default of any, that concern this listener."""
         declared = None if self.listener is None else str(self.listener.url)
@@ -169,26 +165,6 @@ class Declarations(Struct, frozen=True):
     """The declarations of the target's members, one each, in the order of their labels; never empty."""
 
     members: tuple[MemberDeclaration, ...]
-
-
-class DeclaredStart(Struct, frozen=True, kw_only=True):
-    """The start of an etcd for this run.
-
-    Attributes:
-        member: label of the member.
-        source: the file of the declaration that it replays; empty if it replays none.
-        etcd: the version and the binary or image.
-        failure: why it does not run; empty if it runs.
-        log: the lines of its log with the reason.
-        remarks: what was otherwise than declared.
-    """
-
-    member: str
-    source: str
-    etcd: str
-    failure: str = ""
-    log: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
 
 
 class DeclaredBundle(Struct, frozen=True, kw_only=True):
@@ -263,22 +239,6 @@ def declarations(target: Target, releases: Each[EtcdRelease]) -> Declarations:
             _member_declaration(label, declared, target, releases)
             for label, declared in sorted(target.declared.items())
         )
-    )
-
-
-@fact
-def declared_start(target: Target) -> DeclaredStart:
-    """Return how the start of an etcd for this run went."""
-    if target.live:
-        raise NotApplicableError("the run starts no etcd: pass --etcd-binary or --etcd-image")
-    failure = target.failure
-    return DeclaredStart(
-        member=failure.member if failure else target.listeners[0].member,
-        source=target.replay or "",
-        etcd=f"etcd {target.etcd_version} ({target.source})",
-        failure=failure.reason if failure else "",
-        log=failure.log if failure else (),
-        remarks=target.remarks if target.replay else (),
     )
 
 

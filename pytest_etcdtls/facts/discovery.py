@@ -24,6 +24,7 @@ from pytest_etcdtls.declared.declaration import (
     advertised,
     declared_listeners,
     is_address,
+    is_loopback,
 )
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
@@ -49,7 +50,6 @@ from pytest_etcdtls.target import (
     Listener,
     Target,
     entered_process,
-    is_loopback,
     safe,
     unique,
 )

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import is_address, port_of
+from pytest_etcdtls.declared.declaration import is_address, is_loopback, port_of
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotVerifiedError,
@@ -30,7 +30,7 @@ from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import TLSContact
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener, Target, is_loopback, is_number, no_machine
+from pytest_etcdtls.target import Listener, Target, is_number, no_machine
 from pytest_etcdtls.tls.attempt import Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_fields, grpc_message
 from pytest_etcdtls.untrusted.json_text import read_json

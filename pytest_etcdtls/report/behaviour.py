@@ -124,7 +124,7 @@ def _settings(declaration: ListenerDeclaration) -> Iterator[Setting]:
         prefixes = ("peer-",) if declaration.side == "peer" else ("", "client-")
         names += [f"{prefix}{name}" for name in _OF_A_SIDE for prefix in prefixes]
         names += _OF_BOTH
-    yield from filter(None, map(declaration.setting, names))
+    yield from filter(None, map(declaration.member.declared.declaration.settings.get, names))
 
 
 _ENDINGS: Final = {

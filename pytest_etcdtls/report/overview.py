@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, catalogue, family_of, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
@@ -27,7 +28,7 @@ from pytest_etcdtls.profiles.profiles import KUBEADM
 from pytest_etcdtls.report.model import Fault, Report, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.role import Role, TLSVersion
-from pytest_etcdtls.target import LIVE, Listener, Target, is_loopback
+from pytest_etcdtls.target import LIVE, Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, alert_text
 from pytest_etcdtls.untrusted.printable import plural, some
 

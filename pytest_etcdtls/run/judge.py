@@ -46,11 +46,7 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedByMembers, ServerProof
-from pytest_etcdtls.facts.configuration import (
-    Declarations,
-    DeclaredStart,
-    ListenerDeclaration,
-)
+from pytest_etcdtls.facts.configuration import Declarations, ListenerDeclaration
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, TrustedFiles
 from pytest_etcdtls.facts.discovery import Discovery, has_unclear_members
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
@@ -315,7 +311,7 @@ class Judge:
     def needs_etcd(self, check: Check) -> bool:
         """Return whether the check cannot be judged because etcd does not start."""
         target = self.observer.target
-        known = _WITHOUT_ETCD if target.declared else {DeclaredStart}
+        known = _WITHOUT_ETCD if target.declared else frozenset()
         return not target.runs and not {need.type for need in check.needs.values()} <= known
 
     def collect(self) -> None:
@@ -532,7 +528,7 @@ def comes_last(check: Check) -> bool:
     return any(need.type in _LAST or is_of_experiment(need.type) for need in needs)
 
 
-_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy, Rehearsal, TrustedFiles})
+_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, Policy, Rehearsal, TrustedFiles})
 """Observations of a declaration with which etcd does not start. Without one, only the start is known."""
 
 _DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, TrustedFiles})
@@ -565,7 +561,7 @@ def left_out(check: Check, target: Target) -> str:
         return "needs an etcd that the run starts"
     if target.live and not target.discover and needs & _SEARCHED:
         return "members are not searched for: pass --etcd-discover"
-    if target.live and DeclaredStart in needs:
+    if target.live and check.id == STARTS:
         return "the run starts no etcd: pass --etcd-binary or --etcd-image"
     one_member = len({one.member for one in target.listeners}) < 2 and not has_unclear_members(target)
     if not target.discover and needs & _COMPARED and one_member:

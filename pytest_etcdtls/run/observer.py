@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, cast
 from msgspec.structs import replace as with_values
 
 from pytest_etcdtls.checks.registry import import_checks
-from pytest_etcdtls.declared.declaration import is_address
+from pytest_etcdtls.declared.declaration import is_address, is_loopback
 from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
 from pytest_etcdtls.facts.bad_identities import with_distinct_names
 from pytest_etcdtls.facts.certificates import ServerProof
@@ -47,7 +47,7 @@ from pytest_etcdtls.run.workers import (
     is_abandoned,
     thread_would_help,
 )
-from pytest_etcdtls.target import Bounds, Listener, Target, is_loopback
+from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
 from pytest_etcdtls.tls.hello import (

@@ -24,8 +24,8 @@ from pytest_etcdtls.declared.declaration import (
     Declaration,
     DeclaredMember,
     advertised,
-    declared_listeners,
     exists,
+    hosts_of,
 )
 from pytest_etcdtls.declared.effective import SIDES, TLSSide, effective_of, prefix
 from pytest_etcdtls.declared.files import (
@@ -206,18 +206,6 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
         )
         for label, member, is_here in zip(labels_of(declarations), declared, here, strict=True)
     )
-
-
-def hosts_of(declaration: Declaration) -> tuple[str, ...]:
-    """Return the member's own names and addresses, without loopback and unspecified addresses.
-
-    If only loopback is declared, return the advertised addresses, or else those that it listens on.
-    """
-    declared = advertised(declaration)
-    every = [*declared, *(listener.url for listener in declared_listeners(declaration))]
-    every = [url for url in every if not (url.is_wildcard or url.is_socket)]
-    beyond = [url for url in every if not url.is_loopback]
-    return tuple(dict.fromkeys(url.host for url in beyond or declared or every))
 
 
 def pki_directory(source: Source) -> Path | None:

@@ -37,9 +37,9 @@ import httpcore
 from msgspec import Struct
 from OpenSSL import SSL, crypto
 
-from pytest_etcdtls.declared.declaration import authority, is_address
+from pytest_etcdtls.declared.declaration import authority, is_address, is_loopback
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.target import Carrier, Listener, is_loopback, no_machine
+from pytest_etcdtls.target import Carrier, Listener, no_machine
 from pytest_etcdtls.tls.attempt import (
     CERTIFICATE_ALERTS,
     HANDSHAKE_FAILURE,

@@ -14,12 +14,12 @@ from starting import source_of
 
 from declared.declaring import read_declaration
 from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.declared.declaration import hosts_of
 from pytest_etcdtls.etcd.replay import ReplayedEtcd
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.declarations import hosts_of
 
 SHAPE = Path(__file__).parent / "shapes" / "rke2"
 PAIRS = {

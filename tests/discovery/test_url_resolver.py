@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, DiscoveredMember, Reachability, URLResolver
 from pytest_etcdtls.facts.member_list import Endpoint, LocalURLError, MemberRecord, canonical, parse
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import ConnectTo, Listener, is_loopback
+from pytest_etcdtls.target import ConnectTo, Listener
 
 
 def record(identifier: str, *clients: str, peers: tuple[str, ...] = ()) -> MemberRecord:
