@@ -37,9 +37,9 @@ from pytest_etcdtls.pki.certificate import (
     name_text,
     public_key,
     purposes,
-    serial_number,
     shown,
 )
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.pki.go_verify import (
     Path,
     Rule,
@@ -204,7 +204,7 @@ def _leaf(variant: Alternative) -> str:
         return f"a certificate that cannot be parsed, SHA-256 {sha256(variant.chain[0]).hexdigest()}"
     self_signed_text = ", signed by itself" if is_self_signed(leaf) else ""
     length = plural(len(variant.chain), "certificate")
-    return f"{shown(leaf)}, serial {serial_number(leaf):x}{self_signed_text}, {length}"
+    return f"{shown(leaf)}, serial {details(leaf).serial_number:x}{self_signed_text}, {length}"
 
 
 def shown_in_full(certificate: x509.Certificate) -> str:
@@ -212,7 +212,7 @@ def shown_in_full(certificate: x509.Certificate) -> str:
     subject = name_text(certificate.subject) or "(empty subject)"
     # As openssl x509 -fingerprint -sha256 writes it.
     fingerprint = certificate.fingerprint(SHA256()).hex(":").upper()
-    return f"{subject}, serial {serial_number(certificate):x}, SHA-256 {fingerprint}"
+    return f"{subject}, serial {details(certificate).serial_number:x}, SHA-256 {fingerprint}"
 
 
 _no_path = changed("path", error="unable to get local issuer certificate")

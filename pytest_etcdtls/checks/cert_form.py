@@ -23,24 +23,20 @@ from pytest_etcdtls.pki.certificate import (
     STRONG,
     allowed_keys,
     describe_key,
-    extension,
     is_allowed,
     is_strong,
     is_strong_issuer,
     is_too_long,
-    key_problem,
     load,
     name_text,
-    serial_number,
     shown,
     signature_hash,
     span,
     unparsable,
 )
-from pytest_etcdtls.pki.go_parser import parse_error, unjudged
+from pytest_etcdtls.pki.go_parser import details, key_error, parse_error, unjudged
 from pytest_etcdtls.pki.go_verify import (
     ancestors,
-    details,
     extension_name,
     is_self_signed,
     signature_problem,
@@ -218,7 +214,7 @@ def serial_numbers_are_valid(here: Listener, chain: ServedChain) -> Iterator[Sta
         octets.
     """
     for certificate in on_the_path(chain):
-        serial = serial_number(certificate)
+        serial = details(certificate).serial_number
         octets = serial.bit_length() // 8 + 1
         if serial == 0 or octets > _LONGEST_SERIAL:
             yield Finding(
@@ -293,16 +289,12 @@ def key_identifiers_match(here: Listener, chain: ServedChain, issuers: Issuers) 
 
 
 def _disagreement(certificate: x509.Certificate, issuer: x509.Certificate) -> str:
-    authority = extension(certificate, x509.AuthorityKeyIdentifier)
-    subject = extension(issuer, x509.SubjectKeyIdentifier)
-    referred = authority.key_identifier if authority else None
-    if referred is None:
+    referred, subject = details(certificate).authority_key, details(issuer).subject_key
+    if not referred:
         return "no authorityKeyIdentifier"
-    if subject is None:
+    if not subject:
         return "the issuer has no subjectKeyIdentifier"
-    if referred != subject.digest:
-        return f"{referred.hex(':')} is not {subject.digest.hex(':')}"
-    return ""
+    return f"{referred.hex(':')} is not {subject.hex(':')}" if referred != subject else ""
 
 
 def _position(message: CertificateMessage, number: int, der: bytes) -> str:
@@ -426,7 +418,7 @@ def the_key_is_strong(here: Listener, chain: ServedChain, policy: Policy) -> Ite
     Remediation: renew --{peer}cert-file and --{peer}key-file with an ECDSA P-256 or RSA 2048 key.
     """
     key = usable_key(chain.leaf)
-    if key is None and key_problem(chain.leaf):
+    if key is None and key_error(details(chain.leaf).key):
         yield _MALFORMED
     elif not is_strong(key):
         yield Finding(
@@ -469,7 +461,7 @@ def the_issuers_keys_are_strong(
     for issuer in dict.fromkeys((*issuers.certificates, *served)):
         key = usable_key(issuer)
         weak = issuer in issuers.certificates and not is_strong_issuer(key)
-        if key is None and key_problem(issuer):
+        if key is None and key_error(details(issuer).key):
             yield _MALFORMED
         elif weak or (issuer in served and is_too_long(key)):
             yield Finding(

@@ -15,7 +15,8 @@ from pytest_etcdtls.declared.cures import reissued
 from pytest_etcdtls.declared.declaration import is_address, is_loopback
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
-from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
+from pytest_etcdtls.pki.certificate import is_generated, name_text
+from pytest_etcdtls.pki.go_parser import DNS, details
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
@@ -24,8 +25,7 @@ from pytest_etcdtls.untrusted.printable import listed
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
-    names = extension(certificate, x509.SubjectAlternativeName)
-    return names.get_values_for_type(x509.DNSName) if names else []
+    return details(certificate).texts(DNS)
 
 
 def named(certificate: x509.Certificate) -> str:

@@ -16,21 +16,17 @@ from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers
 from pytest_etcdtls.facts.listener import ServedChain
-from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
-    extension,
-    is_for,
     is_generated,
     key_usages,
     load,
     public_key,
     purposes,
-    raw_extensions,
     shown,
 )
-from pytest_etcdtls.pki.go_parser import MalformedError, Reader
-from pytest_etcdtls.pki.go_verify import allows, is_current, is_self_signed
+from pytest_etcdtls.pki.go_parser import BASIC_CONSTRAINTS, SUBJECT_ALT_NAME, MalformedError, Reader, details
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, allows, is_current, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
@@ -145,7 +141,7 @@ def the_certificate_is_for_clients_too(
     Remediation: issue the certificate of --{peer}cert-file with both clientAuth and serverAuth, or give etcd
         (3.5 and newer) a separate client certificate: --{peer}client-cert-file and --{peer}client-key-file.
     """
-    if is_for(chain.leaf, "clientAuth"):
+    if allows(chain.leaf, CLIENT_AUTH):
         return
     if is_generated(chain.leaf):
         yield GENERATED
@@ -257,11 +253,11 @@ def openssl_accepts_the_server_certificate(
 
 
 def _ns_cert_type_excludes_servers(certificate: x509.Certificate) -> bool:
-    value = next((raw.value for raw in raw_extensions(certificate) if raw.oid == _NS_CERT_TYPE), None)
-    if value is None:
+    cert_type = details(certificate).extensions.get(_NS_CERT_TYPE)
+    if cert_type is None:
         return False
     try:
-        octets, _ = Reader(value).bit_string("malformed nsCertType")
+        octets, _ = Reader(cert_type.value).bit_string("malformed nsCertType")
     except MalformedError:
         return False
     return not octets or not octets[0] & 0x80 >> _NS_SSL_SERVER
@@ -310,15 +306,15 @@ def _strict_problems(certificate: x509.Certificate, *, is_issuer: bool) -> Itera
     Rules that Go enforces too are left out: an issuer that is no CA, or may not sign, is reported by
     cert.issuer-is-ca.
     """
-    is_ca, path_length, critical = _basic_constraints(certificate)
-    usages = key_usages(certificate)
+    fields, usages = details(certificate), key_usages(certificate)
+    is_ca, path_length = bool(fields.is_ca), fields.path_length
     if certificate.version is not x509.Version.v3:
         if is_issuer and is_self_signed(certificate):
             yield f"version {certificate.version.name[1:]}, which has no basicConstraints"
         return
     if is_issuer and not is_ca:
         return
-    if is_ca and not critical:
+    if is_ca and not fields.extensions[BASIC_CONSTRAINTS].critical:
         yield "basicConstraints not critical (refused where Python is built with OpenSSL 3, not 4)"
     if is_ca and usages is None:
         yield "a CA without keyUsage"
@@ -331,25 +327,10 @@ def _strict_problems(certificate: x509.Certificate, *, is_issuer: bool) -> Itera
     yield from _empty_names(certificate, is_ca=is_ca, signs_crls="cRLSign" in (usages or ()))
 
 
-def _basic_constraints(certificate: x509.Certificate) -> tuple[bool, int | None, bool]:
-    """Return whether it is a CA, the path length, and whether the extension is critical.
-
-    The library does not return a path length without CA:TRUE.
-    """
-    oid = x509.BasicConstraints.oid.dotted_string
-    for raw in raw_extensions(certificate):
-        if raw.oid == oid:
-            try:
-                return (*go_parser.basic_constraints(raw.value), raw.critical)
-            except MalformedError:
-                break
-    return False, None, True
-
-
 def _empty_names(certificate: x509.Certificate, *, is_ca: bool, signs_crls: bool) -> Iterator[str]:
-    names = extension(certificate, x509.SubjectAlternativeName)
-    oid = x509.SubjectAlternativeName.oid.dotted_string
-    critical = any(raw.critical for raw in raw_extensions(certificate) if raw.oid == oid)
+    fields = details(certificate)
+    names = fields.extensions.get(SUBJECT_ALT_NAME)
+    critical = names is not None and names.critical
     if not list(certificate.issuer):
         yield "an empty issuer"
     if not list(certificate.subject):
@@ -357,7 +338,7 @@ def _empty_names(certificate: x509.Certificate, *, is_ca: bool, signs_crls: bool
             yield "an empty subject"
         elif not critical:
             yield "an empty subject with a subjectAltName that is not critical (OpenSSL 3, not 4)"
-    if names is not None and not list(names) and not critical:
+    if names is not None and not fields.names and not critical:
         yield "an empty subjectAltName"
 
 
@@ -401,8 +382,8 @@ def the_certificate_is_not_a_ca(here: Listener, chain: ServedChain) -> Iterator[
     Level: SHOULD
     Remediation: issue the certificate of --{peer}cert-file with basicConstraints CA:FALSE.
     """
-    constraints = extension(chain.leaf, x509.BasicConstraints)
-    if constraints is None or not constraints.ca:
+    fields = details(chain.leaf)
+    if not fields.is_ca:
         return
     if is_generated(chain.leaf):
         yield GENERATED
@@ -410,8 +391,7 @@ def the_certificate_is_not_a_ca(here: Listener, chain: ServedChain) -> Iterator[
     yield Finding(
         message="the served certificate is a CA certificate",
         expected="basicConstraints CA:FALSE, or none",
-        observed="CA:TRUE"
-        + ("" if constraints.path_length is None else f", pathlen:{constraints.path_length}"),
+        observed="CA:TRUE" + ("" if fields.path_length is None else f", pathlen:{fields.path_length}"),
         reproduce=(show_leaf(here.url, IS_CA),),
     )
 

@@ -35,11 +35,10 @@ from pytest_etcdtls.pki.certificate import (
     public_key,
     purposes,
     read_name,
-    serial_number,
     shown,
     span,
 )
-from pytest_etcdtls.pki.go_parser import parse_error, unjudged
+from pytest_etcdtls.pki.go_parser import details, parse_error, unjudged
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
     Flaw,
@@ -144,7 +143,7 @@ def is_unparsable(chain: Path, grounds: RefusalGrounds) -> bool:
 
 def _parse_problem(certificate: x509.Certificate, grounds: RefusalGrounds) -> str:
     problem = parse_error(certificate.public_bytes(Encoding.DER))
-    negative = serial_number(certificate) < 0
+    negative = details(certificate).serial_number < 0
     return "" if negative and not _has(grounds, _NEGATIVE_SERIAL_SINCE) else problem
 
 

@@ -29,13 +29,13 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.certificate import (
     MAXIMUM_SIZE,
-    extension,
     load_certificates,
     load_trusted_file,
     public_key,
     purposes,
     read_pool,
 )
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.pki.go_verify import find_path, is_self_signed
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, KeyType, Profile
 from pytest_etcdtls.role import Side
@@ -240,8 +240,8 @@ class _Generation:
             own = dict.fromkeys((*hosts_of(self._declared.declaration), *_LOOPBACK))
             return replace(SERVER, common_name=name, subject_alt_names=tuple(own))
         leaf = declared[0]
-        names = extension(leaf, x509.SubjectAlternativeName) or ()
-        hosts = [str(name.value) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
+        names = details(leaf).alternative_names()
+        hosts = [text for kind, text in names if kind in ("DNS", "IP") and text]
         return Profile(
             common_name=_attribute(leaf.subject, NameOID.COMMON_NAME),
             organization=_attribute(leaf.subject, NameOID.ORGANIZATION_NAME),

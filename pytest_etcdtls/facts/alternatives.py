@@ -28,7 +28,8 @@ from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
 from pytest_etcdtls.facts.fact import Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import ServedChain, TLSContact, Tried, version_path
-from pytest_etcdtls.pki.certificate import extension, read_name
+from pytest_etcdtls.pki.certificate import read_name
+from pytest_etcdtls.pki.go_parser import DNS, details
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
@@ -188,8 +189,7 @@ def hello_variants(here: Listener, contact: TLSContact, served: ServedChain, wir
 
 def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[_Hello]:
     """Return the hellos that the first contact did not send. The first combines the next two."""
-    names = extension(leaf, x509.SubjectAlternativeName)
-    served = names.get_values_for_type(x509.DNSName) if names else []
+    served = details(leaf).texts(DNS)
     # A certificate may hold names that SNI cannot: with empty or long labels, NUL, octets above 127.
     own = next((name for name in served if sni(name) == name != sni(listener.host)), "localhost")
     over_http2 = replace(plain, protocol=Protocol.HTTP2)
@@ -289,8 +289,7 @@ def _policy(attempt: Attempt) -> tuple[Ending, frozenset[bytes], bool] | None:
 
 def _certified(leaf: x509.Certificate) -> Iterator[str]:
     """Yield the DNS names of a certificate; for a wildcard, one that it covers."""
-    names = extension(leaf, x509.SubjectAlternativeName)
-    for name in dict.fromkeys(names.get_values_for_type(x509.DNSName) if names else ()):
+    for name in dict.fromkeys(details(leaf).texts(DNS)):
         sent = sni(f"etcdtls{name[1:]}" if name.startswith("*.") else name)
         if sent is not None:
             yield sent.lower()

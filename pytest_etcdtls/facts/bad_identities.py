@@ -29,8 +29,8 @@ from pytest_etcdtls.facts.good_identities import (
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain, TLSContact
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.certificate import is_for, name_text, purposes, read_name, shown
-from pytest_etcdtls.pki.go_verify import Path, find_path
+from pytest_etcdtls.pki.certificate import name_text, purposes, read_name, shown
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, Path, allows, find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target, TrustBundle, key_beside
@@ -252,7 +252,7 @@ def _breaks_only(name: str, identity: Identity, credentials: PortCredentials, ah
     broken = {
         "expired": min(now, theirs) > leaf.not_valid_after_utc,
         "not-yet-valid": max(now, theirs) < leaf.not_valid_before_utc,
-        "server-auth-only": not is_for(leaf, "clientAuth"),
+        "server-auth-only": not allows(leaf, CLIENT_AUTH),
         "wrong-cn": not meets_name_rules(identity.chain, replace(credentials, allowed_hostname=())),
         "wrong-hostname": not meets_name_rules(identity.chain, replace(credentials, allowed_cn=())),
     }

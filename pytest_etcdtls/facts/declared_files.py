@@ -35,7 +35,8 @@ from pytest_etcdtls.facts.configuration import ListenerDeclaration
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import ServedChain, require_tls
 from pytest_etcdtls.facts.release import EtcdReleases, GoReleases
-from pytest_etcdtls.pki.certificate import CertPool, read_pool, serial_number, shown
+from pytest_etcdtls.pki.certificate import CertPool, read_pool, shown
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted.process_root import status_of
 
@@ -175,7 +176,7 @@ def _revoked(member: MemberFiles, bundle: BundleFact) -> Iterator[x509.Certifica
     """Yield the CAs of a bundle that their issuer has revoked. Serial numbers are the issuer's own."""
     lists = [crl for setting, crl in member.crls if setting.name == f"{bundle.side}-crl-file"]
     for certificate in bundle.certificates:
-        serial = abs(serial_number(certificate))
+        serial = abs(details(certificate).serial_number)
         if any(crl.issuer == certificate.issuer and serial in crl.serial_numbers for crl in lists):
             yield certificate
 

@@ -18,7 +18,8 @@ from pytest_etcdtls.declared.declaration import CRLFile
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import fact
-from pytest_etcdtls.pki.certificate import name_text, serial_number
+from pytest_etcdtls.pki.certificate import name_text
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.pki.go_verify import Path, names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Listener, PortCredentials, Target
@@ -123,7 +124,7 @@ def listed(chain: Path, serial_numbers: frozenset[int]) -> Path:
 
     etcd compares nothing else, and that of each certificate (``checkCRL`` in its listener_tls.go).
     """
-    return tuple(sent for sent in chain if abs(serial_number(sent)) in serial_numbers)
+    return tuple(sent for sent in chain if abs(details(sent).serial_number) in serial_numbers)
 
 
 def revocation_of(here: Listener, target: Target, identity: Identity) -> Revocation:

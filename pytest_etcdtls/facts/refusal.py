@@ -14,8 +14,8 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import is_address
-from pytest_etcdtls.pki.go_parser import DNS, IP
-from pytest_etcdtls.pki.go_verify import details, names_host
+from pytest_etcdtls.pki.go_parser import DNS, IP, details
+from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 
 CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})

@@ -21,8 +21,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-from pytest_etcdtls.pki.certificate import extension, load, name_text, public_key
-from pytest_etcdtls.pki.go_parser import BIT_STRING, INTEGER, SEQUENCE, children, encode, encode_integer
+from pytest_etcdtls.pki.certificate import load, name_text, public_key
+from pytest_etcdtls.pki.go_parser import (
+    BIT_STRING,
+    INTEGER,
+    SEQUENCE,
+    children,
+    details,
+    encode,
+    encode_integer,
+)
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
     KEY_USAGES,
@@ -380,8 +388,7 @@ class CertificateAuthority:
         return crl.public_bytes(Encoding.DER if encoding == "der" else Encoding.PEM)
 
     def _issuer(self) -> Issuer:
-        identifier = extension(self.certificate, x509.SubjectKeyIdentifier)
-        digest = identifier.digest if identifier else key_identifier(self._key.public_key())
+        digest = details(self.certificate).subject_key or key_identifier(self._key.public_key())
         return Issuer(self.certificate.subject, self._key, digest)
 
 

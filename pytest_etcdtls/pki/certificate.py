@@ -3,9 +3,9 @@
 The caller passes the option that named the file, and each problem is one message for the user. An unusual
 certificate is read without errors or warnings.
 
-That needs more than the cryptography library, which parses all extensions at once and refuses them all for
-one malformed value. Checks report the malformed one and still judge the others. So the extensions of such a
-certificate are parsed by Go's rules (``go_parser``), because Go decides what etcd and its clients see there.
+The cryptography library parses all extensions at once and refuses them all for one malformed value. Checks
+report the malformed one and still judge the others. So extensions are parsed by Go's rules (``go_parser``),
+because Go decides what etcd and its clients see there.
 
 Files are read in two ways. What a user gives is read leniently, with advice for each mistake. What etcd reads
 at its start is read as etcd does it (:func:`read_pool`), because there a mistake has a meaning of its own.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import math
 import re
 import threading
@@ -25,14 +24,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
@@ -41,9 +40,9 @@ from pytest_etcdtls.pki.go_parser import (
     OCTET_STRING,
     SEQUENCE,
     MalformedError,
-    RawExtension,
     Reader,
     children,
+    details,
     encode,
 )
 from pytest_etcdtls.pki.go_pem import decode
@@ -62,12 +61,10 @@ _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 
 STRONG: Final = "RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519"
 
-Extension = TypeVar("Extension", bound=x509.ExtensionType)
-
 _PURPOSES = {
-    ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
-    ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
-    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
+    "1.3.6.1.5.5.7.3.1": "serverAuth",
+    "1.3.6.1.5.5.7.3.2": "clientAuth",
+    "2.5.29.37.0": "anyExtendedKeyUsage",
 }
 
 _FILTERS = threading.Lock()
@@ -204,7 +201,7 @@ def _without_warnings() -> Iterator[None]:
 def load(der: bytes) -> x509.Certificate:
     """Return the certificate. Its names and times are parsed once, so that reading them later does not fail.
 
-    Extensions and the key are not parsed: use :func:`extension` and :func:`public_key`.
+    Extensions and the key are not parsed: use :func:`go_parser.details` and :func:`public_key`.
 
     Raises:
         ValueError: if the certificate, a name or a time cannot be parsed.
@@ -219,46 +216,15 @@ def load(der: bytes) -> x509.Certificate:
     return certificate
 
 
-def serial_number(certificate: x509.Certificate) -> int:
-    """Return the serial number, including one that RFC 5280 forbids."""
-    tbs, *_ = children(certificate.public_bytes(Encoding.DER))
-    # TBSCertificate: [0] version, absent in version 1, then serialNumber (RFC 5280 section 4.1).
-    fields = children(tbs)
-    element = fields[1] if certificate.version is x509.Version.v3 else fields[0]
-    return int.from_bytes(element[2:], "big", signed=True)
-
-
-def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
-    """Return the value of an extension, ``None`` if it is absent or Go cannot read it.
-
-    For a subjectAltName, the names that can be parsed are returned.
-    """
-    try:
-        with _without_warnings():
-            return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-    except _UNPARSABLE:
-        pass
-    raw = next((found for found in raw_extensions(certificate) if found.oid == kind.oid.dotted_string), None)
-    value = _read_as_go(certificate, raw) if raw is not None else None
-    return value if isinstance(value, kind) else None
-
-
-@functools.lru_cache(maxsize=1024)
-def raw_extensions(certificate: x509.Certificate) -> tuple[RawExtension, ...]:
-    """Return all extensions in order, including those that cannot be parsed."""
-    try:
-        return go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
-    except MalformedError:
-        return ()
-
-
 def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
     """Yield each part that the cryptography library cannot parse, with the library's error."""
-    for raw in raw_extensions(certificate):
+    tbs, algorithm, signature = children(certificate.public_bytes(Encoding.DER))
+    fields = b"".join(field for field in children(tbs) if field[:1] != b"\xa3")
+    for raw in details(certificate).extensions.values():
+        alone = encode(SEQUENCE, fields + encode(0xA3, encode(SEQUENCE, raw.element)))
         try:
-            _parse_alone(certificate, raw.element)
+            with _without_warnings():
+                _ = x509.load_der_x509_certificate(encode(SEQUENCE, alone + algorithm + signature)).extensions
         except _UNPARSABLE as error:
             yield f"extension {_NAMES.get(raw.oid, raw.oid)}", str(error)
     try:
@@ -267,96 +233,20 @@ def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
         yield "public key", str(error)
 
 
-def _parse_alone(certificate: x509.Certificate, extension_: bytes) -> x509.ExtensionType:
-    """Return the extension as the cryptography library parses it in a certificate without any other."""
-    tbs, algorithm, signature = children(certificate.public_bytes(Encoding.DER))
-    fields = [field for field in children(tbs) if field[:1] != b"\xa3"]
-    fields.append(encode(0xA3, encode(SEQUENCE, extension_)))
-    tbs = encode(SEQUENCE, b"".join(fields))
-    with _without_warnings():
-        alone = x509.load_der_x509_certificate(encode(SEQUENCE, tbs + algorithm + signature))
-        value: x509.ExtensionType = next(iter(alone.extensions)).value
-        return value
-
-
-def _read_as_go(certificate: x509.Certificate, raw: RawExtension) -> x509.ExtensionType | None:
-    """Return an extension that the library cannot parse, ``None`` if Go cannot either."""
-    try:
-        if raw.oid == go_parser.SUBJECT_ALT_NAME:
-            return x509.SubjectAlternativeName(list(_parsable_names(certificate, raw)))
-        build = _BY_GO.get(raw.oid)
-        return build(raw.value) if build else None
-    except _UNPARSABLE:
-        return None
-
-
-def _parsable_names(certificate: x509.Certificate, raw: RawExtension) -> Iterator[x509.GeneralName]:
-    for _, _, element in go_parser.general_names(raw.value):
-        # Extension: OID, OCTET STRING of GeneralNames, here with a single one.
-        oid, *_ = children(raw.element)
-        single = encode(SEQUENCE, oid + encode(0x04, encode(SEQUENCE, element)))
-        try:
-            value = _parse_alone(certificate, single)
-        except _UNPARSABLE:
-            continue
-        assert isinstance(value, x509.SubjectAlternativeName)  # noqa: S101 - by its OID
-        yield from value
-
-
-def _basic_constraints(value: bytes) -> x509.BasicConstraints:
-    is_ca, length = go_parser.basic_constraints(value)
-    return x509.BasicConstraints(is_ca, length if is_ca else None)
-
-
-def _key_usage(value: bytes) -> x509.KeyUsage:
-    set_bits = go_parser.key_usage(value)
-    fields = {field: number in set_bits for number, field in enumerate(KEY_USAGES.values())}
-    if not fields["key_agreement"]:
-        # These two bits have no meaning then, and the library rejects them.
-        fields |= {"encipher_only": False, "decipher_only": False}
-    return x509.KeyUsage(**fields)
-
-
-_BY_GO: dict[str, Callable[[bytes], Any]] = {
-    go_parser.BASIC_CONSTRAINTS: _basic_constraints,
-    go_parser.KEY_USAGE: _key_usage,
-    go_parser.EXTENDED_KEY_USAGE: lambda value: x509.ExtendedKeyUsage(
-        [x509.ObjectIdentifier(oid) for oid in go_parser.extended_key_usage(value)]
-    ),
-    go_parser.SUBJECT_KEY_IDENTIFIER: lambda value: x509.SubjectKeyIdentifier(
-        go_parser.subject_key_identifier(value)
-    ),
-    go_parser.AUTHORITY_KEY_IDENTIFIER: lambda value: x509.AuthorityKeyIdentifier(
-        go_parser.authority_key_identifier(value), None, None
-    ),
-}
-"""Constructors of the extensions that checks read, from the values that Go reads."""
-
-
 def key_usages(certificate: x509.Certificate) -> frozenset[str] | None:
     """Return the key usage bits by their RFC 5280 names; ``None`` without the extension."""
-    usage = extension(certificate, x509.KeyUsage)
-    if usage is None:
+    bits = details(certificate).key_usage
+    if bits is None:
         return None
-    # Without keyAgreement these two bits have no meaning, and reading them raises (RFC 5280 section 4.2.1.3).
-    undefined = set() if usage.key_agreement else {"encipherOnly", "decipherOnly"}
-    return frozenset(
-        name for name, field in KEY_USAGES.items() if name not in undefined and getattr(usage, field)
-    )
+    names = frozenset(name for number, name in enumerate(KEY_USAGES) if number in bits)
+    # Without keyAgreement these two bits have no meaning (RFC 5280 section 4.2.1.3).
+    return names if "keyAgreement" in names else names - {"encipherOnly", "decipherOnly"}
 
 
 def purposes(certificate: x509.Certificate) -> tuple[str, ...] | None:
     """Return the extended key usages, unknown ones as dotted OIDs; ``None`` without the extension."""
-    usages = extension(certificate, x509.ExtendedKeyUsage)
-    if usages is None:
-        return None
-    return tuple(_PURPOSES.get(oid, oid.dotted_string) for oid in usages)
-
-
-def is_for(certificate: x509.Certificate, purpose: str) -> bool:
-    """Return whether the extended key usage allows the purpose or any purpose, or is absent (Go's x509)."""
-    named = purposes(certificate)
-    return named is None or purpose in named or "anyExtendedKeyUsage" in named
+    named = details(certificate).purposes
+    return None if named is None else tuple(_PURPOSES.get(oid, oid) for oid in named)
 
 
 def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
@@ -365,13 +255,6 @@ def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | Non
         return certificate.public_key()
     except _UNPARSABLE:
         return None
-
-
-def key_problem(certificate: x509.Certificate) -> str:
-    """Return why Go does not parse the public key; empty if it does, or ignores keys of this type."""
-    tbs, *_ = children(certificate.public_bytes(Encoding.DER))
-    # TBSCertificate: version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo.
-    return go_parser.key_error(children(tbs)[6 if certificate.version is x509.Version.v3 else 5])
 
 
 def signature_hash(certificate: x509.Certificate) -> str | None:
@@ -652,7 +535,7 @@ def read_pool(data: bytes, go: tuple[int, int] | None = None) -> CertPool:
             continue
         certificates[certificate] = None
         if error:
-            first = _NO_NEGATIVE_SERIAL if serial_number(certificate) < 0 else _PARSER
+            first = _NO_NEGATIVE_SERIAL if details(certificate).serial_number < 0 else _PARSER
             text = f"block {number}, {name_text(certificate.subject)}: {error}"
             if go is not None and go >= first:
                 refused = refused or text

@@ -15,13 +15,17 @@ URIs, unusual URIs, DSA keys. :func:`unjudged` names it, and a run that meets it
 from __future__ import annotations
 
 import calendar
+import contextlib
 import functools
+import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
 BOOLEAN: Final = 0x01
@@ -38,6 +42,10 @@ EMAIL, DNS, URI, IP = 0x81, 0x82, 0x86, 0x87
 """Tags of the GeneralName types that Go reads (RFC 5280 section 4.2.1.6)."""
 Names = tuple[tuple[int, bytes], ...]
 """Tag and content of each GeneralName."""
+_READ = (IP, DNS, URI, EMAIL)
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 RSA_KEY: Final = "1.2.840.113549.1.1.1"
 EC_KEY: Final = "1.2.840.10045.2.1"
@@ -54,6 +62,7 @@ AUTHORITY_KEY_IDENTIFIER: Final = "2.5.29.35"
 EXTENDED_KEY_USAGE: Final = "2.5.29.37"
 
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
+VERSION_WITH_EXTENSIONS: Final = 3
 _FIELD = {number: 0x80 | number for number in range(3)}
 _NESTED = {number: 0xA0 | number for number in range(2)}
 
@@ -281,18 +290,6 @@ def key_error(spki: bytes) -> str:
     except MalformedError as error:
         return str(error)
     return ""
-
-
-def raw_extensions(der: bytes) -> tuple[RawExtension, ...]:
-    """Return the extensions of a certificate in order, without parsing their values.
-
-    Raises:
-        MalformedError: if the certificate is not valid DER up to the extensions.
-    """
-    tbs = Reader(der).inside(SEQUENCE, "certificate").inside(SEQUENCE, "tbsCertificate")
-    while tbs and not tbs.at(_EXTENSIONS):
-        tbs.any_element("tbsCertificate")
-    return tuple(_extensions(tbs)) if tbs else ()
 
 
 def _certificate(der: bytes) -> None:
@@ -538,14 +535,14 @@ def subject_key_identifier(value: bytes) -> bytes:
     return Reader(value).content(OCTET_STRING, "malformed subjectKeyIdentifier")
 
 
-def general_names(value: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
-    """Return tag, content and element of each GeneralName of a subjectAltName, without parsing the names."""
+def general_names(value: bytes) -> Names:
+    """Return each GeneralName of a subjectAltName, without parsing the names."""
     message = "malformed subjectAltName"
-    return tuple(Reader(value).inside(SEQUENCE, message).elements(message))
+    return tuple(name[:2] for name in Reader(value).inside(SEQUENCE, message).elements(message))
 
 
 def _subject_alt_name(value: bytes) -> None:
-    for tag, content, _ in general_names(value):
+    for tag, content in general_names(value):
         if tag == URI and content.isascii() and not _USUAL_URI.match(content):
             raise UnjudgedError(f"the unusual URI {_shown(content)}")
         if tag in (EMAIL, DNS, URI) and not content.isascii():
@@ -655,3 +652,118 @@ READERS: dict[str, Callable[[bytes], object]] = {
 }
 """The extensions that Go handles, by OID: each function raises if Go does not parse the value, or if that is
 not judged."""
+
+
+# -- the fields of one certificate --------------------------------------------------------------
+
+_TEXTS = {EMAIL: "email", DNS: "DNS", URI: "URI"}
+_OTHER_NAMES = {0xA0: "OtherName", 0xA4: "DirectoryName", 0x88: "RegisteredID"}
+
+
+class Details(Struct, frozen=True, kw_only=True):
+    """The fields of a certificate, as Go reads them. An extension that does not parse is left out.
+
+    Attributes:
+        subject: the whole Name in DER, which Go compares.
+        key: the whole SubjectPublicKeyInfo in DER.
+        signature_algorithm: the AlgorithmIdentifier, without tag and length.
+        extensions: by OID, in order; also those that do not parse.
+        is_ca: the cA flag of basicConstraints; ``None`` without the extension.
+        key_usage: numbers of the set bits; ``None`` without the extension.
+        purposes: of the extendedKeyUsage, as dotted OIDs; ``None`` without the extension.
+        names: tag and content of each GeneralName of the subjectAltName.
+        unhandled: OIDs of the critical extensions that Go does not handle; none is allowed on a path.
+    """
+
+    version: int
+    serial_number: int
+    subject: bytes
+    issuer: bytes
+    key: bytes
+    signature_algorithm: bytes
+    extensions: dict[str, RawExtension]
+    is_ca: bool | None
+    path_length: int | None
+    key_usage: frozenset[int] | None
+    purposes: tuple[str, ...] | None
+    names: Names
+    permitted: Names
+    excluded: Names
+    subject_key: bytes
+    authority_key: bytes
+    unhandled: tuple[str, ...]
+
+    def texts(self, tag: int) -> list[str]:
+        """Return the names of a type whose content is text."""
+        return [content.decode("latin-1") for kind, content in self.names if kind == tag]
+
+    def alternative_names(self) -> Iterator[tuple[str, str | None]]:
+        """Yield type and text of each name that is well-formed; ``None`` for the text of some types."""
+        for tag, content in self.names:
+            if tag == IP and len(content) in _ADDRESS_LENGTHS:
+                yield "IP", str(ipaddress.ip_address(content))
+            elif tag in _TEXTS and content.isascii():
+                yield _TEXTS[tag], content.decode()
+            elif tag in _OTHER_NAMES:
+                yield _OTHER_NAMES[tag], None
+
+
+@functools.lru_cache(maxsize=4096)
+def details(certificate: x509.Certificate) -> Details:
+    """Return the fields of a certificate."""
+    whole = Reader(certificate.public_bytes(Encoding.DER)).inside(SEQUENCE, "certificate")
+    tbs = whole.inside(SEQUENCE, "tbsCertificate")
+    version = _version(tbs)
+    serial_number = int.from_bytes(tbs.content(INTEGER, "serialNumber"), "big", signed=True)
+    algorithm = tbs.content(SEQUENCE, "signature")
+    issuer = tbs.element(SEQUENCE, "issuer")
+    tbs.any_element("validity")
+    subject = tbs.element(SEQUENCE, "subject")
+    key = tbs.element(SEQUENCE, "subjectPublicKeyInfo")
+    extensions: dict[str, RawExtension] = {}
+    # Go ignores the extensions of a certificate that is not version 3.
+    with contextlib.suppress(MalformedError):
+        while tbs and not tbs.at(_EXTENSIONS):
+            tbs.any_element("tbsCertificate")
+        if version == VERSION_WITH_EXTENSIONS:
+            extensions = {extension.oid: extension for extension in _extensions(tbs)}
+
+    def read(oid: str, reader: Callable[[bytes], T], default: U) -> T | U:
+        with contextlib.suppress(MalformedError):
+            return reader(extensions[oid].value) if oid in extensions else default
+        return default
+
+    is_ca, path_length = read(BASIC_CONSTRAINTS, basic_constraints, (None, None))
+    names = read(SUBJECT_ALT_NAME, general_names, ())
+    permitted, excluded = read(NAME_CONSTRAINTS, name_constraints, ((), ()))
+
+    def is_handled(extension: RawExtension) -> bool:
+        if extension.oid == SUBJECT_ALT_NAME:
+            return any(tag in _READ for tag, _ in names)
+        if extension.oid == NAME_CONSTRAINTS:
+            return all(tag in _READ for tag, _ in (*permitted, *excluded))
+        return extension.oid in READERS
+
+    return Details(
+        version=version,
+        serial_number=serial_number,
+        subject=subject,
+        issuer=issuer,
+        key=key,
+        signature_algorithm=algorithm,
+        extensions=extensions,
+        is_ca=is_ca,
+        path_length=path_length,
+        key_usage=read(KEY_USAGE, key_usage, None),
+        purposes=read(EXTENDED_KEY_USAGE, extended_key_usage, None),
+        names=names,
+        permitted=permitted,
+        excluded=excluded,
+        subject_key=read(SUBJECT_KEY_IDENTIFIER, subject_key_identifier, b""),
+        authority_key=read(AUTHORITY_KEY_IDENTIFIER, authority_key_identifier, None) or b"",
+        unhandled=tuple(
+            extension.oid
+            for extension in extensions.values()
+            if extension.critical and not is_handled(extension)
+        ),
+    )

@@ -24,7 +24,6 @@ report its faults.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import ipaddress
 import itertools
@@ -32,7 +31,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -42,10 +41,8 @@ from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
-from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.certificate import (
     LARGEST_RSA_EXPONENT,
-    extension,
     key_usages,
     public_key,
     purposes,
@@ -65,10 +62,11 @@ from pytest_etcdtls.pki.go_parser import (
     SEQUENCE,
     SUBJECT_ALT_NAME,
     URI,
+    VERSION_WITH_EXTENSIONS,
     MalformedError,
     Names,
-    RawExtension,
     Reader,
+    details,
     encode,
     is_domain,
     unjudged,
@@ -76,17 +74,12 @@ from pytest_etcdtls.pki.go_parser import (
 from pytest_etcdtls.untrusted.printable import plural, printable
 
 Path = tuple[x509.Certificate, ...]
-T = TypeVar("T")
-U = TypeVar("U")
 
-_READ = (IP, DNS, URI, EMAIL)
-"""The types of names that Go reads."""
 _COMPARED = (IP, DNS)
-"""Those that are compared with name constraints here, in the order of Go."""
+"""The types of names that are compared with name constraints here, in the order of Go."""
 _MAPPED = bytes(10) + b"\xff\xff"
 """The prefix of an IPv4-mapped IPv6 address."""
 _KEY_CERT_SIGN = 5
-_VERSION_WITH_EXTENSIONS = 3
 SERVER_AUTH: Final = "1.3.6.1.5.5.7.3.1"
 CLIENT_AUTH: Final = "1.3.6.1.5.5.7.3.2"
 _ANY_PURPOSE = "2.5.29.37.0"
@@ -201,109 +194,6 @@ def extension_name(oid: str) -> str:
     return f"{_SHOWN_EXTENSIONS[oid]} ({oid})" if oid in _SHOWN_EXTENSIONS else oid
 
 
-# -- the fields of one certificate --------------------------------------------------------------
-
-
-class Details(Struct, frozen=True, kw_only=True):
-    """The fields of a certificate that Go uses for verification.
-
-    Attributes:
-        subject: the whole Name in DER, which Go compares.
-        key: the whole SubjectPublicKeyInfo in DER.
-        signature_algorithm: the AlgorithmIdentifier, without tag and length.
-        is_ca: the cA flag of basicConstraints; ``None`` without the extension.
-        key_usage: numbers of the set bits; empty without the extension.
-        names: tag and content of each GeneralName of the subjectAltName.
-        unhandled: OIDs of the critical extensions that Go does not handle; none is allowed on a path.
-    """
-
-    version: int
-    subject: bytes
-    issuer: bytes
-    key: bytes
-    signature_algorithm: bytes
-    extensions: dict[str, RawExtension]
-    is_ca: bool | None = None
-    path_length: int | None = None
-    key_usage: frozenset[int] = frozenset()
-    purposes: tuple[str, ...] = ()
-    names: Names = ()
-    permitted: Names = ()
-    excluded: Names = ()
-    subject_key: bytes = b""
-    authority_key: bytes = b""
-    unhandled: tuple[str, ...] = ()
-
-    def texts(self, tag: int) -> list[str]:
-        """Return the names of a type whose content is text."""
-        return [content.decode("latin-1") for kind, content in self.names if kind == tag]
-
-
-@functools.lru_cache(maxsize=4096)
-def details(certificate: x509.Certificate) -> Details:
-    """Return the fields of a certificate that Go uses for verification."""
-    whole = Reader(certificate.public_bytes(Encoding.DER)).inside(SEQUENCE, "certificate")
-    tbs = whole.inside(SEQUENCE, "tbsCertificate")
-    version = tbs.optional(0xA0, "version")
-    tbs.any_element("serialNumber")
-    algorithm = tbs.content(SEQUENCE, "signature")
-    issuer = tbs.element(SEQUENCE, "issuer")
-    tbs.any_element("validity")
-    subject = tbs.element(SEQUENCE, "subject")
-    key = tbs.element(SEQUENCE, "subjectPublicKeyInfo")
-    number = 1 if version is None else 1 + Reader(version).integer("version")
-    in_order: tuple[RawExtension, ...] = ()
-    # Go ignores the extensions of a certificate that is not version 3.
-    if number == _VERSION_WITH_EXTENSIONS:
-        with contextlib.suppress(MalformedError):
-            in_order = go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
-    extensions = {extension.oid: extension for extension in in_order}
-
-    def read(oid: str, reader: Callable[[bytes], T], default: U) -> T | U:
-        if oid not in extensions:
-            return default
-        try:
-            return reader(extensions[oid].value)
-        except MalformedError:
-            return default
-
-    is_ca, path_length = read(go_parser.BASIC_CONSTRAINTS, go_parser.basic_constraints, (None, None))
-    general_names = read(SUBJECT_ALT_NAME, go_parser.general_names, ())
-    names: Names = tuple((tag, content) for tag, content, _ in general_names)
-    permitted, excluded = read(NAME_CONSTRAINTS, go_parser.name_constraints, ((), ()))
-
-    def is_handled(extension: RawExtension) -> bool:
-        if extension.oid == SUBJECT_ALT_NAME:
-            return any(tag in _READ for tag, _ in names)
-        if extension.oid == NAME_CONSTRAINTS:
-            return all(tag in _READ for tag, _ in (*permitted, *excluded))
-        return extension.oid in go_parser.READERS
-
-    return Details(
-        version=number,
-        subject=subject,
-        issuer=issuer,
-        key=key,
-        signature_algorithm=algorithm,
-        extensions=extensions,
-        is_ca=is_ca,
-        path_length=path_length,
-        key_usage=frozenset(bit for bit in read(go_parser.KEY_USAGE, go_parser.key_usage, ()) if bit < 9),
-        purposes=read(go_parser.EXTENDED_KEY_USAGE, go_parser.extended_key_usage, ()),
-        names=names,
-        permitted=permitted,
-        excluded=excluded,
-        subject_key=read(go_parser.SUBJECT_KEY_IDENTIFIER, go_parser.subject_key_identifier, b""),
-        authority_key=read(go_parser.AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None)
-        or b"",
-        unhandled=tuple(
-            extension.oid
-            for extension in extensions.values()
-            if extension.critical and not is_handled(extension)
-        ),
-    )
-
-
 # -- signatures -----------------------------------------------------------------------------------
 
 
@@ -368,7 +258,7 @@ def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) 
     fields = details(issuer)
     if fields.is_ca is None:
         # Certificates of version 1 have no extensions; Go accepts them as trust anchors.
-        if fields.version == _VERSION_WITH_EXTENSIONS or not is_anchor:
+        if fields.version == VERSION_WITH_EXTENSIONS or not is_anchor:
             yield "no basicConstraints"
     elif not fields.is_ca:
         yield "CA:FALSE"
@@ -468,16 +358,11 @@ def verified_path(
         when: the time of the handshake.
         purpose: the extended key usage that Go requires.
     """
-    if details(leaf).unhandled or not is_current(leaf, when):
+    if any(_own_faults(leaf, when)):
         return None
 
     def accepts(path: Path, candidate: x509.Certificate, is_anchor: bool) -> bool:
-        return (
-            not details(candidate).unhandled
-            and is_current(candidate, when)
-            and not any(issuer_faults(candidate, len(path) - 1, is_anchor=is_anchor))
-            and has_signed(candidate, path[-1])
-        )
+        return not any(_step_faults(path, candidate, when, is_anchor=is_anchor))
 
     # A leaf that is itself trusted is a whole path, and its signature is not checked.
     paths: Iterator[Path] = iter([(leaf,)])
@@ -560,8 +445,8 @@ def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
     Each is printable and bounded; :func:`names_host` compares the names themselves.
     """
-    names = extension(certificate, x509.SubjectAlternativeName)
-    return tuple(printable(_show(name)) for name in names or ())
+    names = details(certificate).alternative_names()
+    return tuple(printable(kind if text is None else f"{kind}:{text}") for kind, text in names)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -593,19 +478,6 @@ def _is_hostname(text: str, *, wildcard: bool) -> bool:
     first, *others = text.split(".")
     labels = others if wildcard and first == "*" and others else [first, *others]
     return all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", label) for label in labels)
-
-
-def _show(name: x509.GeneralName) -> str:
-    match name:
-        case x509.DNSName():
-            return f"DNS:{name.value}"
-        case x509.IPAddress():
-            return f"IP:{name.value}"
-        case x509.UniformResourceIdentifier():
-            return f"URI:{name.value}"
-        case x509.RFC822Name():
-            return f"email:{name.value}"
-    return type(name).__name__
 
 
 @functools.lru_cache(maxsize=4096)
@@ -678,18 +550,29 @@ def find_path(
 def faults(path: Path, when: datetime, purpose: str = SERVER_AUTH) -> Iterator[Flaw]:
     """Yield why Go refuses a path, by default for a server. The path's names and signatures match."""
     for place, certificate in enumerate(path):
-        is_anchor = place == len(path) - 1
-        for oid in details(certificate).unhandled:
-            text = f"has the critical extension {extension_name(oid)}"
-            yield Flaw(rule=Rule.EXTENSION, certificate=certificate, text=text)
-        if not is_current(certificate, when):
-            yield Flaw(rule=Rule.VALIDITY, certificate=certificate, text="is not valid at this time")
         if place:
-            for fault in issuer_faults(certificate, place - 1, is_anchor=is_anchor):
-                yield Flaw(rule=Rule.ISSUER, certificate=certificate, text=f"has {fault}")
-        if not is_anchor and not has_signed(path[place + 1], certificate):
-            yield _signature_flaw(path[place + 1], certificate)
+            yield from _step_faults(path[:place], certificate, when, is_anchor=place == len(path) - 1)
+        else:
+            yield from _own_faults(certificate, when)
     yield from path_faults(path, purpose)
+
+
+def _own_faults(certificate: x509.Certificate, when: datetime) -> Iterator[Flaw]:
+    """Yield why Go refuses a certificate anywhere on a path."""
+    for oid in details(certificate).unhandled:
+        text = f"has the critical extension {extension_name(oid)}"
+        yield Flaw(rule=Rule.EXTENSION, certificate=certificate, text=text)
+    if not is_current(certificate, when):
+        yield Flaw(rule=Rule.VALIDITY, certificate=certificate, text="is not valid at this time")
+
+
+def _step_faults(path: Path, issuer: x509.Certificate, when: datetime, *, is_anchor: bool) -> Iterator[Flaw]:
+    """Yield why Go does not continue a path, which begins at the leaf, with an issuer."""
+    if not has_signed(issuer, path[-1]):
+        yield _signature_flaw(issuer, path[-1])
+    yield from _own_faults(issuer, when)
+    for fault in issuer_faults(issuer, len(path) - 1, is_anchor=is_anchor):
+        yield Flaw(rule=Rule.ISSUER, certificate=issuer, text=f"has {fault}")
 
 
 def ca_faults(path: Path, when: datetime, purpose: str) -> Iterator[Flaw]:

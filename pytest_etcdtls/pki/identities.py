@@ -30,7 +30,8 @@ from pytest_etcdtls.pki.authority import (
     general_name,
     key_identifier,
 )
-from pytest_etcdtls.pki.certificate import extension, public_key
+from pytest_etcdtls.pki.certificate import public_key
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, PrivateKey, Profile, generate_key
 from pytest_etcdtls.untrusted.printable import pasted
 
@@ -172,10 +173,10 @@ def _model(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) 
 
 
 def _model_of(certificate: x509.Certificate) -> _Model:
-    key, identifier = public_key(certificate), extension(certificate, x509.SubjectKeyIdentifier)
+    key, identifier = public_key(certificate), details(certificate).subject_key or None
     if identifier is None and key is not None:
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key)
-    return _Model(certificate.subject, identifier.digest if identifier else None, _key_type(key))
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key).digest
+    return _Model(certificate.subject, identifier, _key_type(key))
 
 
 def _key_type(key: object) -> KeyType:

@@ -23,10 +23,10 @@ from pytest_etcdtls.pki.certificate import (
     name_text,
     public_key,
     purposes,
-    serial_number,
     signature_hash,
     span,
 )
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.pki.profile import KEY_USAGES
 from pytest_etcdtls.untrusted.printable import error_text, listed, plural
@@ -201,7 +201,7 @@ def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
     return {
         "subject": name_text(certificate.subject),
         "issuer": name_text(certificate.issuer),
-        "serial_number": f"{serial_number(certificate):x}",
+        "serial_number": f"{details(certificate).serial_number:x}",
         "not_before": utc(certificate.not_valid_before_utc),
         "not_after": utc(certificate.not_valid_after_utc),
         "key": key.replace("secp256r1", "P-256").replace("secp384r1", "P-384"),

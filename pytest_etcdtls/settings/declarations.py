@@ -39,13 +39,12 @@ from pytest_etcdtls.declared.files import (
 )
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import (
-    extension,
-    is_for,
     load_certificates,
     load_identity,
     load_trusted_file,
 )
-from pytest_etcdtls.pki.go_verify import is_current, names_host
+from pytest_etcdtls.pki.go_parser import details
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, allows, is_current, names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
@@ -371,9 +370,7 @@ def _chosen(identities: Sequence[Identity | None], trusted: Bundles) -> tuple[Id
     If some are valid now and issued by a trusted CA, the others are left out, because etcd refuses them
     correctly. If there are none, the others are kept, because a refused attempt is evidence too.
     """
-    clients = [
-        client for client in identities if client is not None and is_for(client.chain[0], "clientAuth")
-    ]
+    clients = [client for client in identities if client is not None and allows(client.chain[0], CLIENT_AUTH)]
     now = datetime.now(UTC)
     valid = [client for client in clients if is_current(client.chain[0], now)]
     good = [identity for identity in valid if _chains_to_one(identity, trusted)]
@@ -391,9 +388,7 @@ def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
     named: dict[str, Identity] = {}
     for identity in identities:
         leaf = identity.chain[0]
-        issuer = extension(leaf, x509.AuthorityKeyIdentifier)
-        identifier = issuer.key_identifier if issuer else None
-        kind = (identity.name, leaf.issuer.public_bytes(), identifier or b"")
+        kind = (identity.name, leaf.issuer.public_bytes(), details(leaf).authority_key)
         if kind in kinds or leaf in [identity.chain[0] for identity in named.values()]:
             continue
         kinds.add(kind)

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
 from msgspec.structs import replace as replace_fields
 from yaml.nodes import MappingNode, Node
 
@@ -35,11 +34,11 @@ from pytest_etcdtls.pki.certificate import (
     AnyFile,
     HeldFile,
     Passphrases,
-    extension,
-    is_for,
     load_certificates,
     load_identity,
 )
+from pytest_etcdtls.pki.go_parser import details
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, allows
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
 from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, key_passphrases, trust_in
@@ -310,8 +309,7 @@ def _is_ca(secret: Secret, name: str) -> bool:
     if name not in secret.values:
         return False
     leaf, *_ = load_certificates(secret.values[name], option=secret.named_by)
-    constraints = extension(leaf, x509.BasicConstraints)
-    return constraints is not None and constraints.ca
+    return bool(details(leaf).is_ca)
 
 
 def _pairs_of(secret: Secret, passphrases: Passphrases) -> Iterator[tuple[str, Identity]]:
@@ -327,7 +325,7 @@ def _pairs_of(secret: Secret, passphrases: Passphrases) -> Iterator[tuple[str, I
         if key not in secret.values:
             raise UsageError(f"{secret.where} has {certificate} and no {key}: a client needs both")
         identity = _pair(secret, side, certificate, key, passphrases)
-        if side == "client" and not is_for(identity.chain[0], "clientAuth"):
+        if side == "client" and not allows(identity.chain[0], CLIENT_AUTH):
             raise UsageError(
                 f"{secret.where}: {certificate} is not a certificate for clients (extendedKeyUsage): pass "
                 "the Secret of a client"

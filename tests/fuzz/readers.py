@@ -104,7 +104,7 @@ def _certificate(data: bytes) -> None:
     if not error:
         list(certificate.unparsable(loaded))
         certificate.shown(loaded)
-        certificate.key_problem(loaded)
+        go_parser.key_error(go_parser.details(loaded).key)
         certificate_facts(loaded)
 
 

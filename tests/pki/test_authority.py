@@ -13,7 +13,7 @@ from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
-from pytest_etcdtls.pki.certificate import serial_number
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.pki.identities import issue_identities
 from pytest_etcdtls.pki.profile import (
     CLIENT,
@@ -158,5 +158,5 @@ def test_any_serial_number(tmp_path: Path, openssl: OpenSSL, serial: int) -> Non
     (tmp_path / "leaf.crt").write_bytes(encode_certificates([certificate]))
     (tmp_path / "ca.crt").write_bytes(encode_certificates([CA.certificate]))
     shown = openssl("x509", "-in", tmp_path / "leaf.crt", "-noout", "-serial").stdout
-    assert int(shown.strip().removeprefix("serial="), 16) == serial_number(certificate) == serial
+    assert int(shown.strip().removeprefix("serial="), 16) == details(certificate).serial_number == serial
     openssl("verify", "-CAfile", tmp_path / "ca.crt", tmp_path / "leaf.crt")

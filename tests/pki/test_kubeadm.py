@@ -11,23 +11,24 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.certificate import (
-    extension,
     key_usages,
     load_certificates,
     load_identity,
     load_key,
     purposes,
 )
+from pytest_etcdtls.pki.go_parser import details
+from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
 
 NODE = MemberNames("node-1", ("10.0.0.11",))
 BOTH = ("serverAuth", "clientAuth")
-NODE_NAMES = ["localhost", "node-1", "10.0.0.11", "127.0.0.1", "::1"]
-LEAVES: Mapping[str, tuple[str, tuple[str, ...], list[str] | None]] = {
+NODE_NAMES = ("DNS:localhost", "DNS:node-1", "IP:10.0.0.11", "IP:127.0.0.1", "IP:::1")
+LEAVES: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "etcd/server": ("CN=node-1", BOTH, NODE_NAMES),
     "etcd/peer": ("CN=node-1", BOTH, NODE_NAMES),
-    "etcd/healthcheck-client": ("CN=kube-etcd-healthcheck-client", ("clientAuth",), None),
-    "apiserver-etcd-client": ("CN=kube-apiserver-etcd-client", ("clientAuth",), None),
+    "etcd/healthcheck-client": ("CN=kube-etcd-healthcheck-client", ("clientAuth",), ()),
+    "apiserver-etcd-client": ("CN=kube-apiserver-etcd-client", ("clientAuth",), ()),
 }
 _LIFETIME = timedelta(days=365, minutes=5)
 ECDSA = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256)
@@ -35,11 +36,6 @@ ECDSA = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256)
 
 def critical(certificate: x509.Certificate) -> set[type]:
     return {type(found.value) for found in certificate.extensions if found.critical}
-
-
-def subject_alt_names(certificate: x509.Certificate) -> list[str] | None:
-    names = extension(certificate, x509.SubjectAlternativeName)
-    return None if names is None else [str(name.value) for name in names]
 
 
 def test_files_are_kubeadms(tmp_path: Path) -> None:
@@ -52,15 +48,13 @@ def test_files_are_kubeadms(tmp_path: Path) -> None:
         *(f"{name}.{suffix}" for name in LEAVES for suffix in ("crt", "key")),
     }
     (ca,) = load_certificates(directory / "etcd" / "ca.crt")
-    constraints = extension(ca, x509.BasicConstraints)
     assert ca.subject.rfc4514_string() == ca.issuer.rfc4514_string() == "CN=etcd-ca"
-    assert constraints is not None
-    assert constraints.ca
+    assert details(ca).is_ca
     assert critical(ca) == {x509.BasicConstraints, x509.KeyUsage}
     assert key_usages(ca) == frozenset({"digitalSignature", "keyEncipherment", "keyCertSign"})
     # client-go's NewSelfSignedCACert puts the common name in as a DNS name.
-    assert subject_alt_names(ca) == ["etcd-ca"]
-    assert extension(ca, x509.AuthorityKeyIdentifier) is None
+    assert subject_alt_names(ca) == ("DNS:etcd-ca",)
+    assert not details(ca).authority_key
     assert ca.not_valid_after_utc - ca.not_valid_before_utc == timedelta(days=3650, minutes=5)
     assert load_key(directory / "etcd" / "ca.key").public_key() == ca.public_key()
     for name, expected in LEAVES.items():
@@ -70,8 +64,8 @@ def test_files_are_kubeadms(tmp_path: Path) -> None:
         assert (leaf.subject.rfc4514_string(), purposes(leaf), subject_alt_names(leaf)) == expected
         assert key_usages(leaf) == frozenset({"digitalSignature", "keyEncipherment"})
         assert critical(leaf) == {x509.BasicConstraints, x509.KeyUsage}
-        assert extension(leaf, x509.AuthorityKeyIdentifier) is not None
-        assert extension(leaf, x509.SubjectKeyIdentifier) is None
+        assert details(leaf).authority_key
+        assert not details(leaf).subject_key
         assert leaf.not_valid_before_utc == ca.not_valid_before_utc
         assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == _LIFETIME
         key = leaf.public_key()

@@ -18,8 +18,6 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.certificate import (
     describe_key,
-    extension,
-    is_for,
     is_generated,
     is_strong,
     key_usages,
@@ -31,8 +29,8 @@ from pytest_etcdtls.pki.certificate import (
     signature_hash,
     unparsable,
 )
-from pytest_etcdtls.pki.go_parser import children, encode, parse_error, unjudged
-from pytest_etcdtls.pki.go_verify import names_host
+from pytest_etcdtls.pki.go_parser import children, details, encode, parse_error, unjudged
+from pytest_etcdtls.pki.go_verify import allows, names_host
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, OtherExtension, Profile, generate_key
 from pytest_etcdtls.report.text import certificate_facts
 
@@ -167,11 +165,9 @@ def test_certificates_that_go_accepts_are_read(name: str) -> None:
     certificate = load(der)
     assert [found for found, _ in unparsable(certificate)] == [part]
     assert names_host(certificate, "localhost")
-    assert is_for(certificate, "serverAuth")
+    assert allows(certificate)
     assert key_usages(certificate) == frozenset({"digitalSignature"})
-    constraints = extension(certificate, x509.BasicConstraints)
-    assert constraints is not None
-    assert not constraints.ca
+    assert details(certificate).is_ca is False
     assert certificate_facts(certificate)["subject_alt_names"] == ["DNS:localhost"]
 
 
@@ -216,9 +212,9 @@ def test_usages() -> None:
         (("2.5.29.37.0",), ("anyExtendedKeyUsage",), True),
     ):
         certificate = loaded(replace(SERVER, extended_key_usage=usages))
-        assert (purposes(certificate), is_for(certificate, "serverAuth")) == (names, server)
+        assert (purposes(certificate), allows(certificate)) == (names, server)
     certificate = loaded(replace(SERVER, subject_alt_names=()))
-    assert extension(certificate, x509.SubjectAlternativeName) is None
+    assert details(certificate).names == ()
     assert signature_hash(certificate) == "sha256"
     assert signature_hash(CertificateAuthority.create("CA", KeyType.ED25519).certificate) is None
     assert shown(loaded(replace(SERVER, common_name=None))) == "(empty subject)"
