@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
-from pytest_etcdtls.checks.judgement import changed
+from pytest_etcdtls.checks.judgement import changed, serving
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
@@ -444,11 +444,9 @@ def every_issuer_is_a_ca(here: Listener, issuers: Issuers) -> Iterator[Statement
             )
 
 
-def _only_for_others(path: CertificationPath, **_: object) -> Mapping[str, Any]:
-    # permittedSubtrees: dNSName example.
-    other = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
-    restricted = dataclasses.replace(AUTHORITY, other_extensions=(other,))
-    return {"path": replace(path, certificates=specimen(authority=restricted))}
+# permittedSubtrees: dNSName example.
+_other_names = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
+_only_for_others = serving("path", dataclasses.replace(AUTHORITY, other_extensions=(_other_names,)))
 
 
 @check("cert.ca-constraints", on=EVERY_LISTENER, counterexample=_only_for_others)

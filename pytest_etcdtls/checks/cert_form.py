@@ -18,7 +18,6 @@ from pytest_etcdtls.declared.cures import renewed
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers
 from pytest_etcdtls.facts.clock import MemberClock
 from pytest_etcdtls.facts.listener import Policy, ServedChain
-from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
     allowed_keys,
@@ -42,7 +41,7 @@ from pytest_etcdtls.pki.go_verify import (
     signature_problem,
     usable_key,
 )
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
+from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.pki.thresholds import LIFETIME_OF_THE_CHECKS
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import KEY, SERIAL, SERVED_KEYS, Command, show_chain, show_leaf
@@ -253,12 +252,7 @@ def critical_extensions_are_known(here: Listener, path: CertificationPath) -> It
             )
 
 
-def _no_key_identifier(chain: ServedChain, issuers: Issuers, **_: object) -> Mapping[str, Any]:
-    leaf, issuer = specimen(dataclasses.replace(SERVER, authority_key_identifier=False))
-    return {
-        "chain": replace(chain, certificates=(leaf, issuer)),
-        "issuers": replace(issuers, certificates=(issuer,)),
-    }
+_no_key_identifier = serving("chain", authority_key_identifier=False)
 
 
 @check("cert.key-identifiers", on=EVERY_LISTENER, counterexample=_no_key_identifier)
@@ -313,15 +307,11 @@ def _all(message: CertificateMessage) -> Iterator[tuple[int, bytes]]:
     yield from enumerate(dict.fromkeys((*message.certificates, *issuers)), 1)
 
 
-def _with_extension(message: CertificateMessage, oid: str, value: bytes) -> Mapping[str, Any]:
-    path = specimen(dataclasses.replace(SERVER, other_extensions=(OtherExtension(oid, value),)))
-    certificates = tuple(found.public_bytes(Encoding.DER) for found in path)
-    return {"message": dataclasses.replace(message, certificates=certificates)}
-
-
-def _malformed_address(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
+_malformed_address = serving(
+    "message",
     # A subjectAltName with an iPAddress of five octets.
-    return _with_extension(message, "2.5.29.17", bytes.fromhex("300787057f00000100"))
+    other_extensions=(OtherExtension("2.5.29.17", bytes.fromhex("300787057f00000100")),),
+)
 
 
 @check("cert.well-formed", on=EVERY_LISTENER, counterexample=_malformed_address)
@@ -362,9 +352,11 @@ def not_judged(certificate: str, reason: str) -> str:
     return f"{certificate} {reason}, which is not judged: connect with etcdctl to see whether Go accepts it"
 
 
-def _malformed_issuer_name(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
+_malformed_issuer_name = serving(
+    "message",
     # An issuerAltName that is the ASN.1 NULL.
-    return _with_extension(message, "2.5.29.18", b"\x05\x00")
+    other_extensions=(OtherExtension("2.5.29.18", b"\x05\x00"),),
+)
 
 
 @check("cert.parsable", on=EVERY_LISTENER, counterexample=_malformed_issuer_name)
@@ -437,9 +429,7 @@ def the_key_is_strong(here: Listener, chain: ServedChain, policy: Policy) -> Ite
         )
 
 
-def _weak_issuer(issuers: Issuers, **_: object) -> Mapping[str, Any]:
-    weak = specimen(authority=dataclasses.replace(AUTHORITY, rsa_bits=1024))
-    return {"issuers": replace(issuers, certificates=weak[1:])}
+_weak_issuer = serving("issuers", dataclasses.replace(AUTHORITY, rsa_bits=1024))
 
 
 @check("cert.issuer-key-strength", on=EVERY_LISTENER, counterexample=_weak_issuer)

@@ -16,7 +16,6 @@ from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers
 from pytest_etcdtls.facts.listener import ServedChain
-from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     is_generated,
     key_usages,
@@ -27,7 +26,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_parser import BASIC_CONSTRAINTS, SUBJECT_ALT_NAME, MalformedError, Reader, details
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, allows, is_current, is_self_signed
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
+from pytest_etcdtls.pki.profile import AUTHORITY
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Response
@@ -194,14 +193,6 @@ _NS_SSL_SERVER = 1
 """Number of the bit."""
 
 
-def _message(
-    message: CertificateMessage, leaf: Profile = SERVER, ca: Profile = AUTHORITY
-) -> Mapping[str, Any]:
-    served, issuer = specimen(leaf, authority=ca)
-    der = served.public_bytes(Encoding.DER)
-    return {"message": dataclasses.replace(message, certificates=(der,), issuers=(issuer,))}
-
-
 def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudge | Note]:
     """Yield the leaf and the CAs above it, or the reason why they are not judged."""
     try:
@@ -220,8 +211,7 @@ def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudg
         yield Note("the CAs above the served certificate are not known, so they were not judged")
 
 
-def _any_purpose(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
-    return _message(message, dataclasses.replace(SERVER, extended_key_usage=("2.5.29.37.0",)))
+_any_purpose = serving("message", extended_key_usage=("2.5.29.37.0",))
 
 
 @check("cert.openssl-purpose", on=EVERY_LISTENER, counterexample=_any_purpose)
@@ -263,8 +253,7 @@ def _ns_cert_type_excludes_servers(certificate: x509.Certificate) -> bool:
     return not octets or not octets[0] & 0x80 >> _NS_SSL_SERVER
 
 
-def _without_key_usage(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
-    return _message(message, ca=dataclasses.replace(AUTHORITY, key_usage=frozenset()))
+_without_key_usage = serving("message", dataclasses.replace(AUTHORITY, key_usage=frozenset()))
 
 
 @check("cert.x509-strict", on=EVERY_LISTENER, counterexample=_without_key_usage)

@@ -118,12 +118,6 @@ _A_PORT = {
     Role.METRICS: "a metrics port",
     Role.CLIENT_HTTP: "a client port for HTTP",
 }
-_OPTIONS = {
-    Role.CLIENT: "--etcd-endpoint",
-    Role.PEER: "--etcd-peer-endpoint",
-    Role.METRICS: "--etcd-metrics-endpoint",
-    Role.CLIENT_HTTP: "--etcd-client-http-endpoint",
-}
 
 
 _not_an_etcd = changed(
@@ -165,8 +159,8 @@ def the_listener_is_an_etcd(
             observed=f"it ended after {other.silence.milliseconds / 1000:.1f} s; no client is accepted, and "
             "the CA of the served certificate is trusted",
             reproduce=(s_client(here.url, look=ANNOUNCED),),
-            remediation=f"if so, pass it as {_OPTIONS[Role.PEER]}={here.url}, and {_A_PORT[here.role]} as "
-            f"{_OPTIONS[here.role]}",
+            remediation=f"if so, pass it as {Role.PEER.option}={here.url}, and {_A_PORT[here.role]} as "
+            f"{here.role.option}",
         )
         return
     if client is None:
@@ -181,7 +175,7 @@ def the_listener_is_an_etcd(
             observed=f"GET {other.path}: {_show(other.attempt)}",
             evidence={"identity": client.identity},
             reproduce=(curl(here.url, path=other.path, client=client.identity),),
-            remediation=f"name it with {_OPTIONS[other.role]}, and {named} with {_OPTIONS[here.role]}",
+            remediation=f"name it with {other.role.option}, and {named} with {here.role.option}",
         )
         return
     if client.of_etcd:

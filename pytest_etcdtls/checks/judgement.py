@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.refusal_table import ControlState, Ruling, rule
@@ -13,9 +15,9 @@ from pytest_etcdtls.checks.registry import Counterexample
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement, inconclusive
 from pytest_etcdtls.facts.access import Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
-from pytest_etcdtls.facts.certificates import ServedKey
+from pytest_etcdtls.facts.certificates import CertificateMessage, Issuers, ServedKey
 from pytest_etcdtls.pki.authority import specimen
-from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 from pytest_etcdtls.tls.command import Command, curl
 
@@ -47,11 +49,27 @@ EVERY_TRY = "candidates.*.cases.*.tries.*"
 """The paths of what the served client got, and of what each good client did."""
 
 
-def serving(name: str, **profile: Any) -> Counterexample:  # noqa: ANN401 - fields of Profile
-    """Return a counterexample: the fact of this parameter with a certificate of this profile and its CA."""
-    return lambda **facts: {
-        name: replace(facts[name], certificates=specimen(dataclasses.replace(SERVER, **profile)))
-    }
+def serving(
+    name: str,
+    authority: Profile = AUTHORITY,
+    /,
+    **profile: Any,  # noqa: ANN401 - fields of Profile
+) -> Counterexample:
+    """Return a counterexample: the fact of this parameter has a certificate of this profile, or its CA's."""
+
+    def counterexample(**facts: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any facts
+        leaf, issuer = specimen(dataclasses.replace(SERVER, **profile), authority=authority)
+        certificates: dict[str, Any] = {"certificates": (leaf, issuer)}
+        match facts[name]:
+            case CertificateMessage():
+                certificates = {"certificates": (leaf.public_bytes(Encoding.DER),), "issuers": (issuer,)}
+            case Issuers():
+                certificates = {"certificates": (issuer,)}
+            case held if isinstance(held.certificates[0], Struct):  # HeldCertificates
+                certificates = {"certificates": (replace(held.certificates[0], certificate=leaf),)}
+        return {name: altered(facts[name], "", **certificates)}
+
+    return counterexample
 
 
 SERVED: Mapping[str, Any] = {

@@ -4,16 +4,14 @@ A certificate is accepted on the port that it was issued for and on no other, al
 No listener serves client certificates, so their faults do not show on the wire.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
-from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, ends_soon, state_of, when
-from pytest_etcdtls.checks.judgement import SERVED, changed, judge
+from pytest_etcdtls.checks.judgement import SERVED, changed, judge, serving
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.refused_clients import DECODE_ERROR
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, check
@@ -24,7 +22,6 @@ from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.refusal import SANRule, by_etcd
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.facts.sessions import ForeignSession, Resumed, Resumption
-from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
     allowed_keys,
@@ -37,7 +34,7 @@ from pytest_etcdtls.pki.certificate import (
     signature_hash,
 )
 from pytest_etcdtls.pki.go_verify import is_self_signed, signature_problem
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, NO_CERTIFICATE
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -264,22 +261,16 @@ ClientCAs = Annotated[HeldCertificates, "client-cas"]
 _STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
 
 
-def _instead(held: HeldCertificates, certificate: x509.Certificate) -> Mapping[str, Any]:
-    first = replace(held.certificates[0], certificate=certificate)
-    return {"held": replace(held, certificates=(first,))}
-
-
 def an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
     """Return the counterexample of the checks that held certificates do not expire soon."""
     ends = held.certificates[0].certificate.not_valid_after_utc
     return {"held": replace(held, observed_at=ends - timedelta(hours=1))}
 
 
-def _weak_client(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
-    return _instead(held, specimen(dataclasses.replace(CLIENT, rsa_bits=1024))[0])
+_weak = serving("held", rsa_bits=1024)
 
 
-@check("mtls.client-certificate-strength", on=set(), counterexample=_weak_client)
+@check("mtls.client-certificate-strength", on=set(), counterexample=_weak)
 def client_keys_are_strong(held: Clients, policy: Policy) -> Iterator[Statement]:
     """The keys of client certificates are strong.
 
@@ -294,11 +285,7 @@ def client_keys_are_strong(held: Clients, policy: Policy) -> Iterator[Statement]
     yield from _weak_keys(held, policy.of("mtls.client-certificate-strength"))
 
 
-def _weak_ca(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
-    return _instead(held, specimen(authority=dataclasses.replace(AUTHORITY, rsa_bits=1024))[1])
-
-
-@check("mtls.client-ca-strength", on=set(), counterexample=_weak_ca)
+@check("mtls.client-ca-strength", on=set(), counterexample=_weak)
 def client_ca_keys_are_strong(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
     """The keys of the CAs that verify client certificates are strong.
 
@@ -336,11 +323,11 @@ def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Findi
             )
 
 
-def _sha1(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
-    return _instead(held, specimen(dataclasses.replace(CLIENT, signature_hash="sha1"))[0])
-
-
-@check("mtls.client-certificate-signature", on=set(), counterexample=_sha1)
+@check(
+    "mtls.client-certificate-signature",
+    on=set(),
+    counterexample=serving("held", signature_hash="sha1"),
+)
 def client_signatures_use_sha2(held: Clients, policy: Policy) -> Iterator[Statement]:
     """Client certificates and their chains are signed with a hash of the SHA-2 family.
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import SERVED, changed, commands_for, judge
+from pytest_etcdtls.checks.judgement import SERVED, altered, changed, commands_for, judge
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, without
@@ -20,10 +20,8 @@ from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import local
 from pytest_etcdtls.untrusted.printable import file_word
 
-
-def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
-    """Return what would be observed if the identity were accepted; the counterexample of every refusal."""
-    return {"matrix": replace(matrix, cases=matrix.cases.with_attempts(**SERVED))}
+as_if_accepted = changed("matrix.cases.*.tries.*", **SERVED)
+"""The counterexample of every refusal: the identity is accepted."""
 
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted, cure=client_certificates)
@@ -191,7 +189,7 @@ def only(matrix: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatrix:
 
 def _served_over(protocols: frozenset[Protocol], matrix: AccessMatrix) -> Mapping[str, Any]:
     served, others = matrix.cases.over(*protocols), matrix.cases.over(*frozenset(Protocol) - protocols)
-    return {"matrix": replace(matrix, cases=Access((*served.with_attempts(**SERVED), *others)))}
+    return {"matrix": replace(matrix, cases=Access((*altered(served, "*.tries.*", **SERVED), *others)))}
 
 
 def _judge_revoked(
@@ -339,7 +337,7 @@ def _accepted_by(choice: TLSVersion | Protocol, attempts: IdentityAttempts) -> M
     """Return the attempts as if that TLS version or protocol accepted every identity."""
     chosen = attempts.here.where(lambda case: choice in case.combination)
     others = attempts.here.where(lambda case: choice not in case.combination)
-    here = Access((*chosen.with_attempts(**SERVED), *others))
+    here = Access((*altered(chosen, "*.tries.*", **SERVED), *others))
     return {"attempts": replace(attempts, here=here)}
 
 

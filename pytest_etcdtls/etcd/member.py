@@ -26,7 +26,7 @@ from pytest_etcdtls.etcd.config import (
 from pytest_etcdtls.etcd.home import Home, Server
 from pytest_etcdtls.etcd.launch import Launch, MemberAddresses, Served
 from pytest_etcdtls.etcd.sources import EtcdSource
-from pytest_etcdtls.etcd_log.parse import OwnLog
+from pytest_etcdtls.etcd_log.parse import own_log
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.profile import Identity
@@ -275,7 +275,7 @@ def owned_target(
         user=user,
         dials_with_another=frozenset(_dials_with_another(config)),
         declared={member.name: declared for member in members if (declared := member.declared) is not None},
-        logs={member.name: OwnLog(f"the log of {member.name}", member.log) for member in members},
+        logs={member.name: own_log(f"the log of {member.name}", member.log) for member in members},
     )
 
 

@@ -36,7 +36,7 @@ from pytest_etcdtls.etcd.member import with_files
 from pytest_etcdtls.etcd.relocation import MEMBER, Place, moved_urls, relocate, replacements
 from pytest_etcdtls.etcd.replay_files import CLIENTS, ReplayFiles, replay_files
 from pytest_etcdtls.etcd.sources import EtcdSource
-from pytest_etcdtls.etcd_log.parse import OwnLog
+from pytest_etcdtls.etcd_log.parse import own_log
 from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Role
@@ -247,7 +247,7 @@ class ReplayedEtcd:
         declared = self._plan.declared
         if self._plan.files.generated:
             declared = declared_member(self._plan.declaration, self._home.pki)
-        log = OwnLog(f"the log of {self._plan.label}", self._log)
+        log = own_log(f"the log of {self._plan.label}", self._log)
         return replace(
             outline,
             listeners=listeners,

@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -393,22 +393,18 @@ class EtcdLog(Struct, frozen=True, kw_only=True):
     """The TLS-related content of one member's log.
 
     Attributes:
-        source: the path of the file, or a description.
         rejections: the connections that the member rejected.
         latest: the time of the last entry that has one, aware UTC.
-        truncated: whether only the end of the log was read.
     """
 
-    source: str
     rejections: tuple[Rejection, ...]
     latest: datetime | None = None
-    truncated: bool = False
 
 
-def parse_log(text: str, source: str, *, truncated: bool = False) -> EtcdLog:
+def parse_log(text: str) -> EtcdLog:
     """Parse the text of a log."""
     rejected = tuple(rejections(read_entries(text, about=REJECTION_WORDS)))
-    return EtcdLog(source=source, rejections=rejected, latest=_latest(text), truncated=truncated)
+    return EtcdLog(rejections=rejected, latest=_latest(text))
 
 
 def read_log(path: Path, *, option: str = "--etcd-log") -> EtcdLog:
@@ -418,7 +414,7 @@ def read_log(path: Path, *, option: str = "--etcd-log") -> EtcdLog:
         UsageError: if it cannot be read, is empty or is not etcd's log.
     """
     try:
-        data, truncated = read_octets(path)
+        data, _ = read_octets(path)
     except UnreadableFileError as error:
         raise UsageError(f"{option} {path} {error}") from error
     except OSError as error:
@@ -430,7 +426,7 @@ def read_log(path: Path, *, option: str = "--etcd-log") -> EtcdLog:
         problem = "is a journal in the export format or in JSON" if is_journal else "is binary"
         raise UsageError(f"{option} {path} {problem}: write the journal with journalctl -u etcd -o short-iso")
     text = text_of(data)
-    log = parse_log(text, str(path), truncated=truncated)
+    log = parse_log(text)
     if not log.rejections and not any(mark in text for mark in _OF_ETCD):
         problem = "is no log of etcd" if text.strip() else "is empty, and that is no log of etcd"
         raise UsageError(
@@ -464,75 +460,47 @@ def _latest(text: str) -> datetime | None:
     return next((time for time in reversed(times) if time is not None), None)
 
 
-class FileLog(Struct, frozen=True):
-    """A log file that another process writes.
+class LogSource(Struct, frozen=True):
+    """A member's log. Reading raises OSError or UnreadableFileError if it is no longer readable.
 
     Attributes:
-        path: the path of the file. It is opened for each reading, so that a rotated log is followed.
-        start: device and inode of the file when the source was made, and its size in bytes.
-    """
-
-    path: Path
-    start: tuple[int, int, int]
-
-    @classmethod
-    def of(cls, path: Path, *, option: str = "--etcd-log") -> Self:
-        """Return the source for a file that contains etcd's log.
-
-        Raises:
-            UsageError: if the file does not contain etcd's log.
-        """
-        status = status_of(path) if is_there(path) else None
-        read_log(path, option=option)
-        return cls(path, (status.st_dev, status.st_ino, status.st_size) if status else (0, 0, 0))
-
-    @property
-    def name(self) -> str:
-        """The path of the file."""
-        return str(self.path)
-
-    @property
-    def file(self) -> Path | None:
-        """The file."""
-        return self.path
-
-    def read(self) -> tuple[str, bool]:
-        """Return the current text, and whether it is only the end of the log."""
-        data, truncated = read_octets(self.path)
-        return text_of(data), truncated
-
-    def read_new(self) -> str:
-        """Return the text written since the source was made, or all text if the file has been replaced."""
-        device, inode, size = self.start
-        status = status_of(self.path)
-        same = (status.st_dev, status.st_ino) == (device, inode) and status.st_size >= size
-        return text_of(read_octets(self.path, size if same else 0)[0])
-
-
-class OwnLog(Struct, frozen=True):
-    """The log of an owned etcd.
-
-    Attributes:
-        name: a description.
-        text: returns everything that was logged so far.
+        name: the path of the file, or a description.
+        file: the file; ``None`` for the log of an owned etcd, which is removed with the cluster.
+        read: returns the text as it is now, and whether it is only the end of the log.
+        read_new: returns the text written since the source was made.
     """
 
     name: str
-    text: Callable[[], str]
-
-    @property
-    def file(self) -> Path | None:
-        """``None``: the log is removed with the cluster."""
-        return None
-
-    def read(self) -> tuple[str, bool]:
-        """Return its text as it is now."""
-        return self.text(), False
-
-    def read_new(self) -> str:
-        """Return the current text: the whole log is new."""
-        return self.text()
+    file: Path | None
+    read: Callable[[], tuple[str, bool]]
+    read_new: Callable[[], str]
 
 
-LogSource = FileLog | OwnLog
-"""A member's log. Reading raises OSError or UnreadableFileError if it is no longer readable."""
+def own_log(name: str, text: Callable[[], str]) -> LogSource:
+    """Return the log of an owned etcd, all of which is new, by a function that returns it as it is now."""
+    return LogSource(name, None, lambda: (text(), False), text)
+
+
+def log_file(path: Path, *, option: str = "--etcd-log") -> LogSource:
+    """Return the log in a file that another process writes.
+
+    The file is opened for each reading, so that a rotated log is followed. All of a file that has been
+    replaced is new.
+
+    Raises:
+        UsageError: if the file does not contain etcd's log.
+    """
+    before = status_of(path) if is_there(path) else None
+    read_log(path, option=option)
+
+    def read() -> tuple[str, bool]:
+        data, truncated = read_octets(path)
+        return text_of(data), truncated
+
+    def read_new() -> str:
+        now = status_of(path)
+        same = before and (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino)
+        start = before.st_size if before and same and now.st_size >= before.st_size else 0
+        return text_of(read_octets(path, start)[0])
+
+    return LogSource(str(path), path, read, read_new)

@@ -18,7 +18,6 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -146,12 +145,6 @@ class Access(tuple[Case, ...]):
     def protocols(self) -> tuple[Protocol, ...]:
         """The protocols, each once."""
         return tuple(dict.fromkeys(case.protocol for case in self))
-
-    def with_attempts(self, **changes: Any) -> Access:  # noqa: ANN401 - fields of Attempt
-        """Return the cases with fields of every attempt changed; for counterexamples."""
-        return Access(
-            replace(case, tries=tuple(replace(attempt, **changes) for attempt in case.tries)) for case in self
-        )
 
 
 class Candidate(Struct, frozen=True, kw_only=True):

@@ -209,7 +209,7 @@ def log_comparison(
     not_logged = _not_logged(here, target, good, chain)
 
     def find(text: str) -> tuple[EtcdLog, Matches]:
-        log = parse_log(text, source.name)
+        log = parse_log(text)
         return log, match_log(target, recording, source, log)
 
     read, matches = _wait_for_lines(source, find, () if not_logged else attempts)
@@ -282,7 +282,7 @@ def _read(target: Target, recording: Recording, source: LogSource, members: tupl
         text, truncated = source.read()
     except (OSError, UnreadableFileError) as error:
         return ReadLog(source=source.name, members=members, problem=_why(error))
-    log = parse_log(text, source.name, truncated=truncated)
+    log = parse_log(text)
     matches = match_log(target, recording, source, log)
     ours, unmatched = [match.rejection for match in matches.ours], matches.unmatched
     if target.origin != "live" and not ours:  # the published port of a container has changed the addresses

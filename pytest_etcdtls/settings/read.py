@@ -23,7 +23,7 @@ from msgspec.structs import replace as replace_fields
 from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.config import START_SECONDS, ClusterConfig
-from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
+from pytest_etcdtls.etcd_log.parse import LogSource, log_file
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.profiles.waivers import Waiver, read_waivers
@@ -326,7 +326,7 @@ def _logs_of(running: LabelledDeclaration | None) -> Mapping[str, LogSource]:
     """Return the log of a process, if it writes one to a file of etcd's."""
     for path in running.running.logs if running and running.running else ():
         with suppress(UsageError):
-            return {running.label: FileLog.of(path, option="--etcd-pid")} if running else {}
+            return {running.label: log_file(path, option="--etcd-pid")} if running else {}
     return {}
 
 
@@ -526,6 +526,6 @@ def read_logs(
     """
     hosts = {listener.host for listener in listeners}
     return {
-        host or "": FileLog.of(_newest(path, text), option=option(_NAME))
+        host or "": log_file(_newest(path, text), option=option(_NAME))
         for host, path, text in read_by_host(source, _NAME, hosts, may_grow=may_grow)
     }

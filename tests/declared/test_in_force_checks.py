@@ -93,7 +93,7 @@ def _none() -> AccessMatrix:
 
 
 def _open() -> AccessMatrix:
-    matrix: AccessMatrix = as_if_accepted(_none())["matrix"]
+    matrix: AccessMatrix = as_if_accepted(matrix=_none())["matrix"]
     return matrix
 
 
@@ -222,7 +222,7 @@ def test_a_trap_that_is_not_in_force_is_noted() -> None:
 
 
 def test_an_unclear_attempt_is_inconclusive() -> None:
-    unclear = replace(_none(), cases=_none().cases.with_attempts(ending=Ending.UNCLEAR))
+    unclear = altered(_none(), "cases.*.tries.*", ending=Ending.UNCLEAR)
     assert _outcome(_judge("config.client-auth-in-force", matrix=unclear)) is Outcome.INCONCLUSIVE
 
 

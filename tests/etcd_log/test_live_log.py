@@ -13,7 +13,7 @@ from etcd_log.conftest import Logged
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
+from pytest_etcdtls.etcd_log.parse import LogSource, log_file
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
@@ -36,7 +36,7 @@ def _all_agree(observer: Observer, outcome: Outcome = Outcome.CONFORMS) -> list[
 def test_a_log_that_is_rotated_meanwhile(etcd: Logged, how: str, tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
     path.write_text(etcd.file.read_text(encoding="utf-8"), encoding="utf-8")
-    source = FileLog.of(path)
+    source = log_file(path)
     assert source.read_new() == ""
     if how == "renamed":
         path.rename(tmp_path / "etcd.log.1")
@@ -51,7 +51,7 @@ def test_a_log_that_is_rotated_meanwhile(etcd: Logged, how: str, tmp_path: Path)
 def test_a_log_that_is_removed_during_the_run(etcd: Logged, tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
     path.write_text(etcd.file.read_text(encoding="utf-8"), encoding="utf-8")
-    observer = _observer(etcd, FileLog.of(path))
+    observer = _observer(etcd, log_file(path))
     path.unlink()
     results = _all_agree(observer, Outcome.INCONCLUSIVE)
     assert {result.reason for result in results} == {
@@ -62,9 +62,9 @@ def test_a_log_that_is_removed_during_the_run(etcd: Logged, tmp_path: Path) -> N
 
 
 def test_only_lines_since_the_start_are_compared(etcd: Logged) -> None:
-    before = _observer(etcd, FileLog.of(etcd.file))
+    before = _observer(etcd, log_file(etcd.file))
     _all_agree(before)
-    source = FileLog.of(etcd.file)
+    source = log_file(etcd.file)
     assert source.read_new() == ""
     whole, truncated = source.read()
     assert not truncated
@@ -74,13 +74,13 @@ def test_only_lines_since_the_start_are_compared(etcd: Logged) -> None:
 def test_each_member_has_its_own_log(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
         target = cluster.target()
-        files = [FileLog.of(member.server.log_file) for member in cluster.members]  # type: ignore[union-attr]
+        files = [log_file(member.server.log_file) for member in cluster.members]  # type: ignore[union-attr]
         logs: dict[str, LogSource] = {"m0": files[0], "m1": files[1], "": files[2]}
         observer = Observer(replace(target, origin="live", logs=logs))
         _all_agree(observer)
         read = observer.get(EtcdLogs).logs
         # From here on: a port of the first run may be used again within the time that clocks may differ.
-        swapped = Observer(replace(target, origin="live", logs={"m0": FileLog.of(files[1].path)}))
+        swapped = Observer(replace(target, origin="live", logs={"m0": log_file(Path(files[1].name))}))
         of_another = Judge(swapped).result(CHECK, target.listeners[0])
     assert [log.members for log in read] == [("m0",), ("m1",), ("m2",)]
     assert all(log.ours and not log.others for log in read), [log.others for log in read]

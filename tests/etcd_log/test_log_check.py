@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from starting import start_container, start_process
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog
+from pytest_etcdtls.etcd_log.parse import LogSource, own_log
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, run_checks
@@ -113,24 +114,20 @@ def test_an_owned_etcd_without_a_line_in_time(cluster: Cluster, monkeypatch: pyt
         lines = cluster.members[0].log().splitlines(keepends=True)
         return "".join(line for line in lines if "rejected connection" not in line)
 
-    observer = Observer(replace(cluster.target(), logs={"": OwnLog("a log", log_text)}))
+    observer = Observer(replace(cluster.target(), logs={"": own_log("a log", log_text)}))
     result = Judge(observer).result(catalogue()[CHECK], observer.target.listeners[0])
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.endswith("changes our addresses, or etcd's --log-level is above info")
 
 
-class LogText(OwnLog, frozen=True):
-    """A log that tells what a test makes it tell, as somebody's file would."""
-
-    @property
-    def file(self) -> Path:
-        return Path("/var/log/etcd.log")
+def _somebodys(log_text: Callable[[], str]) -> LogSource:
+    """Return a log that tells what a test makes it tell, as somebody's file would."""
+    return structs.replace(own_log("a log", log_text), file=Path("/var/log/etcd.log"))
 
 
 def _judged(cluster: Cluster, log_text: Callable[[], str]) -> dict[Role, CheckResult]:
     """Judge the cluster as somebody's, with that log."""
-    logs: dict[str, LogSource] = {"": LogText("a log", log_text)}
-    observer = Observer(replace(cluster.target(), origin="live", logs=logs))
+    observer = Observer(replace(cluster.target(), origin="live", logs={"": _somebodys(log_text)}))
     judge = Judge(observer)
     return {
         listener.role: judge.result(catalogue()[CHECK], listener) for listener in observer.target.listeners
@@ -176,7 +173,7 @@ def test_a_client_rejected_in_the_log_and_served_on_the_wire(cluster: Cluster) -
         }
         return json.dumps(log_text, separators=(",", ":"))
 
-    observer.recording.target = replace(observer.target, logs={"": LogText("a log", log_text)})
+    observer.recording.target = replace(observer.target, logs={"": _somebodys(log_text)})
     result = Judge(observer).result(catalogue()[CHECK], client)
     assert result.outcome is Outcome.WARNS
     assert [finding.evidence["log"] for finding in result.findings] == ["a log"]

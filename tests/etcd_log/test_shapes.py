@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.parse import Cause, parse_log, read_log
+from pytest_etcdtls.etcd_log.parse import Cause, parse_log, read_log, read_octets
 
 SHAPES = Path(__file__).parent / "shapes"
 POKED = [Cause.NO_CERTIFICATE, Cause.UNKNOWN_CA, Cause.EXPIRED, Cause.PLAINTEXT]
@@ -71,8 +71,8 @@ def test_every_format_has_the_same_entries(name: str) -> None:
 def test_prefixes_of_other_tools(name: str, prefix: str) -> None:
     """The lines are real, and the prefixes as Kubernetes, kubectl and Docker Compose document them."""
     text = (SHAPES / f"{name}.log").read_text(encoding="utf-8")
-    plain = parse_log(text, "plain")
-    wrapped = parse_log("".join(f"{prefix}{line}\n" for line in text.splitlines()), "wrapped")
+    plain = parse_log(text)
+    wrapped = parse_log("".join(f"{prefix}{line}\n" for line in text.splitlines()))
     assert wrapped.rejections == plain.rejections
 
 
@@ -108,7 +108,7 @@ def test_the_end_of_a_large_log_is_read(tmp_path: Path, monkeypatch: pytest.Monk
         "x" * 5000 + "\n" + (SHAPES / "3.4-text.log").read_text(encoding="utf-8"), encoding="utf-8"
     )
     log = read_log(path)
-    assert log.truncated
+    assert read_octets(path)[1]
     assert log.rejections
     assert log.rejections[-1].cause is Cause.PLAINTEXT
 
@@ -144,7 +144,7 @@ def _seconds(text: str) -> float:
     times = []
     for _ in range(5):
         begin = time.process_time()
-        parse_log(text, "etcd.log")
+        parse_log(text)
         times.append(time.process_time() - begin)
     return min(times)
 

@@ -215,7 +215,7 @@ _ALL = (
     _of_any("certificate", _certificate, *(one.public_bytes(Encoding.DER) for one in _CHAIN)),
     _of_any("pem", pem_blocks, _PEM, words=_DASHES),
     _of_any("trusted-ca", read_pool, _PEM, words=_DASHES),
-    _of_any("log", _text(lambda text: parse_log(text, "etcd.log")), *_files(LOGS, "*.log"), words=_JSON),
+    _of_any("log", _text(lambda text: parse_log(text)), *_files(LOGS, "*.log"), words=_JSON),
     _of_file("certificates-file", load_certificates, _PEM),
     _of_file("key-file", load_key, _PEM.replace(b"CERTIFICATE", b"PRIVATE KEY")),
     _of_file("log-file", read_log, *_files(LOGS, "journal-short-*"), words=_JSON),

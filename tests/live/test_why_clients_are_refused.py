@@ -252,7 +252,7 @@ def test_the_reason_is_gos(etcd_binary: Path, names: tuple[str, ...]) -> None:
             for wanted, found in ((row.why, message), (row.remedy, result.remediation)):
                 if wanted not in found:
                     wrong.append(f"{name}: {found} [{result.outcome}] LOG {logged[:300]}")
-            causes = {line.cause for line in parse_log(cluster.log()[before:], "log").rejections}
+            causes = {line.cause for line in parse_log(cluster.log()[before:]).rejections}
             if cause not in causes and "is not judged here" not in row.why:
                 wrong.append(f"{name}: etcd's log says {causes}, the reason {cause}")
             if not re.search(row.logged, logged.replace("\\", "")):
