@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -43,23 +42,15 @@ class Member:
 
     Attributes:
         addresses: its URLs as seen from this host.
-        argv: its command line, for reports. It contains paths but no secret.
         pki_root: the cluster's PKI directory on this host.
         files: paths of its files below ``pki_root``, by logical name.
         server: the process or the container that runs its etcd.
-        variables: environment variables from the configuration.
-        config_file: its ``--config-file`` on this host; ``None`` if it has none.
-        sees_pki_root: whether etcd sees its files under the same paths. In a container the paths differ.
     """
 
     addresses: MemberAddresses
-    argv: tuple[str, ...]
     pki_root: Path
     files: Mapping[str, PurePosixPath] = field(repr=False)
     server: Server = field(repr=False)
-    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    config_file: Path | None = None
-    sees_pki_root: bool = True
 
     @property
     def name(self) -> str:
@@ -107,21 +98,28 @@ class Member:
         return self.path("server.crt").parent
 
     @property
+    def argv(self) -> tuple[str, ...]:
+        """Its command line, for reports. It contains paths but no secret."""
+        return (self.server.program, *self.server.launch.arguments)
+
+    @property
     def declared(self) -> DeclaredMember | None:
         """Its declaration, read at this moment; ``None`` if the declaration cannot be read."""
         # Slow to import, and starting a cluster does not need it.
         from pytest_etcdtls.declared.reading import declared_member, from_command_line
 
+        launch = self.server.launch
+        file = None if launch.config_file is None else self.pki_root.parent / self.name / "etcd.conf.yml"
         try:
             declaration = from_command_line(
                 self.argv,
-                self.variables,
+                launch.environment,
                 source=f"the command line of {self.name}",
-                find=lambda path: self.config_file,
+                find=lambda path: file,
             )
         except UsageError:
             return None
-        return declared_member(declaration, None if self.sees_pki_root else self.pki_root)
+        return declared_member(declaration, None if self.server.sees_host_files else self.pki_root)
 
     def file(self, name: str) -> Path:
         """Return the path on this host of a file by logical name (``server.crt``, ``client-ca.crt``).
@@ -229,17 +227,7 @@ def build_member(
         ports=backend.published(own),
         serves=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
     )
-    server = home.server(launch)
-    return Member(
-        addresses=own,
-        argv=(server.program, *launch.arguments),
-        pki_root=home.pki,
-        files=files,
-        server=server,
-        variables=launch.environment,
-        config_file=home.path / own.name / "etcd.conf.yml" if config.config_file else None,
-        sees_pki_root=server.sees_host_files,
-    )
+    return Member(addresses=own, pki_root=home.pki, files=files, server=home.server(launch))
 
 
 def owned_target(

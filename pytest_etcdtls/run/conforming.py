@@ -45,7 +45,9 @@ from pytest_etcdtls.checks.registry import Check, CheckFunction, catalogue, plac
 from pytest_etcdtls.checks.results import CannotJudge, Finding
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.etcd.config import ClusterConfig, file_paths, member_addresses, write_pki
+from pytest_etcdtls.etcd.launch import Launch
 from pytest_etcdtls.etcd.member import Member, owned_target
+from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.fact import Each, Need, Reading
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -263,13 +265,14 @@ def _replayed(
     members = []
     for member, argv in arguments.items():
         (directory / member / "data").mkdir(mode=0o700, parents=True)
+        program, *arguments = (argument.replace("{directory}", str(directory)) for argument in argv)
+        launch = Launch(name=member, label=member, arguments=tuple(arguments))
         members.append(
             Member(
                 addresses=member_addresses(config, member, ports),
-                argv=tuple(argument.replace("{directory}", str(directory)) for argument in argv),
                 pki_root=directory / "pki",
                 files=file_paths(pki, member),
-                server=cast("Any", None),
+                server=EtcdProcess(program, launch, directory / "etcd.log", cast("Any", None)),
             )
         )
     network = Replay(recorded["answers"], {name: der for der, name in certificate_names(pki).items()})

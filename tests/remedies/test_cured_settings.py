@@ -92,16 +92,17 @@ NO_OPENING = (
 
 def _write(member: Member, form: str, path: Path) -> None:
     """Write a declaration with which the member could have been started."""
-    settings = from_command_line(member.argv, member.variables).settings.values()
+    environment = member.server.launch.environment
+    settings = from_command_line(member.argv, environment).settings.values()
     if form == "manifest":
         write_manifest(member, path)
-        if member.variables:
+        if environment:
             pod = yaml.safe_load(path.read_text(encoding="utf-8"))
-            env = [{"name": name, "value": value} for name, value in member.variables.items()]
+            env = [{"name": name, "value": value} for name, value in environment.items()]
             pod["spec"]["containers"][0]["env"] = env
             path.write_text(yaml.safe_dump(pod, sort_keys=False), encoding="utf-8")
     elif form == "process":
-        assignments = [f"{name}={value}" for name, value in member.variables.items()]
+        assignments = [f"{name}={value}" for name, value in environment.items()]
         words = (*assignments, "etcd", *member.argv[1:])
         path.write_text("".join(f"{word}\0" for word in words), encoding="utf-8")
     elif form == "environment":
