@@ -34,8 +34,8 @@ from pytest_etcdtls.etcd.config import (
     ports_needed,
     write_pki,
 )
-from pytest_etcdtls.etcd.home import Home, Start
-from pytest_etcdtls.etcd.launch import MemberAddresses, with_last_line
+from pytest_etcdtls.etcd.home import Home, Start, why_ended
+from pytest_etcdtls.etcd.launch import MemberAddresses
 from pytest_etcdtls.etcd.member import Member, build_member, owned_target
 from pytest_etcdtls.etcd.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.etcd.sources import EtcdSource, find_etcd
@@ -205,15 +205,8 @@ class Cluster:
 
     def ended(self) -> str:
         """Return which member is not running and why, empty if every member runs."""
-        for member in self.members:
-            name = f"{self._etcd}, member {member.name}"
-            try:
-                if not member.running:
-                    happened = f"{name} ended with status {member.server.exit_status}"
-                    return with_last_line(happened, member.log())
-            except OSError as error:
-                return f"{name} cannot be found: {error}"
-        return ""
+        whys = (why_ended(f"{self._etcd}, member {member.name}", member.server) for member in self.members)
+        return next(filter(None, whys), "")
 
     def stop(self) -> None:
         """Stop every member within one second and remove every file; do nothing to a kept cluster.

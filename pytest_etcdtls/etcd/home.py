@@ -29,7 +29,7 @@ from pytest_etcdtls.etcd.clocks import moved_clock, system_clock
 from pytest_etcdtls.etcd.config import ClusterConfig, names_network
 from pytest_etcdtls.etcd.container import ContainerBackend, EtcdContainer
 from pytest_etcdtls.etcd.engine import published_host
-from pytest_etcdtls.etcd.launch import Launch, ReadinessLog, why_not_started
+from pytest_etcdtls.etcd.launch import Launch, ReadinessLog, why_not_started, with_last_line
 from pytest_etcdtls.etcd.leftovers import remove_what_is_here
 from pytest_etcdtls.etcd.ports import PortClaim, PortTakenError, claim_ports, local_ports_taken
 from pytest_etcdtls.etcd.process import EtcdProcess, ProcessBackend
@@ -226,6 +226,16 @@ def stop_all(servers: Iterable[Server]) -> None:
     deadline = system_clock() + _STOP_SECONDS
     for server in servers:
         server.stop(max(0.0, deadline - system_clock()))
+
+
+def why_ended(name: str, server: Server) -> str:
+    """Return why an etcd that had served is not running, empty if it runs. Its last words may not say it."""
+    try:
+        if server.running:
+            return ""
+        return with_last_line(f"{name} ended with status {server.exit_status}", server.log())
+    except OSError as error:
+        return f"{name} cannot be found: {error}"
 
 
 class Start:

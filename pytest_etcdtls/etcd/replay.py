@@ -30,8 +30,7 @@ from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.etcd.config import START_SECONDS
-from pytest_etcdtls.etcd.home import LOOPBACK, Home, Server, Start
-from pytest_etcdtls.etcd.launch import with_last_line
+from pytest_etcdtls.etcd.home import LOOPBACK, Home, Server, Start, why_ended
 from pytest_etcdtls.etcd.member import with_files
 from pytest_etcdtls.etcd.relocation import MEMBER, Place, moved_urls, relocate, replacements
 from pytest_etcdtls.etcd.replay_files import CLIENTS, ReplayFiles, replay_files
@@ -286,12 +285,7 @@ class ReplayedEtcd:
 
     def ended(self) -> str:
         """Return why it is not running any more, empty if it runs or did not start."""
-        try:
-            if self.failure or self._server is None or self._server.running:
-                return ""
-            return with_last_line(f"{self._name} ended with status {self._server.exit_status}", self._log())
-        except OSError as error:
-            return f"{self._name} cannot be found: {error}"
+        return "" if self.failure or self._server is None else why_ended(self._name, self._server)
 
     @property
     def is_kept(self) -> bool:
