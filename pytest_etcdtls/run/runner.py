@@ -582,16 +582,16 @@ class Run:
         # Those of the known targets, since the targets of a run without an etcd cannot be asked for.
         return [result for target in self.known_targets for result in target.results.values()]
 
-    @property
-    def results(self) -> list[CheckResult]:
-        """One result per selected check, in order of selection, including those that were not run."""
+    @cached_property
+    def results(self) -> tuple[CheckResult, ...]:
+        """One result per selected check, in order of selection, once all are judged or the run has ended."""
         results = {
             (target, check.id, label): target.results.get((check.id, label)) or target.not_run(check, label)
             for target, check, label in self._selected
         }
         for target in self.known_targets:
             results |= {(target, *place): result for place, result in target.results.items()}
-        return [*results.values()]
+        return tuple(results.values())
 
     @property
     def failed(self) -> bool:
@@ -623,13 +623,13 @@ class Run:
                 not as before, is appended.
         """
         settings = self.settings
-        not_judged = any((check.id, label) not in target.results for target, check, label in self._selected)
+        not_judged = any(result.outcome is Outcome.NOT_RUN for result in self.results)
         report = Report(
             started_at=settings.started_at,
             seconds=(datetime.now(UTC) - settings.started_at).total_seconds(),
             partial=not_judged or status not in ENDED_WELL,
             seen=tuple(_completed(target, problems) for target in self.targets),
-            results=tuple(self.results),
+            results=self.results,
             profiles=settings.profiles,
             reviewed=self.reviewed,
             left_out=self.left_out,
