@@ -6,7 +6,6 @@ import secrets
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from types import TracebackType
 from typing import Self, Unpack
 
 import httpx
@@ -134,12 +133,7 @@ class ClusterFactory:
         """Return the factory."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop every cluster that is still running, the last one first."""
         self._started.close()
 

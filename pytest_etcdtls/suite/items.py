@@ -63,14 +63,10 @@ class ViolationError(NotCleanError, AssertionError):
 
 def result_repr(result: CheckResult, path: Path) -> SuiteRepr:
     """Return a result as ``longrepr``: a consequence is one line on the terminal, and complete as text."""
-    return SuiteRepr(headline(result), path, result_lines(result), full_result(result))
-
-
-def headline(result: CheckResult) -> str:
-    """Return one line that summarises the result."""
+    headline = f"{result.outcome}: {result.message}"
     if result.cause is not None and result.outcome is Outcome.VIOLATES:
-        return follows_from(result.cause)
-    return f"{result.outcome}: {result.message}"
+        headline = follows_from(result.cause)
+    return SuiteRepr(headline, path, result_lines(result), full_result(result))
 
 
 def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
@@ -125,20 +121,6 @@ def existing_place(config: pytest.Config) -> Path:
     return next(
         (one for one in files if one and one.parent == config.rootpath and one.is_file()), config.rootpath
     )
-
-
-def run_item(item: pytest.Item, following: pytest.Item | None = None) -> None:
-    """Run an item as ``pytest_runtestloop`` of pytest does it.
-
-    Raises:
-        pytest.Session.Failed, pytest.Session.Interrupted: if the run is to end after it.
-    """
-    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-    session = item.session
-    if session.shouldfail:
-        raise session.Failed(session.shouldfail)
-    if session.shouldstop:
-        raise session.Interrupted(session.shouldstop)
 
 
 class Suite(pytest.Collector):
@@ -349,7 +331,7 @@ class CheckItem(SuiteItem):
 
 
 ATTRIBUTE = "etcdtls"
-"""Attribute of a test report with the result of its item."""
+"""Attribute of a test report with the result of its item, or the row of its cluster."""
 
 
 class Items:
@@ -419,12 +401,12 @@ class Items:
     def pytest_report_to_serializable(
         self, report: pytest.CollectReport | pytest.TestReport
     ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-        """Encode the result that a report carries, for plugins that write reports to a file."""
+        """Encode what a report carries, for another process and for plugins that write reports to a file."""
         data = yield
-        result = carried(report)
-        if data is None or result is None:
+        if data is None or (found := getattr(report, ATTRIBUTE, None)) is None:
             return data
-        return {**data, ATTRIBUTE: to_builtins(ResultEntry.of(result))}
+        entry = ResultEntry.of(found) if isinstance(found, CheckResult) else found
+        return {**data, ATTRIBUTE: to_builtins(entry)}
 
 
 def _order(items: list[pytest.Item]) -> None:

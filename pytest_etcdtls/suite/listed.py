@@ -8,14 +8,13 @@ target, and then dropped. Its row of the table travels to the process that repor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from msgspec import convert, to_builtins
+from msgspec import convert
 from msgspec.structs import replace
 
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
@@ -40,7 +39,15 @@ from pytest_etcdtls.report.text import WIDTH, Line
 from pytest_etcdtls.run.runner import ENDED_WELL, Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
-from pytest_etcdtls.suite.items import Items, Suite, SuiteItem, SuiteRepr, ViolationError, subjects_of
+from pytest_etcdtls.suite.items import (
+    ATTRIBUTE,
+    Items,
+    Suite,
+    SuiteItem,
+    SuiteRepr,
+    ViolationError,
+    subjects_of,
+)
 from pytest_etcdtls.suite.problems import is_selective, shortcomings, stale_waivers
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
@@ -48,8 +55,6 @@ from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.untrusted.printable import plural
 
-_ROW: Final = "etcdtls_row"
-"""Attribute of a test report with the row of its cluster."""
 _LIST: Final = "etcdtls_clusters"
 _ALONE: Final = "etcdtls_alone"
 """Inputs of a worker: the text of the list, and whether the command line names nothing else."""
@@ -62,13 +67,15 @@ class ClusterJudge:
     def __init__(self, config: pytest.Config, clusters: ClusterList, run: Run) -> None:
         self._config = config
         self.clusters = clusters
+        self.by_label = {cluster.label: cluster for cluster in clusters.clusters}
         self._settings = run.settings
         self._metrics = any(path.suffix == ".prom" for path in run.settings.reports)
         self._begun: tuple[ListedCluster, Run] | None = None
         """The cluster that is being judged."""
 
-    def judge(self, cluster: ListedCluster) -> tuple[ClusterRow, Sequence[Line]]:
+    def judge(self, label: str) -> tuple[ClusterRow, Sequence[Line]]:
         """Return the row of a cluster, and its verdict as a run on it alone shows it."""
+        cluster = self.by_label[label]
         try:
             report = self._judge(cluster)
         except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
@@ -147,11 +154,10 @@ class ClusterItem(SuiteItem):
     """One cluster of a list.
 
     Attributes:
-        judge: returns its row and its verdict.
         row: once it is judged. It is judged once, however often the item is run.
     """
 
-    judge: Callable[[], tuple[ClusterRow, Sequence[Line]]]
+    parent: ClusterSuite
     row: ClusterRow | None = None
     lines: Sequence[Line] = ()
 
@@ -160,7 +166,7 @@ class ClusterItem(SuiteItem):
         if self.config.getoption("setuponly", False):
             return
         if self.row is None:
-            self.row, self.lines = self.judge()
+            self.row, self.lines = self.parent.judge.judge(self.name)
             self.user_properties.append(("etcdtls.verdict", self.row.verdict))
         if not self.row.passes and not self.row.violates:
             raise self._error(self.row)
@@ -182,14 +188,13 @@ class ClusterItem(SuiteItem):
 class ClusterSuite(Suite):
     """The root collector of a list."""
 
-    judges: Mapping[str, Callable[[], tuple[ClusterRow, Sequence[Line]]]]
+    judge: ClusterJudge
 
     def collect(self) -> Iterator[ClusterItem]:
         """Yield an item for each cluster."""
-        for label, judge in self.judges.items():
+        for label in self.judge.by_label:
             item: ClusterItem = ClusterItem.from_parent(self, name=label)
             if self.selects(item.nodeid):
-                item.judge = judge
                 yield item
 
 
@@ -198,22 +203,22 @@ class ListItems(Items):
 
     def __init__(self, judge: ClusterJudge, run: Run, ids: Sequence[str], *, alone: bool) -> None:
         super().__init__(run, ids, alone=alone)
-        self._judges = {cluster.label: partial(judge.judge, cluster) for cluster in judge.clusters.clusters}
+        self._judge = judge
 
     def suite(self, session: pytest.Session) -> Suite:
         """Return a new collector of the suite."""
         suite = ClusterSuite.of(session, self.run, self.ids)
-        suite.judges = self._judges
+        suite.judge = self._judge
         return suite
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach the row of a cluster to its first report, in a form that pytest-xdist can send."""
+        """Attach the row of a cluster to its first report."""
         report = yield
         if isinstance(item, ClusterItem) and item.row is not None and call.when == "setup":
-            setattr(report, _ROW, to_builtins(item.row))
+            setattr(report, ATTRIBUTE, item.row)
         return report
 
 
@@ -232,7 +237,6 @@ class ListSession(Reporting):
         super().__init__(config, invocation, run, interruption)
         self._judge = judge
         self._clusters = judge.clusters
-        self._by_label = {cluster.label: cluster for cluster in judge.clusters.clusters}
         self._text = text
         self._selected: Sequence[str] = ()
         self._rows: dict[str, ClusterRow] = {}
@@ -264,7 +268,7 @@ class ListSession(Reporting):
     def _label(self, nodeid: str) -> str:
         """Return the label of the cluster with that node id; empty for another item."""
         root, _, label = nodeid.partition("::")
-        return label if root == ROOT and label in self._by_label else ""
+        return label if root == ROOT and label in self._judge.by_label else ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -276,14 +280,14 @@ class ListSession(Reporting):
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record the row of a cluster, and show its line."""
-        label, data = self._label(report.nodeid), report.__dict__.pop(_ROW, None)
+        label, data = self._label(report.nodeid), report.__dict__.pop(ATTRIBUTE, None)
         if not label or label in self._rows or (data is None and not report.failed):
             return
         if data is not None:
-            row = convert(data, ClusterRow)
+            row = convert(data, ClusterRow)  # itself, if this process has judged the cluster
         else:  # the worker crashed, or a hook of another plugin failed
             why = str(report.longrepr).strip().rpartition("\n")[2]
-            row, _ = self._judge.without_verdict(self._by_label[label], f"could not be judged: {why}")
+            row, _ = self._judge.without_verdict(self._judge.by_label[label], f"could not be judged: {why}")
         self._add(row)
 
     def _add(self, row: ClusterRow) -> None:
@@ -331,7 +335,7 @@ class ListSession(Reporting):
             self.problems += (f"Stale waiver: {source}: {why}." for source, why in stale)
         if status == pytest.ExitCode.NO_TESTS_COLLECTED:
             status = int(pytest.ExitCode.OK)
-        left = [self._by_label[label] for label in self._selected if label not in self._rows]
+        left = [self._judge.by_label[label] for label in self._selected if label not in self._rows]
         ended = "interrupted" if self.interruption.received else "stopped early" if left else ""
         not_judged = [self._judge.not_judged(cluster, f"the run was {ended}") for cluster in left]
         self._table = table = ClusterTable(

@@ -35,7 +35,6 @@ from pytest_etcdtls.suite.items import (
     Items,
     carried,
     refuse_unknown_ids,
-    run_item,
 )
 from pytest_etcdtls.suite.problems import problems_of
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks, write_lines
@@ -130,15 +129,7 @@ CONSEQUENCE = "consequent"
 class SuiteSession(Reporting):
     """The hooks of the process that reports on the targets of a run."""
 
-    def __init__(
-        self,
-        config: pytest.Config,
-        invocation: Invocation,
-        run: Run,
-        interruption: Interruption,
-    ) -> None:
-        super().__init__(config, invocation, run, interruption)
-        self._report: Report | None = None
+    _report: Report | None = None
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
@@ -258,8 +249,13 @@ class Distribution:
         self._config.hook.pytest_collection_modifyitems(session=session, config=self._config, items=items)
         self._session.select(items)
         session.testscollected = len(items)
+        # As pytest_runtestloop of pytest does it.
         for item, following in zip_longest(items, items[1:]):
-            run_item(item, following)
+            self._config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
         return (yield)
 
     @pytest.hookimpl(optionalhook=True)
