@@ -31,7 +31,7 @@ from pytest_etcdtls.declared.flags import (
 )
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.untrusted.process_root import status_of
+from pytest_etcdtls.untrusted.process_root import inside, status_of
 from pytest_etcdtls.versions import minor_line, version_key
 
 if TYPE_CHECKING:
@@ -225,6 +225,11 @@ class SourceLine(Struct, frozen=True):
         file = escaped(self.file)
         return file if self.line is None else f"{file}:{self.line}"
 
+    @property
+    def named(self) -> SourceLine:
+        """The same by the path that etcd itself has for the file."""
+        return SourceLine(inside(self.file), self.line)
+
     def below(self, lines: int) -> SourceLine:
         """Return the line that many lines below it."""
         return self if self.line is None else SourceLine(self.file, self.line + lines)
@@ -271,7 +276,7 @@ class Setting:
         return f"{self.spelled}: {self.shown}" if self.via is Via.KEY else f"{self.spelled}={self.shown}"
 
     def __str__(self) -> str:
-        return f"{self.written} ({self.place})"
+        return f"{self.written} ({self.place.named})"
 
 
 def taken(setting: Setting | None) -> object:

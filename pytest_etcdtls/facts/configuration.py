@@ -332,7 +332,7 @@ def _read_bundle(setting: Setting, path: Path) -> tuple[tuple[x509.Certificate, 
     try:
         pool = read_pool(read_regular(path, MAXIMUM_SIZE))
     except UnreadableFileError as error:
-        return (), f"{setting.spelled} ({setting.place}): {path} {error}"
+        return (), f"{setting.spelled} ({setting.place.named}): {path} {error}"
     unparsed = f"{path} holds {plural(pool.unknown, 'certificate')} that this client cannot parse"
     return pool.certificates, unparsed if pool.unknown else ""
 

@@ -282,7 +282,7 @@ def _declared(seen: Recording, report: Report, width: int, *, every: bool) -> It
             effective = re.sub(rf" ({'|'.join(files) or '$'})(?![^;,])", "", row.effective)
             observed = "; ".join(access_in_words(report, seen, row.listener)) or "not observed"
             written = ", ".join(setting.written for setting in row.declared) or "nothing"
-            in_files = ", ".join(dict.fromkeys(setting.place.file for setting in row.declared))
+            in_files = ", ".join(dict.fromkeys(setting.place.named.file for setting in row.declared))
             declared = f"{written} ({in_files})" if in_files else written
             for label, text in zip(_COMPARED, (declared, effective, observed), strict=True):
                 own = without_names(text.replace(row.listener.url, ""), names)

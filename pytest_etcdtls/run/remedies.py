@@ -291,7 +291,7 @@ _PLAIN: Final = re.compile(r"[\w./:=@%+-]+", re.ASCII)
 
 
 def _line(setting: Setting, form: Form) -> str:
-    where = [str(setting.place)]
+    where = [str(setting.place.named)]
     if setting.via is Via.KEY:
         section, _, key = setting.spelled.rpartition(".")
         words = setting.shown.split(",") if key in LISTS else [setting.shown]

@@ -140,7 +140,7 @@ class FoundFiles(Struct):
 def named_by(declared: DeclaredMember, name: str) -> str:
     """Return the file, line and spelling of a declared setting."""
     setting = declared.declaration.settings.get(name)
-    return name if setting is None else f"{setting.place}: {setting.spelled}"
+    return name if setting is None else f"{setting.place.named}: {setting.spelled}"
 
 
 CONFIG = "etcd_config"

@@ -29,6 +29,12 @@ _MOST_LINKS: Final = 40
 """Symbolic links that a look-up follows, as in Linux (path_resolution(7))."""
 
 
+def inside(path: str) -> str:
+    """Return a path below ``/proc/PID/root`` as the process itself names it; any other path as it is."""
+    below = _BELOW_ROOT.fullmatch(path)
+    return f"/{below[2]}" if below and below[2] else path
+
+
 @contextmanager
 def looked_up(path: Path) -> Iterator[Path]:
     """Yield a path with which the file can be opened: another one for a path below ``/proc/PID/root``.

@@ -16,8 +16,10 @@ from plugin.runs import Runner, run
 
 from process.containers import Container, as_root, container, target, targets
 from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.declared.declaration import Change
 from pytest_etcdtls.declared.running import find_process, find_processes, read_running
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.run.remedies import lines
 from pytest_etcdtls.settings.etcd_pid import read_processes
 
 __all__ = ["run"]
@@ -139,7 +141,13 @@ def test_k3s_runs_etcd_within_its_own_process(tmp_path: Path) -> None:
     assert process.embedded
     assert declaration.text("name") == "cp1"
     assert declaration.on("client-cert-auth")
-    assert declaration.settings["cert-file"].place.file == f"/proc/{pid}/root{directory}/config"
+    setting = declaration.settings["cert-file"]
+    assert setting.place.file == f"/proc/{pid}/root{directory}/config"
+    assert str(setting) == f"client-transport-security.cert-file: /server.crt ({directory}/config:6)"
+    assert [*lines(declaration, [Change("cert-file", "/new.crt")])] == [
+        f"- cert-file: /server.crt  # client-transport-security, {directory}/config:6",
+        f"+ cert-file: /new.crt  # client-transport-security, {directory}/config:6",
+    ]
     with sleeping("/usr/local/bin/k3s") as pid, pytest.raises(UsageError, match="is not a member of etcd"):
         find_process(pid)
 

@@ -41,7 +41,7 @@ def etcd_starts_with_the_declaration(etcd: Effective) -> Iterator[FoundTrap]:
         if mistake.key is not None and not known_to(mistake.key, etcd.version):
             continue
         yield FoundTrap(
-            summary=f"{mistake.text} ({mistake.place})",
+            summary=f"{mistake.text} ({mistake.place.named})",
             remedy="correct the line",
             starts=False,
         )
