@@ -37,6 +37,7 @@ from pytest_etcdtls.report.overview import (
     Cell,
     Mark,
     SeenCertificate,
+    about_commands,
     access,
     certificates,
     conclusion,
@@ -107,7 +108,12 @@ def environment() -> Environment:
     made.globals |= {"version_of": version_of, "is_of_several": is_of_several, "all_places": places}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
     made.globals |= {"merged": merged, "shown_versions": shown_versions, "alerts_in": alerts_in}
-    made.globals |= {"judged": judged, "exit_reason": exit_reason, "numbered": numbered}
+    made.globals |= {
+        "judged": judged,
+        "exit_reason": exit_reason,
+        "about_commands": about_commands,
+        "numbered": numbered,
+    }
     made.globals |= {"worst_first": WORST_FIRST, "days_left": days_left, "subjects": SUBJECTS}
     return made
 

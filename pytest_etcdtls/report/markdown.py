@@ -17,6 +17,7 @@ from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Fault, Report, tool, version_of
 from pytest_etcdtls.report.overview import (
+    about_commands,
     access_in_words,
     certificates,
     colour_of,
@@ -106,6 +107,7 @@ def _head(report: Report) -> Iterator[str]:
         f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s, started at "
         f"{report.started_at:%Y-%m-%d %H:%M} UTC, {made.name} {made.version}.  \n{counts}."
         + ("  \n**The run ended before every check was judged.**" if report.partial else "")
+        + (f"  \n{prose(about)}" if (about := about_commands(report)) else "")
     )
     for problem in [problem for problem in report.problems if problem not in report.not_as_before][:_ROWS]:
         yield f"- {prose(problem)}"

@@ -93,6 +93,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         not_as_before: the problems that are differences.
         metadata: of the run, from the user, by key.
         not_read: the variable that names another cluster than the one that the run started; empty if none.
+        keeps: the etcds that the run started are left running (``--etcd-keep``).
     """
 
     started_at: datetime
@@ -112,6 +113,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     not_as_before: tuple[str, ...] = ()
     metadata: Mapping[str, str] = {}
     not_read: str = ""
+    keeps: bool = False
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:

@@ -311,6 +311,14 @@ def _is_outside(target: Target) -> bool:
     return any(not credentials.identities and credentials.signing_key is None for credentials in held)
 
 
+def about_commands(report: Report) -> str:
+    """Return what to know before a command of a report is pasted; empty if there is nothing to know."""
+    has_commands = any(finding.commands for result in report.results for finding in result.findings)
+    if not has_commands or report.keeps or all(seen.target.live for seen in report.seen):
+        return ""
+    return "The etcd that the commands name was stopped at the end of the run: --etcd-keep leaves it running."
+
+
 def exit_reason(report: Report) -> str:
     """Return the exit code and its reason."""
     undecided, status = report.counts[Outcome.INCONCLUSIVE] + report.counts[Outcome.BROKEN], report.status

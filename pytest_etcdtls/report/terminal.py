@@ -31,6 +31,7 @@ from pytest_etcdtls.report.model import Fault, Report, version_of
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
     WORST_FIRST,
+    about_commands,
     access_in_words,
     colour_of,
     conclusion,
@@ -560,6 +561,8 @@ def _faults(report: Report, width: int, *, whole: bool) -> Iterator[Line]:
             command, *look = _one_line(fault).split("\n") if in_full else [""]
             yield from [Line(f"{indent}reproduce: {command}")] if command else []
             yield from (Line(f"{indent}{line}") for line in look if whole)
+    if report.faults and (about := about_commands(report)):
+        yield from wrapped(about, width)
 
 
 def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full: bool) -> Iterator[Line]:

@@ -637,6 +637,7 @@ class Run:
             strict=settings.strict,
             metadata=settings.metadata,
             not_read=settings.not_read,
+            keeps=settings.owned.keep,
         )
         targets, compared = _compared(report, settings.baseline, problems)
         not_as_before = tuple(_not_as_before(settings, compared)) if status in ENDED_WELL else ()

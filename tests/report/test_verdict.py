@@ -323,6 +323,15 @@ def test_a_fault_has_one_command_and_the_settings_to_write() -> None:
     ]
 
 
+def test_the_commands_say_that_their_etcd_was_stopped() -> None:
+    finding = Finding("it is wrong", "right", "wrong", reproduce=("curl -k https://127.0.0.1:2379/version",))
+    live = report(result(Outcome.VIOLATES, findings=(finding,)))
+    owned = replace(live, seen=(Recording(target=Target(label="live", origin="process", listeners=())),))
+    for made, is_said in ((live, False), (owned, True), (replace(owned, keeps=True), False)):
+        for text in (" ".join(lines(made)), render(made, ".md"), render(made, ".html")):
+            assert ("--etcd-keep" in text) is is_said
+
+
 def test_a_remedy_without_its_settings_says_where_they_are() -> None:
     many = [
         result(Outcome.VIOLATES, check=f"a.b{number}", settings=(f"+ --flag{number}=true",))
