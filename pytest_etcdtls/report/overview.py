@@ -222,7 +222,7 @@ def judged(report: Report) -> str:
     """Return of what the verdict is: the label that the user gave, members, first endpoint and version."""
     instead = f", not that of {report.not_read}" if report.not_read else ""
     if len(report.seen) != 1:
-        return some([seen.target.label for seen in report.seen], _NAMED) + instead
+        return some([seen.target.label for seen in report.worst_first], _NAMED) + instead
     (seen,) = report.seen
     target = seen.target
     etcd = " ".join(["etcd", *versions_of(seen)[:_NAMED]])

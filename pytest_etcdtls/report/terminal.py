@@ -81,7 +81,7 @@ def summary(report: Report, *, width: int, verbosity: int, faults: bool = False)
             reason.
     """
     if verbosity >= 0:
-        for seen in report.seen:
+        for seen in report.worst_first:
             yield from _target(seen, report, width, verbosity)
         yield from wrapped(_counts(report), width)
     for number, (_, fault) in enumerate(numbered(report.faults) if faults else ()):

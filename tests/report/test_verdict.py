@@ -366,6 +366,7 @@ def test_with_many_listeners_only_those_with_faults_are_shown() -> None:
     for suffix, label in ((".md", r"^- `(\w+)` \(live"), (".html", r"<li><b>(\w+)</b>: live")):
         shown = re.findall(label, render(made, suffix), re.MULTILINE)
         assert shown == ["first", "second", "third", "fourth"], "the worst first"
+    assert lines(made)[-1].endswith("(first, second, third, fourth)")
     assert lines(made)[:5] == [
         "first (live): 200 listeners, 1 fault",
         "  client-m7 https://127.0.0.1:2379",
