@@ -68,6 +68,15 @@ class Review(Struct, frozen=True):
     stale: tuple[tuple[Waiver, str], ...] = ()
     unused: tuple[tuple[Waiver, str], ...] = ()
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """A sentence about each stale waiver, by its source."""
+        return {
+            waiver.source: f"Stale waiver: {waiver.check} on {waiver.listener}: {why} ({waiver.source}): "
+            "remove or renew it."
+            for waiver, why in self.stale
+        }
+
 
 def read_waivers(path: Path) -> tuple[Waiver, ...]:
     """Return the waivers of a TOML file: an array of tables ``waiver``.

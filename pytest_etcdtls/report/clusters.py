@@ -68,7 +68,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
         undecided: each check without evidence with the reason; without a check, why there is no verdict.
         warnings: the number of faults that only warn.
         expires: the date on which the first of the served certificates expires; empty if none was seen.
-        waivers: by source, whether each is used, stale or unused, and why.
+        waivers: by source, whether each is used, stale or unused, and what is said of it.
         samples: its metrics, if a report of metrics is written.
         problems: what could not be written or called, one sentence each.
     """
@@ -140,7 +140,7 @@ def row_of(label: str, report: Report, *, metrics: bool, problems: Sequence[str]
         connections=report.connections,
         waivers={
             **{waiver.source: ("used", "") for waiver in report.reviewed.used},
-            **{waiver.source: ("stale", why) for waiver, why in report.reviewed.stale},
+            **{source: ("stale", text) for source, text in report.reviewed.problems.items()},
             **{waiver.source: ("unused", why) for waiver, why in report.reviewed.unused},
         },
         samples=of_run,

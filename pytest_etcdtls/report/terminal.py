@@ -23,7 +23,6 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
-from pytest_etcdtls.profiles.waivers import Waiver
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import is_decided, judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
@@ -76,7 +75,7 @@ def summary(report: Report, *, width: int, verbosity: int, faults: bool = False)
         report: the report of the run.
         width: characters per line. Commands to paste may be longer.
         faults: show each fault in full, since pytest does not.
-        verbosity: pytest's verbosity. Below zero, only stale and unused waivers are shown; above zero, also
+        verbosity: pytest's verbosity. Below zero, only unused waivers are shown; above zero, also
             certificates and what was not verified, did not apply or was not collected; above one, with every
             reason.
     """
@@ -88,8 +87,9 @@ def summary(report: Report, *, width: int, verbosity: int, faults: bool = False)
         on, first = _together(fault.listeners, report), fault.first
         shown = _one_line(fault) if number < _IN_FULL else None
         yield from headed(bold(f"{first.check} on {on}"), full_result(first, width, in_verdict=shown))
-    yield from _waivers(coloured("stale waivers: remove or renew them", "red"), report.reviewed.stale, width)
-    yield from _waivers(bold("unused waivers"), report.reviewed.unused, width)
+    unused = report.reviewed.unused
+    texts = (f"{one.check} on {one.listener}: {why} ({one.source}: {one.reason})" for one, why in unused)
+    yield from headed(bold("unused waivers"), _entries(texts, width))
     if verbosity >= 0:
         results = [result for fault in report.warnings for result in fault.results]
         yield from headed(coloured("warnings", "yellow"), _warnings(results, report, width))
@@ -250,12 +250,6 @@ def _together(labels: Iterable[str], report: Report) -> str:
         if named.keys() == {label for label, role in roles.items() if role in of_these}:
             return " and ".join(f"every {role} port" for role in sorted(of_these))
     return ", ".join(named)
-
-
-@section
-def _waivers(heading: Line, waivers: Sequence[tuple[Waiver, str]], width: int) -> Iterator[Line]:
-    texts = (f"{one.check} on {one.listener}: {why} ({one.source}: {one.reason})" for one, why in waivers)
-    yield from headed(heading, _entries(texts, width))
 
 
 def _entries(texts: Iterable[str], width: int) -> Iterator[Line]:

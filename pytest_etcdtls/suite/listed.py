@@ -48,7 +48,7 @@ from pytest_etcdtls.suite.items import (
     ViolationError,
     subjects_of,
 )
-from pytest_etcdtls.suite.problems import is_selective, shortcomings, stale_waivers
+from pytest_etcdtls.suite.problems import is_selective, shortcomings
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
 from pytest_etcdtls.suite.waiting import Waiting
@@ -129,7 +129,7 @@ class ClusterJudge:
             run.abandon()
         problems = shortcomings(run)
         if "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
-            problems += stale_waivers(run.reviewed)
+            problems += run.reviewed.problems.values()
         status = int(pytest.ExitCode.TESTS_FAILED if run.failed or problems else pytest.ExitCode.OK)
         return run.report(status, problems)
 
@@ -331,8 +331,7 @@ class ListSession(Reporting):
         waivers = self._waivers() if status in ENDED_WELL else {}
         if status in ENDED_WELL:
             self.problems += self._run_problems(session)
-            stale = ((source, why) for source, (state, why) in waivers.items() if state == "stale")
-            self.problems += (f"Stale waiver: {source}: {why}." for source, why in stale)
+            self.problems += (text for state, text in waivers.values() if state == "stale")
         if status == pytest.ExitCode.NO_TESTS_COLLECTED:
             status = int(pytest.ExitCode.OK)
         left = [self._judge.by_label[label] for label in self._selected if label not in self._rows]
@@ -362,15 +361,15 @@ class ListSession(Reporting):
         # A part of a list does not show that a waiver is not needed.
         is_whole = self._clusters.shard.of == 1 and len(rows) == len(self._clusters.clusters)
         states = {
-            source: (state, why)
+            source: (state, text)
             for wanted in (("unused", "stale", "used") if is_whole else ())
             for row in rows
-            for source, (state, why) in row.waivers.items()
+            for source, (state, text) in row.waivers.items()
             if state == wanted
         }
         today = self.run.settings.started_at.date()
-        expired = review(self.run.settings.waivers, (), today).stale
-        return states | {waiver.source: ("stale", why) for waiver, why in expired}
+        expired = review(self.run.settings.waivers, (), today).problems
+        return states | {source: ("stale", text) for source, text in expired.items()}
 
     def _run_problems(self, session: pytest.Session) -> Iterator[str]:
         """Yield what fails the run besides clusters, one sentence each."""

@@ -15,12 +15,10 @@ from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
-from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.overview import undecided
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.runner import ENDED_WELL, Run, TargetRun
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.untrusted.printable import plural
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""
@@ -38,7 +36,7 @@ def problems_of(run: Run, session: pytest.Session, invocation: Invocation) -> It
         yield from _nothing_ran(run, session, invocation)
         yield from _ended(run)
         yield from shortcomings(run)
-        yield from stale_waivers(run.reviewed)
+        yield from run.reviewed.problems.values()
 
 
 def _unverified(run: Run) -> Iterator[str]:
@@ -138,10 +136,3 @@ def _undiscovered(run: Run) -> Iterator[str]:
             if result.outcome in FAILED:
                 text = result.findings[0].message if result.findings else result.reason
                 yield f"--etcd-discover: {text} ({DISCOVERY}, which was not selected, has it in full)."
-
-
-def stale_waivers(reviewed: Review) -> Iterator[str]:
-    """Yield the number of stale waivers, if there are some."""
-    if number := len(reviewed.stale):
-        those = "it" if number == 1 else "them"
-        yield f"{plural(number, 'stale waiver')} (see the summary): remove or renew {those}."
