@@ -19,7 +19,7 @@ from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.declaration import Change
 from pytest_etcdtls.declared.running import find_process, find_processes, read_running
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.run.remedies import lines
+from pytest_etcdtls.run.remedies import changed, lines
 from pytest_etcdtls.settings.etcd_pid import read_processes
 
 __all__ = ["run"]
@@ -144,7 +144,7 @@ def test_k3s_runs_etcd_within_its_own_process(tmp_path: Path) -> None:
     setting = declaration.settings["cert-file"]
     assert setting.place.file == f"/proc/{pid}/root{directory}/config"
     assert str(setting) == f"client-transport-security.cert-file: /server.crt ({directory}/config:6)"
-    assert [*lines(declaration, [Change("cert-file", "/new.crt")])] == [
+    assert [*lines(declaration, changed(declaration, [Change("cert-file", "/new.crt")]))] == [
         f"- cert-file: /server.crt  # client-transport-security, {directory}/config:6",
         f"+ cert-file: /new.crt  # client-transport-security, {directory}/config:6",
     ]
