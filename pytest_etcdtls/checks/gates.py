@@ -21,7 +21,7 @@ from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import NOT_RESOLVED, Attempt, Ending, Phase, Response, StreamEnd
-from pytest_etcdtls.tls.command import ANNOUNCED, GOOD_CLIENT, STATUS, curl, in_plaintext, s_client
+from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, curl, in_plaintext, s_client, send_nothing
 
 _INTERNAL_ERROR = 80
 """The alert (RFC 8446 section 6.2) that Go sends if GetCertificate returns an error."""
@@ -118,6 +118,12 @@ _A_PORT = {
     Role.METRICS: "a metrics port",
     Role.CLIENT_HTTP: "a client port for HTTP",
 }
+_LOOKS = {
+    Role.CLIENT: '"health", which no peer port answers',
+    Role.PEER: "a list of members in JSON, which only a peer port answers",
+    Role.METRICS: '"health", which a metrics port answers',
+}
+"""What shows in the answer to the path by which each port is recognised."""
 
 
 _not_an_etcd = changed(
@@ -158,7 +164,9 @@ def the_listener_is_an_etcd(
             expected=f"{_A_PORT[here.role]}, which keeps a silent connection for ten seconds or longer",
             observed=f"it ended after {other.silence.milliseconds / 1000:.1f} s; no client is accepted, and "
             "the CA of the served certificate is trusted",
-            reproduce=(s_client(here.url, look=ANNOUNCED),),
+            reproduce=(
+                send_nothing(here.url, '"real": about 5 s, after which only a peer port ends the connection'),
+            ),
             remediation=f"if so, pass it as {Role.PEER.option}={here.url}, and {_A_PORT[here.role]} as "
             f"{here.role.option}",
         )
@@ -168,13 +176,20 @@ def the_listener_is_an_etcd(
         return
     if other is not None and other.role is not None and other.attempt is not None:
         named = _A_PORT[here.role]
-        shown = "/health and not /version" if other.role is Role.METRICS else other.path
+        shown, looks = other.path, {other.path: _LOOKS[other.role]}
+        if other.role is Role.METRICS:
+            shown, looks["/version"] = (
+                "/health and not /version",
+                '"404": only a metrics port has no /version',
+            )
         yield Finding(
             message=f"this is {_A_PORT[other.role]} of etcd, named as {named}: it answers {shown}",
             expected=f"the answers of {named}",
             observed=f"GET {other.path}: {_show(other.attempt)}",
             evidence={"identity": client.identity},
-            reproduce=(curl(here.url, path=other.path, client=client.identity),),
+            reproduce=tuple(
+                curl(here.url, path=path, client=client.identity, look=look) for path, look in looks.items()
+            ),
             remediation=f"name it with {other.role.option}, and {named} with {here.role.option}",
         )
         return
@@ -193,7 +208,7 @@ def the_listener_is_an_etcd(
         expected="/version, the JSON gateway or gRPC as etcd answers",
         observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in client.served[:3]),
         evidence={"identity": client.identity},
-        reproduce=(curl(here.url, client=client.identity, protocol=first.protocol),),
+        reproduce=(curl(here.url, client=client.identity, protocol=first.protocol, look=STATUS),),
     )
 
 

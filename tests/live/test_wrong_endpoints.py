@@ -185,6 +185,8 @@ def test_another_port_of_etcd_is_named(etcd_binary: Path) -> None:
             assert gate.outcome is Outcome.VIOLATES
             assert f"this is a {message}" in gate.findings[0].message
             assert f"name it with --etcd-{option}" in gate.remediation
+            command, *_ = gate.findings[0].commands
+            assert ("look for a list of members in JSON" in command) is (real is Role.PEER), command
             assert other.outcome is Outcome.NOT_VERIFIED
         for role in {listener.role for listener in target.listeners}:
             assert judge(target, "listener.is-etcd", role).outcome is Outcome.CONFORMS
@@ -217,6 +219,7 @@ def test_a_peer_port_that_refuses_the_client_is_asked_about(
                 [finding] = gate.findings
                 assert finding.message.startswith("is this the peer port of etcd?")
                 assert "it ended after 5." in finding.observed
+                assert "only a peer port ends the connection" in finding.commands[0]
                 assert f"pass it as --etcd-peer-endpoint={listener.url}" in gate.remediation
 
 
