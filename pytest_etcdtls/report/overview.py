@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.registry import GATES, catalogue, family_of, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.declaration import is_loopback
-from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
+from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
 from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain
@@ -498,6 +499,9 @@ def access_in_words(report: Report, seen: Recording, listener: Listener, s: str 
         listener: the listener, or the first of several of which the same is said.
         s: the ending of verbs; empty for several listeners.
     """
+    if _is_foreign(seen, listener):
+        yield f"answer{s}, but not as etcd does"
+        return
     contact = seen.known(FirstContact, label=listener.label)
     if contact is not None and contact.plaintext is not None and contact.plaintext.answers_plaintext:
         yield f"answer{s} plain HTTP: accept{s} every client"
@@ -517,6 +521,16 @@ def access_in_words(report: Report, seen: Recording, listener: Listener, s: str 
     if not any(key == NO_CERTIFICATE.name and fact.cases.accepted for key, fact in bad.items()):
         others = {key: fact for key, fact in tried.items() if key in _OF_OTHER_ROLES}
         yield from _others_in_words(report, listener, others, s)
+
+
+def _is_foreign(seen: Recording, listener: Listener) -> bool:
+    """Return whether a listener serves clients and no answer is that of a port of etcd."""
+    served = seen.known(ServedClient, label=listener.label)
+    other = seen.known(OtherPort, label=listener.label)
+    if served is None or served.stranger is not None:
+        return served is not None
+    client = served.client
+    return client is not None and not (client.of_etcd or (other is not None and other.role))
 
 
 def _rank(key: str) -> tuple[int, str]:

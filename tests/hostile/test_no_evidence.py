@@ -10,10 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hostile.handshake_refusers import drain, refusers
 from impostors.staging import FakeCluster
+from made import made_report
 from servers import Handler, Server
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.report.overview import access_in_words
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
@@ -116,11 +118,15 @@ def test_responses_to_plain_http(
 
     target = Target(label="t", origin="live", listeners=(serve(handle).listener(scheme),))
     checks = select(["listener.answers", "listener.is-etcd", "mtls.plaintext-refused"])
-    answers, is_etcd, refused = run_checks(Observer(target, Bounds(timeout=2)), checks)
+    observer = Observer(target, Bounds(timeout=2))
+    answers, is_etcd, refused = run_checks(observer, checks)
     if is_http:
+        words = access_in_words(made_report(is_etcd), observer.recording, target.listeners[0])
         strange = answer.endswith(b"\r\n\r\n")
         assert (refused.outcome is Outcome.VIOLATES) is not strange
         assert (is_etcd.outcome is Outcome.VIOLATES) is strange
+        not_etcd, plain = "answers, but not as etcd does", "answers plain HTTP: accepts every client"
+        assert [*words] == [not_etcd if strange else plain]
         return
     assert (answers.outcome, refused.outcome) == (Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED)
     assert "answers neither TLS nor HTTP" in answers.reason
