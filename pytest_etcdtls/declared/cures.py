@@ -73,11 +73,7 @@ class Remark(Struct, frozen=True):
         force_setattr(self, "text", escaped(self.text))
 
 
-class Restart(Struct, frozen=True):
-    """A restart of etcd with the bundle that is declared: it decides which clients are refused."""
-
-
-Step = Change | Remark | Restart
+Step = Change | Remark
 Cure = Callable[[FaultyMember], Iterator[Step]]
 
 
@@ -273,9 +269,9 @@ def _kubeadm(directory: str, *words: str) -> str:
     return pasted("kubeadm", *words, *elsewhere)
 
 
-def restarted(case: FaultyMember) -> Iterator[Step]:
-    """Restart etcd with the declaration as it is."""
-    yield Restart()
+def restarted(_: FaultyMember) -> Iterator[Step]:
+    """Restart etcd with the declaration as it is: its bundle decides which clients are refused."""
+    yield from ()
 
 
 _WRITERS: Final = (

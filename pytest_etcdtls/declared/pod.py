@@ -9,18 +9,27 @@ expands these with the variables of ``env``, in ``env`` itself with the earlier 
 error with its place where etcd reads it, and of no interest elsewhere. A container that starts etcd by a
 shell, a launcher or its image is refused, and so is one that takes variables from another object
 (``envFrom``). The running process has what these make.
+
+Of static pods, the kubelet reads every file of a directory whose name does not begin with a dot, whatever its
+suffix (``extractFromDir`` in pkg/kubelet/config/file.go, ``filepath.Glob(filepath.Join(name, "[^.]*"))``), in
+the order of the names. So a backup beside a manifest runs too. Of several pods with one name the last one
+stays (``cache.Replace`` in client-go's tools/cache/store.go). It lists them at each ``fileCheckFrequency``,
+20 seconds by default; between two lists the file counts that was written to last.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 from yaml.nodes import Node
 
-from pytest_etcdtls.declared.declaration import Mount, RunAs, SourceLine
+from pytest_etcdtls.declared.declaration import Mount, PodBeside, RunAs, SourceLine
 from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.start import (
     INSTEAD,
@@ -31,8 +40,17 @@ from pytest_etcdtls.declared.start import (
     is_proxy,
     not_read,
 )
-from pytest_etcdtls.declared.yaml_files import documents, items, node_at, place_of, text_at, text_of
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.declared.yaml_files import (
+    MAXIMUM_SIZE,
+    documents,
+    items,
+    node_at,
+    place_of,
+    text_at,
+    text_of,
+)
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 
 def is_manifest(text: str) -> bool:
@@ -40,29 +58,13 @@ def is_manifest(text: str) -> bool:
     return bool(re.search(r'(?:^[ \t]*|[{,]\s*)"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))
 
 
-class DeclaredPod(Struct, frozen=True, kw_only=True):
-    """A pod of a manifest that runs etcd.
-
-    Attributes:
-        name: its name, behind its namespace if that is known; unique in the file.
-        started: how etcd is started in it.
-        owner: what overwrites its object; empty if that is not known.
-        mounts: directories and files of the node that the container sees.
-    """
-
-    name: str
-    started: ProgramStart
-    owner: str = ""
-    mounts: tuple[Mount, ...] = ()
-
-
 _MOST_MEMBERS: Final = 1000
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
 """Phases of a pod that has ended. The API server keeps an evicted pod for a while."""
 
 
-def read_pods(text: str, file: str) -> list[DeclaredPod]:
-    """Return the pods of a manifest that run etcd, in the order of the file.
+def read_pods(text: str, file: str) -> list[ProgramStart]:
+    """Return how each pod of a manifest that runs etcd starts it, in the order of the file.
 
     Raises:
         UsageError: if the text is not YAML, if no pod runs etcd or one runs it twice, or if etcd is started
@@ -75,13 +77,13 @@ def read_pods(text: str, file: str) -> list[DeclaredPod]:
         if text_at(node, "kind") == "Pod" and text_at(node, "status", "phase") not in _ENDED
     ]
     expansion = Expansion()
-    members: dict[str, DeclaredPod] = {}
+    members: dict[str, ProgramStart] = {}
     for pod in pods:
         member = _member(pod, file, expansion)
-        if member is not None and member.name in members:
-            raise UsageError(f"{file} has the pod {member.name} twice: remove one of them")
+        if member is not None and member.pod in members:
+            raise UsageError(f"{file} has the pod {member.pod} twice: remove one of them")
         if member is not None:
-            members[member.name] = member
+            members[member.pod] = member
     if len(members) > _MOST_MEMBERS:
         raise UsageError(f"{file} has more than {_MOST_MEMBERS} members: keep those of one cluster")
     if not members:
@@ -96,13 +98,13 @@ def objects_in(root: Node) -> list[Node]:
     return [node for member in items(node_at(root, "items")) for node in objects_in(member)]
 
 
-def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
-    """Return the member that runs in a pod, if any.
+def _member(pod: Node, file: str, expansion: Expansion) -> ProgramStart | None:
+    """Return how the member that runs in a pod is started, if one does.
 
     Raises:
         UsageError: if several containers run etcd, or in a way that is not read.
     """
-    name, namespace = (text_at(pod, "metadata", key) for key in ("name", "namespace"))
+    name = text_at(pod, "metadata", "name")
     every = items(node_at(pod, "spec", "containers"))
     containers = [
         _Container(container, pod, f"pod {name}, container {text_at(container, 'name')}", file, expansion)
@@ -111,21 +113,14 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
     ]
     for node in every if not containers else ():
         _refuse_other_starts(node, file)
-    starts = [(container, container.started()) for container in containers]
+    starts = [container.started() for container in containers]
     # A proxy beside a member serves its metrics.
-    starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
+    starts = [started for started in starts if not is_proxy(started)] or starts
     if len(starts) > 1:
         raise UsageError(
             f"{file}: the pod {name} runs etcd {len(starts)} times: keep the container of one member"
         )
-    for container, started in starts:
-        return DeclaredPod(
-            name=f"{namespace}/{name}" if namespace else name,
-            started=started,
-            mounts=tuple(container.mounts(items(node_at(pod, "spec", "volumes")))),
-            owner=_owner(pod),
-        )
-    return None
+    return next(iter(starts), None)
 
 
 def words_of(container: Node) -> list[str]:
@@ -208,6 +203,11 @@ class _Container:
             ),
             image=text_of(node_at(self._container, "image")),
             run_as=self._run_as(),
+            pod="/".join(
+                filter(None, (text_at(self._pod, "metadata", key) for key in ("namespace", "name")))
+            ),
+            owner=_owner(self._pod),
+            mounts=tuple(self._mounts()),
         )
 
     def _run_as(self) -> RunAs | None:
@@ -228,8 +228,9 @@ class _Container:
             of_unit=False,
         )
 
-    def mounts(self, volumes: Iterable[Node]) -> Iterator[Mount]:
+    def _mounts(self) -> Iterator[Mount]:
         """Yield the directories and files of the node that it sees."""
+        volumes = items(node_at(self._pod, "spec", "volumes"))
         paths = {text_at(item, "name"): text_at(item, "hostPath", "path").rstrip("/") for item in volumes}
         for mount in items(node_at(self._container, "volumeMounts")):
             inside, outside = text_at(mount, "mountPath").rstrip("/"), paths.get(text_at(mount, "name"))
@@ -289,3 +290,105 @@ def _no_etcd(objects: list[Node], pods: list[Node], file: str) -> str:
     names = dict.fromkeys(text_at(item, "name") or str(place_of(item, file)) for item in containers)
     neighbour = "pass etcd.yaml beside it" if any("kube-" in name for name in names) else INSTEAD
     return f"{file} runs {', '.join(names)}, and none of these is etcd: {neighbour}"
+
+
+_STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
+"""Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""
+_MOST_FILES: Final = 100
+
+
+def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
+    """Yield the static pods of the same member in other files of a manifest's directory.
+
+    The manifests of several nodes, copied into one directory, have pods of one name too, of members with
+    other names and addresses.
+    """
+    if path.parent.name not in _STATIC_PODS or not (pod := _static_pod(text, str(path))):
+        return
+    try:
+        names = sorted(name for name in os.listdir(path.parent) if not name.startswith("."))[:_MOST_FILES]
+    except OSError:
+        return
+    others: dict[str, tuple[str, _StaticPod]] = {}
+    for name in names:
+        with suppress(UnreadableFileError, UnicodeDecodeError, UsageError, RecursionError):
+            if name != path.name:
+                other = read_regular(path.with_name(name), MAXIMUM_SIZE).decode()
+                beside = _static_pod(other, name)
+                if beside and _is_same_member(pod, beside):
+                    others[name] = other, beside
+    last = max(path.name, *(name for name, (_, beside) in others.items() if beside.name == pod.name), "")
+    for name, (other, beside) in others.items():
+        has_same_name = beside.name == pod.name
+        yield PodBeside(
+            file=str(path.with_name(name)),
+            pod=beside.name,
+            runs=name == last or not has_same_name,
+            has_same_name=has_same_name,
+            same=other == text,
+        )
+
+
+class _StaticPod(Struct, frozen=True, kw_only=True):
+    """A static pod with etcd.
+
+    Attributes:
+        name: its namespace and name.
+        member: what ``--name`` is; empty if it is not known.
+        peers: hosts and ports that it advertises to peers.
+    """
+
+    name: str
+    member: str
+    peers: frozenset[tuple[str, str]]
+
+
+def _is_same_member(pod: _StaticPod, other: _StaticPod) -> bool:
+    """Return whether two manifests are of the same member, as far as they say.
+
+    Their URLs may have different schemes: a backup may be older than TLS.
+    """
+    if pod.name != other.name:
+        return bool(pod.peers & other.peers)
+    if pod.member and pod.member == other.member:
+        return True
+    if pod.peers and other.peers:
+        return bool({host for host, _ in pod.peers} & {host for host, _ in other.peers})
+    return not (pod.member and other.member)
+
+
+def _static_pod(text: str, file: str) -> _StaticPod | None:
+    """Return the pod with etcd that the kubelet runs of a file.
+
+    It decodes a file as one object (``tryDecodeSinglePod`` in pkg/kubelet/config/common.go).
+
+    Returns:
+        ``None`` if it runs no etcd.
+
+    Raises:
+        UsageError: if the file cannot be read.
+    """
+    first = next(iter(documents(text, file)), None) if is_manifest(text) else None
+    name = text_at(first, "metadata", "name")
+    if first is None or text_at(first, "kind") != "Pod" or not name:
+        return None
+    containers = items(node_at(first, "spec", "containers"))
+    words = [word for container in containers for word in words_of(container)]
+    if not any(re.search(r"(^|[\s/])etcd(\s|$)", word) for word in words):
+        return None
+    values = {
+        text_at(variable, "name"): text_at(variable, "value")
+        for container in containers
+        for variable in items(node_at(container, "env"))
+    }
+    given = {name: value for name, value in _IDENTITY.findall(" ".join(words)) if "$" not in value}
+    urls = given.get("initial-advertise-peer-urls") or values.get("ETCD_INITIAL_ADVERTISE_PEER_URLS", "")
+    return _StaticPod(
+        name=f"{text_at(first, 'metadata', 'namespace') or 'default'}/{name}",
+        member=given.get("name") or values.get("ETCD_NAME", ""),
+        peers=frozenset(_HOST_AND_PORT.findall(urls)),
+    )
+
+
+_IDENTITY: Final = re.compile(r"(?:^|\s)--?(name|initial-advertise-peer-urls)(?:=|\s+)['\"]?([^\s'\"]+)")
+_HOST_AND_PORT: Final = re.compile(r"://(\[[^]]*\]|[^:/,]*)(:\d+)?")

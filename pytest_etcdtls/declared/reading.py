@@ -50,7 +50,7 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
-from pytest_etcdtls.declared.pod import is_manifest, read_pods
+from pytest_etcdtls.declared.pod import is_manifest, pods_beside, read_pods
 from pytest_etcdtls.declared.start import (
     INSTEAD,
     ProgramStart,
@@ -59,7 +59,6 @@ from pytest_etcdtls.declared.start import (
     is_proxy,
     not_read,
 )
-from pytest_etcdtls.declared.static_pods import pods_beside
 from pytest_etcdtls.declared.systemd import (
     OpenFile,
     drop_ins,
@@ -297,14 +296,7 @@ def _is_kept(before: Setting, later: Setting) -> bool:
     return not later.value or later.value in map(str, parse_urls(before.value).urls)
 
 
-def assemble(
-    invocation: ProgramStart,
-    *,
-    form: Form,
-    source: str,
-    open_file: OpenFile,
-    mounts: tuple[Mount, ...] = (),
-) -> Declaration:
+def assemble(invocation: ProgramStart, *, form: Form, source: str, open_file: OpenFile) -> Declaration:
     """Return the declaration for one start of etcd; an environment file alone has no program.
 
     Raises:
@@ -351,7 +343,9 @@ def assemble(
         config_file=config.value if config else None,
         image=invocation.image,
         version=tag_version(invocation.image),
-        mounts=mounts,
+        pod=invocation.pod,
+        owner=invocation.owner,
+        mounts=invocation.mounts,
         run_as=invocation.run_as,
         go_environment=MappingProxyType({variable.name: variable.value for variable in of_go}),
         etcdctl=MappingProxyType(
@@ -565,10 +559,8 @@ def _read_declarations(path: Path, pki_dir: Path | None) -> Iterator[Declaration
     beside = tuple(pods_beside(path, text))
     for pod in read_pods(text, str(path)):
         of_pod = structs.replace(files, mounts=pod.mounts)
-        declaration = assemble(
-            pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
-        )
-        yield replace(declaration, pod=pod.name, owner=pod.owner, beside=beside)
+        declaration = assemble(pod, form=form, source=str(path), open_file=of_pod.open)
+        yield replace(declaration, beside=beside)
 
 
 def _started(form: Form, path: Path, text: str, files: _Files) -> ProgramStart:
@@ -581,7 +573,8 @@ def _started(form: Form, path: Path, text: str, files: _Files) -> ProgramStart:
     if form is Form.COMMAND_LINE:
         return read_process(text, file)
     texts = [(file, text), *((str(drop_in), _read(drop_in)) for drop_in in drop_ins(path))]
-    return invocation(read_service(texts), unit_name(path, text), files.open)
+    directives = [directive for each in texts for directive in read_service(*each)]
+    return invocation(directives, unit_name(path, text), files.open)
 
 
 class _Files(Struct):

@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import RunAs, SourceLine
+from pytest_etcdtls.declared.declaration import Mount, RunAs, SourceLine
 from pytest_etcdtls.errors import UsageError
 
 INSTEAD: Final = (
@@ -71,12 +71,18 @@ class ProgramStart(Struct, frozen=True, kw_only=True):
         environment: its variables, in the order in which they are set.
         image: the image of the container that runs it; ``None`` if it is not known.
         run_as: the user that it is started as; ``None`` if that is not declared, or not known.
+        pod: that of the container, behind its namespace if that is known; unique in the file.
+        owner: what overwrites the pod's object; empty if that is not known.
+        mounts: directories and files of the node that the container sees.
     """
 
     program: tuple[Word, ...]
     environment: tuple[Variable, ...] = ()
     image: str | None = None
     run_as: RunAs | None = None
+    pod: str = ""
+    owner: str = ""
+    mounts: tuple[Mount, ...] = ()
 
 
 PROXIES: Final = frozenset({"gateway", "grpc-proxy"})

@@ -19,6 +19,7 @@ from pytest_etcdtls.errors import UsageError
 _BRACED = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _OTHER_ESCAPE = re.compile(r"(?:[^\\]|\\[\\\"])*(\\(?:[^\\\"]|$))")
+_LONGEST_LINE = 32 * 1024
 
 
 def split_words(text: str, place: SourceLine) -> list[Word]:
@@ -39,22 +40,15 @@ def split_words(text: str, place: SourceLine) -> list[Word]:
             raise UsageError(
                 f"{here}: escapes beside quotation marks ' are not read: pass a copy without them"
             )
-        words += [Word(word, here) for word in _split_line(line, here)]
+        if len(line) > _LONGEST_LINE:
+            raise UsageError(
+                f"{here}: the command is longer than {_LONGEST_LINE} characters: no start of etcd is so long"
+            )
+        try:
+            words += [Word(word, here) for word in shlex.split(line)]
+        except ValueError as error:
+            raise UsageError(f"{here}: a quotation mark is not closed") from error
     return words
-
-
-_LONGEST_LINE = 32 * 1024
-
-
-def _split_line(line: str, place: SourceLine) -> list[str]:
-    if len(line) > _LONGEST_LINE:
-        raise UsageError(
-            f"{place}: the command is longer than {_LONGEST_LINE} characters: no start of etcd is so long"
-        )
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise UsageError(f"{place}: a quotation mark is not closed") from error
 
 
 def substitute(words: list[Word], variables: Mapping[str, Variable], expansion: Expansion) -> Iterator[Word]:
@@ -224,20 +218,14 @@ class Directive(Struct, frozen=True):
     place: SourceLine
 
 
-def read_service(texts: Sequence[tuple[str, str]]) -> list[Directive]:
-    """Return the directives of the section ``[Service]``.
+def read_service(file: str, text: str) -> Iterator[Directive]:
+    """Yield the directives of the section ``[Service]`` of a unit or a drop-in.
 
-    Args:
-        texts: path and text of the unit and of its drop-ins, in the order in which systemd reads them.
-            ``systemctl cat`` prints them as one text, with a comment for each.
+    ``systemctl cat`` prints all of them as one text, with a comment for each.
 
     Raises:
         UsageError: if a line is not a section, a directive or a comment.
     """
-    return [directive for file, text in texts for directive in _directives(file, text)]
-
-
-def _directives(file: str, text: str) -> Iterator[Directive]:
     section, offset = "", 0
     lines = text.splitlines()
     number = 0

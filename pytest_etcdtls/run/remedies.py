@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.results import Finding
-from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, Restart, who_overwrites
+from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, restarted, who_overwrites
 from pytest_etcdtls.declared.declaration import (
     Change,
     Declaration,
@@ -139,7 +139,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
             said.append(Remark(f"change {case.declaration.source} by hand: {why}"))
             continue
         said += [step for step in steps if isinstance(step, Remark)]
-        sides = [case.side] if Restart() in steps else []
+        sides = [case.side] if cure is restarted else []
         if written := list(lines(case.declaration, after.declaration)):
             settings += written
             said += map(Remark, who_overwrites(case.declaration))

@@ -84,20 +84,25 @@ class Source:
         return self.directory(name) / os.path.expanduser(value)
 
 
-def read_input(source: Source, name: str, value: str, advice: str) -> str:
+def read_input(source: Source, name: str, value: str, *, smaller: str, form: str) -> str:
     """Return the text of the file that a value of an option names, or of standard input.
 
     Raises:
-        UnreadableFileError: if it cannot be read or, with the advice, is too large.
-        UnicodeDecodeError: if it is not text in UTF-8.
+        UsageError: if it cannot be read, is too large, or is not text in UTF-8. The last two say what to do.
     """
-    if value == STDIN:
-        data = source.standard_input(name)
-        if len(data) > MAXIMUM_SIZE:
-            raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", advice)
-    else:
-        data = read_regular(source.resolve(name, value), MAXIMUM_SIZE)
-    return data.decode("utf-8-sig")
+    where = f"{option(name)} {value}"
+    try:
+        if value == STDIN:
+            data = source.standard_input(name)
+            if len(data) > MAXIMUM_SIZE:
+                raise UsageError(f"{where} is larger than {MAXIMUM_SIZE // 1024**2} MiB: {smaller}")
+        else:
+            data = read_regular(source.resolve(name, value), MAXIMUM_SIZE)
+        return data.decode("utf-8-sig")
+    except UnreadableFileError as error:
+        raise UsageError(f"{where} {error}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{where} is not text in UTF-8: {form}") from None
 
 
 def option(name: str) -> str:

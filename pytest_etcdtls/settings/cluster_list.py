@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
-from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
+from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import parse_toml
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, integer, option, read_input
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
@@ -289,13 +289,7 @@ def read_list(source: Source, name: str) -> str:
     Raises:
         UsageError: if it cannot be read, is too large or is not text.
     """
-    where = f"{option('etcd_clusters')} {name}"
-    try:
-        return read_input(source, "etcd_clusters", name, "split the list into several files")
-    except UnreadableFileError as error:
-        raise UsageError(f"{where} {error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where} is not text in UTF-8: {error}") from error
+    return read_input(source, "etcd_clusters", name, smaller="split the list into several files", form=_FORM)
 
 
 def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:

@@ -164,11 +164,6 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener | Unreached, ...]
     running: RunningMember | None = None
 
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The member's own names and addresses: those it advertises or listens on."""
-        return hosts_of(self.declared.declaration)
-
 
 def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDeclaration, ...]:
     """Return the declared members in the order of the files, and of the pods in each.
@@ -307,7 +302,7 @@ def _attach(
     by_url = [member for member in members if _declares(member, listener)]
     beside = [other for other in named if (other.role, other.host) == (listener.role, listener.host)]
     free = [member for member in members if not any(_declares(member, other) for other in beside)]
-    by_host = [member for member in free if listener.host in member.hosts]
+    by_host = [member for member in free if listener.host in hosts_of(member.declared.declaration)]
     matching = next((fit for fit in (by_url, by_host) if len(fit) == 1), [])
     if not matching and len(free) == len(members) == 1 and len({other.host for other in named}) == 1:
         matching = free

@@ -29,7 +29,7 @@ from yaml.nodes import MappingNode, Node
 from pytest_etcdtls.declared.files import is_directory
 from pytest_etcdtls.declared.pod import objects_in
 from pytest_etcdtls.declared.yaml_files import documents, entries, lines_of, node_at, text_at, text_of
-from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import (
     AnyFile,
     HeldFile,
@@ -151,12 +151,7 @@ def _mounted(directory: Path, where: str) -> Secret:
 
 
 def _content(source: Source, text: str, where: str) -> str:
-    try:
-        content = read_input(source, SECRET, text, _ONE)
-    except UnreadableFileError as error:
-        raise UsageError(f"{where} {error}") from error
-    except UnicodeDecodeError:
-        raise UsageError(f"{where} is not text: {_FORM}") from None
+    content = read_input(source, SECRET, text, smaller=_ONE, form=_FORM)
     if text == STDIN and not content.strip():
         raise UsageError(f"{where}: standard input is empty: see the error of the command before the pipe")
     return content
