@@ -204,7 +204,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def by_reason(self) -> list[Group]:
-        """What has no evidence. The reason is that of the first cluster: those of others name other URLs."""
+        """The checks without evidence, each with the reason in the first cluster; others name other URLs."""
         return self._groups("undecided")
 
     def _groups(self, name: str) -> list[Group]:

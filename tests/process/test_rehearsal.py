@@ -230,7 +230,7 @@ def test_the_program_of_another_image(node: Container, process: Process, tmp_pat
     )
     manifest.write_text(changed(text, {"no-such-flag": "1"}), encoding="utf-8")
     reason = unverified(rehearsed(target(process, etcd_config=manifest)))
-    assert f"{manifest} declares another image, and its program is not on this machine" in reason
+    assert f"{manifest} declares another image, and its etcd 3.5.0 is not on this machine" in reason
 
 
 MOUNTED = ("unshare", "--mount", "sh", "-c", '/bin/mount --bind "$0" "$1" && shift && exec "$@"')

@@ -362,11 +362,11 @@ def _unasked(observer: Observer, running: RunningMember, declaration: Declaratio
 
 
 def _another_program(observer: Observer, declaration: Declaration) -> str:
-    """Return that the image of a manifest has another etcd than the one that runs; empty if it has not."""
+    """Return that a manifest's image has another etcd than the one that runs, and it is not here; else ""."""
     with suppress(UnobservedError):
         version = str(observer.get(EtcdReleases).members[0].release)
         if declaration.version and version_key(declaration.version) != version_key(version):
-            return f"its program is not on this machine, which has etcd {version}"
+            return f"its etcd {declaration.version} is not on this machine, where etcd {version} runs"
     return ""
 
 
