@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
@@ -89,12 +89,14 @@ class TargetDifference(Struct, frozen=True, kw_only=True):
     @property
     def change(self) -> str:
         """The value before and after; of several values, those that were removed and added."""
+        return self.changed(str)
+
+    def changed(self, shown: Callable[[str], str]) -> str:
+        """Return the change, each value as it is shown."""
         if not self.has_several:
-            return f"{self.before} -> {self.after}"
-        removed, added = self.removed_and_added
-        parts = [f"without {some(removed, _SOME)}"] if removed else []
-        parts += [f"new {some(added, _SOME)}"] if added else []
-        return ", ".join(parts)
+            return f"{shown(self.before)} -> {shown(self.after)}"
+        removed, added = (some([*map(shown, values)], _SOME) for values in self.removed_and_added)
+        return ", ".join([f"without {removed}"] * bool(removed) + [f"new {added}"] * bool(added))
 
     @property
     def has_several(self) -> bool:

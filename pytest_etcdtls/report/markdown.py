@@ -218,14 +218,21 @@ def _difference(difference: TargetDifference) -> str:
 
 def _changed(difference: TargetDifference) -> str:
     where = f"on {_some(difference.listeners, 2)}: " if difference.where else ""
+    change = difference.changed(_value).replace(" -> ", " → ")
     if difference.topic == OUTCOME and difference.direction is Direction.WORSE and difference.meaning:
-        verdict = f"{prose(difference.about)}: {_arrow(difference.change)}"
+        verdict = f"{prose(difference.about)}: {change}"
         return f"{where}{prose(difference.meaning)} ({verdict})."
-    return f"{where}{prose(difference.about)}: {_arrow(difference.change)}."
+    return f"{where}{prose(difference.about)}: {change}."
 
 
 def _arrow(change: str) -> str:
     return " → ".join(map(prose, change.split(" -> ")))
+
+
+def _value(text: str) -> str:
+    """Return a value whole: as words, or in one code span if any of its words needs that."""
+    shown = prose(text)
+    return code(text) if "`" in shown else shown
 
 
 def _meaning(difference: TargetDifference) -> str:

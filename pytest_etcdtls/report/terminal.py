@@ -404,7 +404,7 @@ _NAMED = 5
 _REASONS = 3
 """Maximum number of options that are named for not-verified checks, and of reasons that ``-v`` shows."""
 _CLAUSE = 36
-"""Maximum number of characters of the commonest reason, unless it says what is needed."""
+"""Maximum number of characters of the commonest reason if it is longer than a line."""
 _DIFFERENCE_LINES = 12
 """Maximum number of lines about differences."""
 _SHORT = 16
@@ -592,10 +592,10 @@ def _without_evidence(report: Report, width: int) -> Iterator[Line]:
     groups = undecided(without_evidence(report))
     groups.sort(key=lambda group: GATES[0] not in group.checks)
     for group in groups[:_FEW]:
-        # Of many checks one is named, so that the reason is not cut.
+        # Of many checks one is named. The reason is not cut, since it ends with what to do.
         checks = some([*group.checks], _NAMED if len(group.checks) <= _NAMED else 1)
         where = f"{checks} on {some(group.listeners, _NAMED)}"
-        yield from _at_most(f"{where}: {group.reason}", width, "? ", _FAULT_LINES, "red")
+        yield from wrapped(f"{where}: {group.reason}", width, "? ", colour="red")
     if (left := len(groups) - _FEW) > 0:
         yield coloured(f"? and {plural(left, 'more reason')} why checks have no evidence", "red")
 
@@ -652,10 +652,13 @@ def _differences(compared: Sequence[ComparedTargets], width: int) -> Iterator[Li
 
 
 def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator[Line]:
-    """Yield as many differences as fit into so many lines, with the meaning of some if there is room."""
+    """Yield as many differences as fit into so many lines, with meaning and remedy of some if there is room.
+
+    Both are whole, or there is the remedy alone, or neither.
+    """
     differences = targets.shown
     for text in targets.not_started:
-        lines = list(_at_most(text, width, "  ", _LINES, "red"))
+        lines = list(_at_most(text, width, "  ", _FAULT_LINES, "red"))
         most -= len(lines)
         yield from lines
     sentences = [list(_sentence(difference, width)) for difference in differences]
@@ -666,12 +669,13 @@ def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator
         shown += 1
     for difference, lines in zip(differences[:shown], sentences, strict=False):
         yield from lines
-        text = " ".join([difference.meaning, *difference.remedies]).strip()
         is_fault = difference.topic == OUTCOME and difference.after == Outcome.VIOLATES  # which is above
-        meaning = list(_at_most(text, width, "    ", _LINES)) if text and not is_fault else []
-        if len(meaning) <= room:
-            room -= len(meaning)
-            yield from meaning
+        remedies = " ".join(difference.remedies)
+        texts = (f"{difference.meaning} {remedies}".strip(), remedies) if not is_fault else ()
+        fitting = (list(wrapped(text, width, "    ")) for text in texts if text)
+        meaning = next((lines for lines in fitting if len(lines) <= room), [])
+        room -= len(meaning)
+        yield from meaning
     left = len(differences) - shown
     rest = [f"{left} more: see the report (--etcd-report)"] if left > 0 else []
     if rest or targets.remarks:
@@ -722,10 +726,10 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
 
 
 def _clause(reason: str, width: int) -> str:
-    """Return what a reason needs, in a line at most, else how it begins, in a few words."""
+    """Return what a reason needs, else how it begins; in a few words if that is longer than a line."""
     clauses = re.split(r"[,;:] ", reason)
-    needed = next((text for text in clauses if text.startswith("needs ")), "")
-    return textwrap.shorten(needed or clauses[0], width if needed else _CLAUSE, placeholder=" ...")
+    clause = next((text for text in clauses if text.startswith("needs ")), clauses[0])
+    return clause if len(clause) <= width else textwrap.shorten(clause, _CLAUSE, placeholder=" ...")
 
 
 def _rehearsed(report: Report, width: int) -> Iterator[Line]:

@@ -171,6 +171,26 @@ def test_markdown_has_a_page_for_the_reviewer_before_the_rest() -> None:
     assert page.count("another error text") == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("none", "CN=V4 client CA", "none → `CN=V4 client CA`"),
+        ("CN=a b", "CN=a b; CN=c d", "new `CN=c d`"),
+        ("refused", "accepted", "refused → accepted"),
+    ],
+)
+def test_a_value_in_markdown_is_in_one_code_span(before: str, after: str, shown: str) -> None:
+    old, new = (snapshot(Behaviour(CLIENT, "announced", "names", "", value)) for value in (before, after))
+    assert f"names: {shown}." in render(report(compare(old, new)), ".md")
+
+
+def test_the_command_of_a_remedy_is_whole() -> None:
+    case = (CLIENT, "lifecycle", "crl-encoding, pem", "the next handshake")
+    old, new = (snapshot(Behaviour(*case, value)) for value in ("accepted", "refused"))
+    lines = [line.text.strip() for line in verdict(report(compare(old, new)), width=80, verbosity=0)]
+    assert "`openssl crl -in crl.pem -outform DER -out crl.der`." in " ".join(lines)
+
+
 def test_an_observation_of_one_target_only_is_no_difference() -> None:
     before = snapshot(refused("42 bad_certificate"), outcomes={(CLIENT, "tls.floor"): GOOD})
     after = snapshot(refused("42 bad_certificate", "expired"))

@@ -272,6 +272,9 @@ def test_the_commonest_reason_without_an_option_is_named(needed: str) -> None:
     ]
     text = f"3 results not verified: 2 need {needed}; pass --etcd-ca-key (1); -v says why"
     assert text in " ".join(map(str.strip, lines(report(*needs))))
+    plain = "https://127.0.0.1:2379 answers plain HTTP and no TLS"
+    said = lines(report(result(Outcome.NOT_VERIFIED, reason=plain)))
+    assert f"{plain} (1)" in " ".join(map(str.strip, said))
 
 
 def test_quiet_omits_the_listeners_and_no_fault() -> None:
