@@ -22,7 +22,7 @@ from pytest_etcdtls.etcd.presets import PRESETS
 from pytest_etcdtls.facts.fact import Fact, facts
 from pytest_etcdtls.options import SECTIONS, Kind, Option
 from pytest_etcdtls.profiles.profiles import (
-    TAKEN_BY,
+    THRESHOLDS,
     Guideline,
     Section,
     builtin,
@@ -215,7 +215,7 @@ _THRESHOLDS = {
 def thresholds_table() -> str:
     """Return the table of what a profile can restrict."""
     rows = (
-        f"| `{name}` | {text} | {', '.join(f'`{check}`' for check in sorted(TAKEN_BY[name]))} |"
+        f"| `{name}` | {text} | {', '.join(f'`{check}`' for check in sorted(THRESHOLDS[name].checks))} |"
         for name, text in _THRESHOLDS.items()
     )
     return "\n".join(["| threshold | meaning | measured by |", "|---|---|---|", *rows])

@@ -65,10 +65,10 @@ _LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _ALWAYS: Final = (_FIRST, _LAST)
 
 _Times = tuple[datetime, datetime]
+"""notBefore and notAfter."""
 
 _LINE: Final = "%s\\n"
 """The format by which printf prints each word on a line of its own."""
-"""notBefore and notAfter."""
 
 _LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME)
 _FOREIGN_CA = replace(AUTHORITY, common_name="pytest-etcdtls foreign CA")

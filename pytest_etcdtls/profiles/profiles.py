@@ -6,7 +6,7 @@ profile moves the level of a check and tightens what the check allows; it never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -165,20 +165,6 @@ _PACKAGE: Final = "pytest_etcdtls.profiles"
 NO_PROFILES: Final = Profiles()
 
 
-_STRICTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "tls_versions": frozenset.__and__,
-    "cipher_suites": frozenset.__and__,
-    "tls13_cipher_suites": frozenset.__and__,
-    "groups": frozenset.__and__,
-    "groups_one_of": lambda first, second: tuple(dict.fromkeys((*first, *second))),
-    "keys": frozenset.__and__,
-    "rsa_bits": max,
-    "signature_hashes": frozenset.__and__,
-    "lifetime_days": min,
-    "expiry_days": max,
-}
-
-
 def _joined(own: Thresholds, other: Thresholds, *, lists_add_up: bool = False) -> Thresholds:
     """Return the stricter of both, threshold by threshold.
 
@@ -194,7 +180,7 @@ def _joined(own: Thresholds, other: Thresholds, *, lists_add_up: bool = False) -
     changes: dict[str, Any] = {}
     sources = dict(own.sources)
     for name, value in added.items():
-        stricter = _STRICTER[name]
+        stricter = THRESHOLDS[name].stricter
         if lists_add_up and isinstance(value, frozenset):
             stricter = frozenset.__or__
         changes[name] = stricter(given[name], value) if name in given else value
@@ -217,7 +203,7 @@ def _thresholds_of(profile: Guideline) -> dict[str, Thresholds]:
     for section in profile.sections:
         for id_ in section.checks:
             given = section.thresholds.given()
-            taken = {name: value for name, value in given.items() if id_ in TAKEN_BY[name]}
+            taken = {name: value for name, value in given.items() if id_ in THRESHOLDS[name].checks}
             if taken:
                 added = Thresholds(**taken, sources=section.thresholds.sources)
                 by_check[id_] = _joined(by_check.get(id_, NO_THRESHOLDS), added, lists_add_up=True)
@@ -271,55 +257,52 @@ def summary_of(profile: Guideline, results: Sequence[CheckResult]) -> str:
     return f"profile {profile.name}: {counts}"
 
 
-_KEY_STRENGTH = frozenset(
-    {
-        *("cert.key-strength", "cert.issuer-key-strength"),
-        *("mtls.client-certificate-strength", "mtls.client-ca-strength"),
-    }
-)
+class Threshold(Struct, frozen=True):
+    """A threshold that a section may set.
 
-TAKEN_BY: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "tls_versions": frozenset({"tls.version-floor"}),
-        "cipher_suites": frozenset({"tls.allowed-suites"}),
-        "tls13_cipher_suites": frozenset({"tls.allowed-tls13-suites"}),
-        "groups": frozenset({"tls.groups"}),
-        "groups_one_of": frozenset({"tls.groups"}),
-        "keys": _KEY_STRENGTH,
-        "rsa_bits": _KEY_STRENGTH,
-        "signature_hashes": frozenset({"cert.signature-hash", "mtls.client-certificate-signature"}),
-        "lifetime_days": frozenset({"cert.lifetime"}),
-        "expiry_days": frozenset(
-            {
-                *("cert.expires-soon", "cert.ca-expires-soon", "config.credentials-expire-soon"),
-                *("mtls.client-certificate-expires", "mtls.client-ca-expires"),
-            }
-        ),
-    }
-)
-"""The checks that measure a threshold."""
+    Attributes:
+        checks: those that measure it.
+        stricter: returns the stricter of two values.
+        allowed: what a list may contain; empty for a number.
+        numbers: the least and the greatest number, and why.
+    """
 
-_VALUES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "tls_versions": frozenset(map(str, TLSVersion)),
-        "cipher_suites": frozenset(suite.name for suite in SUITES),
-        "tls13_cipher_suites": frozenset(TLS13_NAMES.values()),
-        "groups": frozenset(group.name for group in GROUPS.values()),
-        "groups_one_of": frozenset(group.name for group in GROUPS.values()),
-        "keys": frozenset({"RSA", "Ed25519", "secp256r1", "secp384r1", "secp521r1"}),
-        "signature_hashes": frozenset({"sha256", "sha384", "sha512"}),
-    }
-)
-"""What a list of a threshold may contain."""
+    checks: Set[str]
+    stricter: Callable[[Any, Any], Any] = frozenset.__and__
+    allowed: Set[str] = frozenset()
+    numbers: tuple[int, int, str] = (0, 0, "")
 
-_NUMBERS: Final[Mapping[str, tuple[int, int, str]]] = MappingProxyType(
-    {
-        "rsa_bits": (RSA_BITS_OF_THE_CHECKS, 8192, "what Go accepts, and the checks without a profile"),
-        "lifetime_days": (1, LIFETIME_OF_THE_CHECKS, "a profile only shortens what cert.lifetime accepts"),
-        "expiry_days": (0, 3650, "days before a certificate ends"),
-    }
-)
-"""The least and the greatest value of a threshold, and why."""
+
+_KEY_STRENGTH: Final = {
+    *("cert.key-strength", "cert.issuer-key-strength"),
+    *("mtls.client-certificate-strength", "mtls.client-ca-strength"),
+}
+_EXPIRY: Final = {
+    *("cert.expires-soon", "cert.ca-expires-soon", "config.credentials-expire-soon"),
+    *("mtls.client-certificate-expires", "mtls.client-ca-expires"),
+}
+_SIGNATURES: Final = {"cert.signature-hash", "mtls.client-certificate-signature"}
+_GROUPS: Final = {group.name for group in GROUPS.values()}
+_BITS: Final = (RSA_BITS_OF_THE_CHECKS, 8192, "what Go accepts, and the checks without a profile")
+_DAYS: Final = (1, LIFETIME_OF_THE_CHECKS, "a profile only shortens what cert.lifetime accepts")
+
+
+def _all_of(first: tuple[object, ...], second: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
+
+
+THRESHOLDS: Final[Mapping[str, Threshold]] = {
+    "tls_versions": Threshold({"tls.version-floor"}, allowed={*map(str, TLSVersion)}),
+    "cipher_suites": Threshold({"tls.allowed-suites"}, allowed={suite.name for suite in SUITES}),
+    "tls13_cipher_suites": Threshold({"tls.allowed-tls13-suites"}, allowed={*TLS13_NAMES.values()}),
+    "groups": Threshold({"tls.groups"}, allowed=_GROUPS),
+    "groups_one_of": Threshold({"tls.groups"}, _all_of, _GROUPS),
+    "keys": Threshold(_KEY_STRENGTH, allowed={"RSA", "Ed25519", "secp256r1", "secp384r1", "secp521r1"}),
+    "rsa_bits": Threshold(_KEY_STRENGTH, max, numbers=_BITS),
+    "signature_hashes": Threshold(_SIGNATURES, allowed={"sha256", "sha384", "sha512"}),
+    "lifetime_days": Threshold({"cert.lifetime"}, min, numbers=_DAYS),
+    "expiry_days": Threshold(_EXPIRY, max, numbers=(0, 3650, "days before a certificate ends")),
+}
 
 
 def builtin() -> tuple[str, ...]:
@@ -423,34 +406,35 @@ def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
 def _thresholds(where: str, source: str, given: Mapping[str, Any], checks: Sequence[str]) -> Thresholds:
     values: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in TAKEN_BY:
+        if name not in THRESHOLDS:
             raise UsageError(
-                f"{where}: key thresholds: unknown key {name!r}; there are {', '.join(TAKEN_BY)}"
-                f"{did_you_mean(name, TAKEN_BY)}"
+                f"{where}: key thresholds: unknown key {name!r}; there are {', '.join(THRESHOLDS)}"
+                f"{did_you_mean(name, THRESHOLDS)}"
             )
-        place = f"{where}: key thresholds.{name}"
-        if not TAKEN_BY[name] & {*checks}:
-            takers = ", ".join(sorted(TAKEN_BY[name]))
+        place, threshold = f"{where}: key thresholds.{name}", THRESHOLDS[name]
+        if not threshold.checks & {*checks}:
+            takers = ", ".join(sorted(threshold.checks))
             raise UsageError(f"{place}: the section must name a check that measures it: {takers}")
-        values[name] = _number(place, name, value) if name in _NUMBERS else _list(place, name, value)
+        read = _list if threshold.allowed else _number
+        values[name] = read(place, threshold, value)
     if "groups_one_of" in values:
         values["groups_one_of"] = (values["groups_one_of"],)
     return Thresholds(**values, sources=MappingProxyType(dict.fromkeys(values, source)))
 
 
-def _number(where: str, name: str, value: object) -> int:
-    least, most, why = _NUMBERS[name]
+def _number(where: str, threshold: Threshold, value: object) -> int:
+    least, most, why = threshold.numbers
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise UsageError(f"{where}: a whole number from {least} to {most} is expected ({why})")
     return value
 
 
-def _list(where: str, name: str, value: object) -> frozenset[str]:
+def _list(where: str, threshold: Threshold, value: object) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise UsageError(f'{where}: a list of texts is expected, such as ["one", "two"]')
     for text in value:
-        if text not in _VALUES[name]:
-            known = sorted(_VALUES[name])
+        if text not in threshold.allowed:
+            known = sorted(threshold.allowed)
             meant = did_you_mean(text, known)
             raise UsageError(f"{where}: {text!r} is not known here; there are {some(known, 12)}{meant}")
     if not value:

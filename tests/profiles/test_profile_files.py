@@ -16,7 +16,7 @@ from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.profiles.profiles import (
     NOT_JUDGED,
-    TAKEN_BY,
+    THRESHOLDS,
     Profiles,
     Strength,
     builtin,
@@ -66,12 +66,13 @@ def test_the_profiles_of_the_package_contradict_each_other_in_nothing() -> None:
 
 def test_checks_that_measure_a_threshold_take_the_policy() -> None:
     fields = {name for name in Thresholds.__struct_fields__ if name != "sources"}
-    assert fields == set(TAKEN_BY)
-    for id_ in {id_ for ids in TAKEN_BY.values() for id_ in ids}:
+    assert fields == set(THRESHOLDS)
+    measuring = {id_ for threshold in THRESHOLDS.values() for id_ in threshold.checks}
+    for id_ in measuring:
         assert Policy in {need.type for need in catalogue()[id_].needs.values()}, id_
     for check in catalogue().values():
         measured = set(re.findall(r'policy\.of\(\s*"([a-z0-9.-]+)"', inspect.getsource(check.function)))
-        assert measured <= {id_ for ids in TAKEN_BY.values() for id_ in ids}, check.id
+        assert measured <= measuring, check.id
 
 
 def test_the_level_of_a_role(tmp_path: Path) -> None:
