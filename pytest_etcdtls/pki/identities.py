@@ -27,6 +27,7 @@ from pytest_etcdtls.pki.authority import (
     CertificateAuthority,
     Issuer,
     build_certificate,
+    distinguished_name,
     general_name,
     key_identifier,
 )
@@ -71,7 +72,7 @@ _LINE: Final = "%s\\n"
 """The format by which printf prints each word on a line of its own."""
 
 _LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME)
-_FOREIGN_CA = replace(AUTHORITY, common_name="pytest-etcdtls foreign CA")
+_FOREIGN_CA: Final = "pytest-etcdtls foreign CA"
 
 _CLIENT_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=clientAuth")
 _SERVER_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth")
@@ -106,11 +107,10 @@ def self_signed() -> Identity:
 def foreign_ca() -> Identity:
     """Return a client certificate of a CA that the server does not trust. Only the leaf is sent."""
     key = generate_key(KeyType.ECDSA_P256)
-    certificate = build_certificate(_valid(_FOREIGN_CA, _ALWAYS), key, not_before=_FIRST)
-    issuer = Issuer(certificate.subject, key, key_identifier(key.public_key()))
+    issuer = Issuer(distinguished_name(_FOREIGN_CA), key, key_identifier(key.public_key()))
     files = ("foreign-ca-authority.crt", "foreign-ca-authority.key")
     recipe = (
-        *_authority_recipe("foreign-ca-authority", str(_FOREIGN_CA.common_name)),
+        *_authority_recipe("foreign-ca-authority", _FOREIGN_CA),
         *_leaf_recipe("foreign-ca", COMMON_NAME, files),
     )
     return _client("foreign-ca", issuer, recipe)
@@ -134,7 +134,7 @@ def lookalike_ca(announced: Sequence[x509.Name], trusted: Sequence[x509.Certific
     key = generate_key(model.key_type)
     identifier = model.key_identifier or key_identifier(key.public_key())
     certificate = build_certificate(
-        _valid(_FOREIGN_CA, _ALWAYS),
+        _valid(AUTHORITY, _ALWAYS),
         key,
         subject=model.subject,
         subject_key_identifier=identifier,

@@ -315,7 +315,8 @@ def _is_outside(target: Target) -> bool:
 def about_commands(report: Report) -> str:
     """Return what to know before a command of a report is pasted; empty if there is nothing to know."""
     has_commands = any(finding.commands for result in report.results for finding in result.findings)
-    if not has_commands or report.keeps or all(seen.target.live for seen in report.seen):
+    stopped = not report.keeps and any(seen.target.runs and not seen.target.live for seen in report.seen)
+    if not has_commands or not stopped:
         return ""
     return "The etcd that the commands name was stopped at the end of the run: --etcd-keep leaves it running."
 

@@ -18,7 +18,7 @@ from pytest_etcdtls.report.clusters import ClusterTable, row_of, table_summary
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import headline, verdict
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.target import Listener, PortCredentials, StartFailure, Target
 
 LISTENERS = tuple(
     Listener(role=role, host="127.0.0.1", port=port, scheme="https", member="m0", label=f"{role}-m0")
@@ -330,7 +330,11 @@ def test_the_commands_say_that_their_etcd_was_stopped() -> None:
     finding = Finding("it is wrong", "right", "wrong", reproduce=("curl -k https://127.0.0.1:2379/version",))
     live = report(result(Outcome.VIOLATES, findings=(finding,)))
     owned = replace(live, seen=(Recording(target=Target(label="live", origin="process", listeners=())),))
-    for made, is_said in ((live, False), (owned, True), (replace(owned, keeps=True), False)):
+    failure = StartFailure(member="m0", reason="it exits", log=())
+    target = dataclasses.replace(owned.seen[0].target, failure=failure)
+    failed = replace(owned, seen=(Recording(target=target),))
+    kept = replace(owned, keeps=True)
+    for made, is_said in ((live, False), (owned, True), (kept, False), (failed, False)):
         for text in (" ".join(lines(made)), render(made, ".md"), render(made, ".html")):
             assert ("--etcd-keep" in text) is is_said
 
