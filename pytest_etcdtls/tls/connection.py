@@ -644,6 +644,7 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
     alpn = request.alpn if request.alpn is not None else _ALPN[request.protocol]
     stream: WireStream | None = None
     response: Response | None = None
+    session: dict[str, Any] = {}
     try:
         try:
             stream = WireStream(dial(listener, started + timeout), started + timeout, trace)
@@ -651,52 +652,40 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
             trace.end(error.stream_end, str(error))
         else:
             response = _converse(stream, listener, request, alpn)
-            if request.keep is not None and stream.tls is not None and trace.handshake_done:
-                request.keep.fill(stream.tls, bytes(stream.received or b""))
-                stream.received = None
-        return _attempt(listener, request, alpn, stream, trace, response, started_at, started)
+            if stream.tls is not None:
+                if request.keep is not None and trace.handshake_done:
+                    request.keep.fill(stream.tls, bytes(stream.received or b""))
+                    stream.received = None
+                session = _session(stream.tls, trace)
+        return Attempt(
+            url=listener.url,
+            purpose=request.purpose,
+            identity=request.identity.name,
+            protocol=request.protocol,
+            ending=ending_of(trace),
+            phase=trace.phase,
+            started_at=started_at,
+            stream_end=trace.stream_end,
+            offered_version=request.version,
+            offered_alpn=alpn,
+            alert=trace.alert,
+            detail=detail_of(trace),
+            local=trace.local,
+            certificate_requested=trace.certificate_requested or (False if trace.server_done else None),
+            first_bytes=trace.first_bytes,
+            response=response,
+            local_address=stream.local_address if stream is not None else "",
+            server_address=stream.server_address if stream is not None else "",
+            milliseconds=round((time.monotonic() - started) * 1000, 3),
+            resumed=trace.handshake_done and not trace.certificate_read,
+            ticket=trace.ticket_read,
+            renegotiated=trace.renegotiated,
+            key_proved=trace.key_proved or trace.handshake_done,
+            **session,
+        )
     finally:
         if stream is not None:
             stream.close()
-
-
-def _attempt(
-    listener: Listener,
-    request: Request,
-    alpn: tuple[str, ...],
-    stream: WireStream | None,
-    trace: Trace,
-    response: Response | None,
-    started_at: datetime,
-    started: float,
-) -> Attempt:
-    session = _session(stream.tls, trace) if stream is not None and stream.tls is not None else {}
-    return Attempt(
-        url=listener.url,
-        purpose=request.purpose,
-        identity=request.identity.name,
-        protocol=request.protocol,
-        ending=ending_of(trace),
-        phase=trace.phase,
-        started_at=started_at,
-        stream_end=trace.stream_end,
-        offered_version=request.version,
-        offered_alpn=alpn,
-        alert=trace.alert,
-        detail=detail_of(trace),
-        local=trace.local,
-        certificate_requested=trace.certificate_requested or (False if trace.server_done else None),
-        first_bytes=trace.first_bytes,
-        response=response,
-        local_address=stream.local_address if stream is not None else "",
-        server_address=stream.server_address if stream is not None else "",
-        milliseconds=round((time.monotonic() - started) * 1000, 3),
-        resumed=trace.handshake_done and not trace.certificate_read,
-        ticket=trace.ticket_read,
-        renegotiated=trace.renegotiated,
-        key_proved=trace.key_proved or trace.handshake_done,
-        **session,
-    )
 
 
 def _converse(

@@ -222,31 +222,19 @@ def is_served(connection: Connection) -> bool:
 
 def exchange_hello(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
     """Send a ClientHello on a connection of its own and return the reply within that many seconds."""
-    record = client_hello(hello, sni(listener.host))
-    return _exchange(
-        listener,
-        record,
-        timeout,
-        purpose=hello.purpose,
-        offered=version_name(hello.version),
-        to_key_exchange=hello.to_key_exchange,
-    )
+    return _exchange(listener, hello.purpose, timeout, hello)
 
 
 def keep_silent(listener: Listener, purpose: str, seconds: float) -> HelloExchange:
     """Connect, send nothing, and return whether the server closed the connection within that time."""
-    return _exchange(listener, b"", seconds, purpose=purpose, offered="", to_key_exchange=False)
+    return _exchange(listener, purpose, seconds)
 
 
 def _exchange(
-    listener: Listener,
-    record: bytes,
-    timeout: float,
-    *,
-    purpose: str,
-    offered: str,
-    to_key_exchange: bool,
+    listener: Listener, purpose: str, timeout: float, hello: ClientHello | None = None
 ) -> HelloExchange:
+    record = client_hello(hello, sni(listener.host)) if hello else b""
+    to_key_exchange = hello is not None and hello.to_key_exchange
     started_at, started = datetime.now(UTC), time.monotonic()
     deadline = started + timeout
     answer: ServerHello | int | None = None
@@ -270,7 +258,7 @@ def _exchange(
     return HelloExchange(
         url=listener.url,
         purpose=purpose,
-        offered=offered,
+        offered=version_name(hello.version) if hello else "",
         reply=reply,
         started_at=started_at,
         server_hello=answer if isinstance(answer, ServerHello) else None,
