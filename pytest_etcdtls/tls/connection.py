@@ -26,14 +26,12 @@ import contextlib
 import functools
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
-import httpcore
 from msgspec import Struct
 from OpenSSL import SSL, crypto
 
@@ -52,7 +50,7 @@ from pytest_etcdtls.tls.attempt import (
     StreamEnd,
     alert_text,
 )
-from pytest_etcdtls.tls.http import make_request
+from pytest_etcdtls.tls.http import AnswerError, WriteError, make_request
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.tls.via import CarriedSocket
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
@@ -382,11 +380,11 @@ def sni(host: str) -> str | None:
     return name
 
 
-class DeadlineError(Exception):
+class DeadlineError(AnswerError):
     """The attempt's time is over."""
 
 
-class WireStream(httpcore.NetworkStream):
+class WireStream:
     """A connected socket, with TLS over memory BIOs or plain.
 
     Args:
@@ -455,35 +453,34 @@ class WireStream(httpcore.NetworkStream):
             return False
         return True
 
-    # -- httpcore's interface ----------------------------------------------------------------
+    # -- application data --------------------------------------------------------------------
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def read(self, max_bytes: int) -> bytes:
         """Return application data, empty at the end of the stream.
 
         Raises:
-            httpcore.ReadError, httpcore.ReadTimeout: if the stream ended in another way.
+            AnswerError: if the stream ended in another way.
         """
         try:
             data = self._receive(max_bytes)
-        except DeadlineError as error:
-            raise httpcore.ReadTimeout(str(error)) from error
         except SSL.ZeroReturnError:
             self.trace.end(StreamEnd.CLOSE_NOTIFY, "close_notify")
             return b""
         except SSL.Error as error:
             self._note_tls_error(error)
-            raise httpcore.ReadError(self.trace.detail) from error
+            raise AnswerError(self.trace.detail) from error
         # A server may send its first line octet by octet.
         self.trace.first_bytes += data[: _FIRST_BYTES - len(self.trace.first_bytes)]
         if not data:
             self.trace.end(StreamEnd.EOF, f"end of stream{carrier_said(self._socket, ended=True)}")
         return data
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    def write(self, buffer: bytes) -> None:
         """Send application data.
 
         Raises:
-            httpcore.WriteError: if the socket or TLS rejects it; data that had arrived is processed first.
+            WriteError: if the socket or TLS rejects it; data that had arrived is processed first.
+            DeadlineError: if the time is over.
         """
         if not buffer:
             return
@@ -493,24 +490,12 @@ class WireStream(httpcore.NetworkStream):
             else:
                 self.tls.sendall(buffer)
                 self._flush()
-        except DeadlineError as error:
-            raise httpcore.WriteTimeout(str(error)) from error
         except SSL.Error as error:
             self._note_tls_error(error)
-            raise httpcore.WriteError(self.trace.detail) from error
+            raise WriteError(self.trace.detail) from error
         if self._write_failed:
             self.read_to_the_end()
-            raise httpcore.WriteError(self.trace.detail or "the server closed while we were writing")
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        """Return the stream itself: the handshake was made before, with credentials in memory."""
-        return self
-
-    def get_extra_info(self, info: str) -> object:
-        """Return ``None``: the facts of the stream are in the trace."""
-        return None
+            raise WriteError(self.trace.detail or "the server closed while we were writing")
 
     def close(self) -> None:
         """Send ``close_notify`` if that is still possible, and close the socket."""
@@ -528,7 +513,7 @@ class WireStream(httpcore.NetworkStream):
             try:
                 if not self.read(_CHUNK):
                     return
-            except (httpcore.ReadError, httpcore.ReadTimeout):
+            except AnswerError:
                 return
 
     # -- sockets -----------------------------------------------------------------------------
@@ -706,12 +691,7 @@ def _converse(
     response = None
     try:
         response = make_request(stream, listener, request)
-    except (
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.TimeoutException,
-        ValueError,
-    ) as error:
+    except (AnswerError, ValueError) as error:
         stream.trace.phase = Phase.READ
         stream.read_to_the_end()
         stream.trace.end(StreamEnd.FAILED, f"the answer is not {request.protocol}: {error}")

@@ -1,7 +1,7 @@
 """One HTTP request or gRPC call on a connected stream, and the few protobuf messages in them.
 
 The libraries for one connection are used, h11 for HTTP/1.1 and h2 for HTTP/2, since httpcore, and so httpx,
-drops the trailers of HTTP/2, which have the status of a gRPC call. httpx is slow to import, and not needed.
+drops the trailers of HTTP/2, which have the status of a gRPC call. Both are slow to import, and not needed.
 
 A response is a server's, of any kind: heads and bodies are cut, content encodings are not removed, and what
 does not parse is an exception that the caller turns into the end of an attempt. Of protobuf only varints and
@@ -18,13 +18,13 @@ import functools
 import logging
 import re
 import threading
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 import h11
-import httpcore
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -47,7 +47,7 @@ from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
 
 Value = int | bytes
 
-_LIBRARIES = ("hpack", "h2", "h11", "httpcore")
+_LIBRARIES = ("hpack", "h2", "h11")
 """The libraries whose logs would have our requests."""
 
 _VARINT, _LENGTH_DELIMITED = 0, 2
@@ -67,6 +67,26 @@ _SWITCHING_PROTOCOLS = 101
 GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
 GATEWAY_STATUS_PATH = "/v3/maintenance/status"
 """etcd serves both without authorization, also with authentication enabled."""
+
+
+class AnswerError(Exception):
+    """The stream failed, or what it carries is not an answer."""
+
+
+class WriteError(AnswerError):
+    """The stream takes no more data; it may carry an answer."""
+
+
+class Stream(typing.Protocol):
+    """A connection, TLS included, whose reading and writing raise :class:`AnswerError`."""
+
+    def read(self, max_bytes: int) -> bytes:
+        """Return application data, empty at the end of the stream."""
+        ...
+
+    def write(self, buffer: bytes) -> None:
+        """Send application data."""
+        ...
 
 
 def encode(message: Mapping[int, Value]) -> bytes:
@@ -183,27 +203,24 @@ def _unlogged() -> Iterator[None]:
 
 
 @_unlogged()
-def make_request(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
+def make_request(stream: Stream, listener: Listener, request: Request) -> Response:
     """Send a request on a stream that is connected, TLS included, and return the response.
 
     Bodies are as they were sent, cut at 64 KiB.
 
     Raises:
-        httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be
-            parsed; the trace of the stream decides how the attempt ended.
+        AnswerError: if no response could be parsed; the trace of the stream decides how the attempt ended.
         ValueError: the same, for a value that a library does not expect.
     """
     if request.protocol in (Protocol.HTTP2, Protocol.GRPC):
         return over_http2(stream, listener, request)
     try:
         return _over_http1(stream, listener, request)
-    except h11.RemoteProtocolError as error:
-        raise httpcore.RemoteProtocolError(str(error)) from error
-    except h11.LocalProtocolError as error:
-        raise httpcore.LocalProtocolError(str(error)) from error
+    except h11.ProtocolError as error:
+        raise AnswerError(str(error)) from error
 
 
-def over_http2(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
+def over_http2(stream: Stream, listener: Listener, request: Request) -> Response:
     """Send a request over HTTP/2, or make a unary gRPC call; return headers with trailers, and the body.
 
     Args:
@@ -212,9 +229,7 @@ def over_http2(stream: httpcore.NetworkStream, listener: Listener, request: Requ
         request: the request.
 
     Raises:
-        httpcore.NetworkError, httpcore.TimeoutException: from the stream.
-        httpcore.RemoteProtocolError: if the server does not use HTTP/2, or ends the stream without a
-            response.
+        AnswerError: if the server does not use HTTP/2, or the stream ends without a response.
     """
     answer, http = _Answer(), H2Connection(H2Configuration(client_side=True, header_encoding=None))
     try:
@@ -228,19 +243,17 @@ def over_http2(stream: httpcore.NetworkStream, listener: Listener, request: Requ
         while not answer.complete:
             data = stream.read(_CHUNK)
             if not data:
-                raise httpcore.RemoteProtocolError("the connection ended before the answer was complete")
+                raise AnswerError("the connection ended before the answer was complete")
             head += data[: 3 - len(head)]
             # h2 waits for the whole of a frame before it refuses its length, and "HTT" is one of 4.7 MB.
             if len(head) == 3 and int.from_bytes(head, "big") > _LONGEST_FRAME:
-                raise httpcore.RemoteProtocolError(
-                    f"no HTTP/2: the answer begins with '{printable(data, 40)}'"
-                )
+                raise AnswerError(f"no HTTP/2: the answer begins with '{printable(data, 40)}'")
             for event in http.receive_data(data):
                 if getattr(event, "stream_id", None) in (None, identifier):
                     answer.take(event, http)
             stream.write(http.data_to_send())
     except ProtocolError as error:
-        raise httpcore.RemoteProtocolError(f"no HTTP/2: {error}") from error
+        raise AnswerError(f"no HTTP/2: {error}") from error
     return answer.response()
 
 
@@ -291,18 +304,18 @@ class _Answer:
     def _end(self, code: ErrorCodes | int | None) -> None:
         # grpc-go resets a stream with NO_ERROR after a complete response if it has not read the request.
         if code != ErrorCodes.NO_ERROR or ":status" not in self._headers:
-            raise httpcore.RemoteProtocolError(f"the server ended the HTTP/2 stream with error {code}")
+            raise AnswerError(f"the server ended the HTTP/2 stream with error {code}")
         self.complete = True
 
     def response(self) -> Response:
         """Return the response.
 
         Raises:
-            httpcore.RemoteProtocolError: if the response has no status.
+            AnswerError: if the response has no status.
         """
         status = self._headers.pop(":status", "")
         if not re.fullmatch("[0-9]{3}", status):
-            raise httpcore.RemoteProtocolError("the HTTP/2 answer has no status")
+            raise AnswerError("the HTTP/2 answer has no status")
         headers = _bounded(self._headers.items())
         return Response(status=int(status), headers=headers, body=bytes(self._body[:BODY_LIMIT]))
 
@@ -319,13 +332,13 @@ def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-def _over_http1(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
+def _over_http1(stream: Stream, listener: Listener, request: Request) -> Response:
     method, path, lines, content = _build(listener, request)
     http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
     sent = http.send(h11.Request(method=method, target=path, headers=[*lines, ("Connection", "close")]))
     sent = (sent or b"") + (http.send(h11.Data(data=content)) or b"")
     # A server may answer before it has read the request, and close.
-    with contextlib.suppress(httpcore.WriteError):
+    with contextlib.suppress(WriteError):
         stream.write(sent + (http.send(h11.EndOfMessage()) or b""))
     head: h11.Response | h11.InformationalResponse | None = None
     # Not decoded: a few octets with nested content encodings become gigabytes.
@@ -339,18 +352,18 @@ def _over_http1(stream: httpcore.NetworkStream, listener: Listener, request: Req
         elif isinstance(event, h11.Response) or event.status_code == _SWITCHING_PROTOCOLS:
             head = event
     if head is None:
-        raise httpcore.RemoteProtocolError("the response has no head")
+        raise AnswerError("the response has no head")
     joined: dict[str, str] = {}
     for name, value in ((_text(name), _text(value)) for name, value in head.headers):
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
     return Response(status=head.status_code, headers=_bounded(joined.items()), body=bytes(body))
 
 
-def _next_event(http: h11.Connection, stream: httpcore.NetworkStream) -> Any:  # noqa: ANN401 - of h11's many
+def _next_event(http: h11.Connection, stream: Stream) -> Any:  # noqa: ANN401 - of h11's many
     while (event := http.next_event()) is h11.NEED_DATA:
         data = stream.read(_CHUNK)
         if not data and http.their_state is h11.SEND_RESPONSE:
-            raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
+            raise AnswerError("Server disconnected without sending a response.")
         http.receive_data(data)
     return event
 

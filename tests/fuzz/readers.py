@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpcore
-import httpx
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.declared.reading import declared_member, read_declarations
@@ -40,7 +38,6 @@ LOGS = Path(__file__).parents[1] / "etcd_log" / "shapes"
 
 Read = Callable[[bytes], object]
 
-_WIRE = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 _LISTENER = Listener(
     role=Role.CLIENT, scheme="http", host="127.0.0.1", port=2379, member="m0", label="client-m0"
 )
@@ -71,21 +68,18 @@ class ForeignReader:
         return [*self.seeds, *kept]
 
 
-class _Script(httpcore.NetworkStream):
+class _Script:
     """A stream that returns these bytes and then ends."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def read(self, max_bytes: int) -> bytes:
         piece, self._data = self._data[:max_bytes], self._data[max_bytes:]
         return piece
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    def write(self, buffer: bytes) -> None:
         """Take it."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _sent(protocol: Protocol) -> Read:
@@ -186,7 +180,9 @@ def _of_bytes(name: str, read: Read, *seeds: bytes, words: Sequence[bytes] = ())
 
 
 def _of_http(name: str, protocol: Protocol, *seeds: bytes) -> ForeignReader:
-    return ForeignReader(name, _sent(protocol), _WIRE, seeds, (b"\r\n", b": ", b"Content-Length"))
+    return ForeignReader(
+        name, _sent(protocol), (http.AnswerError,), seeds, (b"\r\n", b": ", b"Content-Length")
+    )
 
 
 def _of_file(
