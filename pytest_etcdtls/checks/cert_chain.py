@@ -238,8 +238,9 @@ def the_served_certificate_is_trusted(
     """
     if path.error:
         anchors = name_list(anchor.subject for anchor in path.anchors)
+        which = f": the file {path.remark}"
         yield Finding(
-            message=f"no CA of {path.source} verifies the served certificate",
+            message=f"no CA of {path.source} verifies the served certificate{path.remark and which}",
             expected=f"a certificate with a path to {anchors} ({path.source})",
             observed=f"{path.error}; issuer {name_text(chain.leaf.issuer)}",
             evidence={"served": "; ".join(shown_in_full(certificate) for certificate in chain.certificates)},

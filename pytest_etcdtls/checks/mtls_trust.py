@@ -122,8 +122,9 @@ def the_listener_trusts_the_expected_cas(
         if Counter(name.public_bytes() for name in given[version]) != wanted:
             observed = name_list(given[version]) or "an empty list"
             yield Finding(
-                message="other CAs are announced than those that etcd is meant to trust",
-                expected=f"{expected} ({trust.source}{'; ' if trust.remark else ''}{trust.remark})",
+                message="other CAs are announced than those that etcd is meant to trust"
+                + (trust.remark and f" ({trust.source}: {trust.remark})"),
+                expected=f"{expected} ({trust.source})",
                 observed=f"{version}: {observed}",
                 reproduce=(s_client(here.url, look=ANNOUNCED),),
             )

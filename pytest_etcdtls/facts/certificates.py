@@ -75,6 +75,7 @@ class PathToTrust(Struct, frozen=True, kw_only=True):
         missing: certificates of the path that are neither served nor an anchor; they are known from other
             files.
         unknown_issuer: the issuer at which the served chain ends, if its certificate is not known.
+        remark: that of the bundle, if there is no path.
         verified: a Go client accepts the served chain at the time of the handshake; the host name is not
             considered.
     """
@@ -85,6 +86,7 @@ class PathToTrust(Struct, frozen=True, kw_only=True):
     path: tuple[x509.Certificate, ...] = ()
     missing: tuple[x509.Certificate, ...] = ()
     unknown_issuer: str = ""
+    remark: str = ""
     verified: bool = False
 
 
@@ -389,7 +391,13 @@ def path_to_trust(here: Listener, target: Target, served: ServedChain) -> PathTo
     path = verified or find_path(leaf, sent, anchors, when) or find_path(leaf, known, anchors, when)
     if path is None:
         error, unknown_issuer = _no_path(leaf, known, bundle, when)
-        return PathToTrust(anchors=anchors, source=bundle.source, error=error, unknown_issuer=unknown_issuer)
+        return PathToTrust(
+            anchors=anchors,
+            source=bundle.source,
+            error=error,
+            unknown_issuer=unknown_issuer,
+            remark=bundle.remark,
+        )
     missing = tuple(certificate for certificate in path[1:-1] if certificate not in sent)
     unexplained = verified is None and not missing and not any(faults(path, when))
     return PathToTrust(
@@ -491,6 +499,9 @@ def issuers(here: Listener, target: Target, served: ServedChain, path: Certifica
     if served.unparsable:
         raise NotVerifiedError(_UNPARSABLE)
     bundle = target.credentials(here.role).server_ca
+    if bundle and bundle.remark:
+        issuer = name_text(leaf.issuer)
+        raise NotVerifiedError(f"needs a CA certificate in {bundle.source}, that of the issuer {issuer}")
     where = (
         f"in {bundle.source}: see cert.trusted" if bundle else f"given: pass --etcd-{here.role.prefix}cacert"
     )

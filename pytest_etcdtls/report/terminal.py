@@ -404,7 +404,7 @@ _NAMED = 5
 _REASONS = 3
 """Maximum number of options that are named for not-verified checks, and of reasons that ``-v`` shows."""
 _CLAUSE = 36
-"""Maximum number of characters of the commonest reason if it is longer than a line."""
+"""Maximum number of characters of the commonest reason if it is longer than two lines."""
 _DIFFERENCE_LINES = 12
 """Maximum number of lines about differences."""
 _SHORT = 16
@@ -726,10 +726,10 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
 
 
 def _clause(reason: str, width: int) -> str:
-    """Return what a reason needs, else how it begins; in a few words if that is longer than a line."""
+    """Return what a reason needs, else how it begins; in a few words if that is longer than two lines."""
     clauses = re.split(r"[,;:] ", reason)
     clause = next((text for text in clauses if text.startswith("needs ")), clauses[0])
-    return clause if len(clause) <= width else textwrap.shorten(clause, _CLAUSE, placeholder=" ...")
+    return clause if len(clause) <= 2 * width else textwrap.shorten(clause, _CLAUSE, placeholder=" ...")
 
 
 def _rehearsed(report: Report, width: int) -> Iterator[Line]:

@@ -287,7 +287,7 @@ def trust_in(file: AnyFile, named_by: str) -> TrustBundle:
         UsageError: if the file contains no certificate.
     """
     certificates = load_trust(file, option=named_by)
-    remark = "" if _issuers(certificates) else "holds no CA certificate: it verifies what is in it alone"
+    remark = "" if _issuers(certificates) else "holds no CA certificate, and verifies what is in it alone"
     source = file.origin if isinstance(file, HeldFile) else str(file)
     return TrustBundle(certificates, source, remark=remark)
 

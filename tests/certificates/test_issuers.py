@@ -45,11 +45,12 @@ def judge(
     served: Identity,
     anchors: Sequence[x509.Certificate] = (ROOT.certificate,),
     client: Identity | None = None,
+    remark: str = "",
 ) -> dict[str, CheckResult]:
     """Return what does not conform."""
     listener = serve(choosing(lambda hello, number: served)).listener()
     credentials = PortCredentials(
-        server_ca=TrustBundle(tuple(anchors), "ca.crt"), identities=(client,) if client else ()
+        server_ca=TrustBundle(tuple(anchors), "ca.crt", remark=remark), identities=(client,) if client else ()
     )
     target = Target(label="ours", origin="live", listeners=(listener,), client=credentials)
     results = judged(target, *JUDGED)
@@ -78,6 +79,16 @@ def test_a_new_ca_with_the_old_name_is_distinguished(serve: Serve) -> None:
     found = judge(serve, issue(ROOT), [CertificateAuthority.create("root").certificate])
     assert outcomes(found) == {"cert.trusted": "violates", "cert.issuer-is-ca": "not-verified"}
     assert "another key" in found["cert.trusted"].findings[0].observed
+
+
+def test_a_leaf_that_is_given_as_the_ca_is_named(serve: Serve) -> None:
+    leaf, other = issue(ROOT), issue(ROOT)
+    found = judge(serve, leaf, other.chain, remark="holds no CA certificate")
+    assert (
+        "verifies the served certificate: the file holds no CA" in found["cert.trusted"].findings[0].message
+    )
+    itself = judge(serve, leaf, leaf.chain, remark="holds no CA certificate")["cert.issuer-is-ca"]
+    assert itself.reason == "needs a CA certificate in ca.crt, that of the issuer CN=root"
 
 
 def test_the_order_and_repetition_are_judged(serve: Serve) -> None:
