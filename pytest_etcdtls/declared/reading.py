@@ -78,77 +78,8 @@ from pytest_etcdtls.untrusted.printable import is_host
 from pytest_etcdtls.untrusted.regular_files import read_regular
 from pytest_etcdtls.versions import tag_version
 
-
-class Argument(Struct, frozen=True, kw_only=True):
-    """One argument.
-
-    Attributes:
-        text: the word as it is.
-        setting: the flag; ``None`` if it is a word with which etcd stops, or after such a word.
-        mistake: why etcd stops.
-        unresolved: as in :class:`~pytest_etcdtls.declared.start.Word`.
-    """
-
-    text: str
-    setting: Setting | None = None
-    mistake: Mistake | None = None
-    unresolved: tuple[str, ...] = ()
-
-
 _MOST_WORDS: Final = 2000
 """The most words of a command line. With each flag that etcd has given twice, there are fewer."""
-
-
-def parse_arguments(words: Sequence[Word]) -> Iterator[Argument]:
-    """Yield the words that follow the program, each flag with its value.
-
-    Raises:
-        UsageError: if a word that may contain any flags is not in the file, or there are too many words.
-    """
-    if len(words) > _MOST_WORDS:
-        raise UsageError(f"{words[0].place}: a command line of {len(words)} words is too long for etcd")
-    before: Setting | None = None
-    rest = deque(words)
-    while rest:
-        word = rest.popleft()
-        if word.unresolved and "=" not in word.text:
-            raise UsageError(
-                f"{word.place}: the arguments in {', '.join(word.unresolved)} are not in this file: pass a "
-                "copy with them written out"
-            )
-        if word.text == "--":
-            yield Argument(text=word.text)
-            for number, stray in enumerate(rest):
-                yield Argument(text=stray.text, mistake=None if number else _stray(stray, None))
-            return
-        if len(word.text) < 2 or not word.text.startswith("-"):
-            # Go's package flag stops here, and etcd then ends. The flags after it show what is intended.
-            yield Argument(text=word.text, mistake=_stray(word, before))
-        else:
-            argument = _flag(word, rest)
-            before = argument.setting or before
-            yield argument
-
-
-def _flag(word: Word, rest: deque[Word]) -> Argument:
-    dashes = "--" if word.text.startswith("--") else "-"
-    name, equals, value = word.text[len(dashes) :].partition("=")
-    mistake = None
-    unresolved = word.unresolved
-    if not name or name.startswith("-"):
-        mistake = Mistake(place=word.place, text="etcd stops: an argument does not have the form of a flag")
-    elif not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
-        value = "true"
-    elif not equals and rest and (name in EVERY_FLAG or not rest[0].is_flag):
-        following = rest.popleft()  # the value; of an unknown flag, a word that is no flag
-        value, unresolved = following.text, (*unresolved, *following.unresolved)
-    elif not equals and name in EVERY_FLAG:
-        mistake = Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
-    setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
-    mistake = mistake or (None if unresolved else _boolean_mistake(setting))
-    if mistake is not None:
-        return Argument(text=word.text, mistake=mistake)
-    return Argument(text=word.text, setting=setting, unresolved=unresolved)
 
 
 def _boolean_mistake(setting: Setting) -> Mistake | None:
@@ -203,6 +134,62 @@ class Merger(Struct):
     mistakes: list[Mistake] = []
     notes: list[str] = []
     left_out: set[str] = set()
+
+    def parse(self, words: Sequence[Word]) -> Iterator[Setting | str]:
+        """Yield the words that follow the program: each flag with its value, and words with which etcd stops.
+
+        Raises:
+            UsageError: if a word that may contain any flags or a required value is not in the file, or there
+                are too many words.
+        """
+        if len(words) > _MOST_WORDS:
+            raise UsageError(f"{words[0].place}: a command line of {len(words)} words is too long for etcd")
+        before: Setting | None = None
+        rest = deque(words)
+        while rest:
+            word = rest.popleft()
+            if word.unresolved and "=" not in word.text:
+                raise UsageError(
+                    f"{word.place}: the arguments in {', '.join(word.unresolved)} are not in this file: pass "
+                    "a copy with them written out"
+                )
+            if word.text == "--":
+                yield word.text
+                self.mistakes += [_stray(stray, None) for stray in [*rest][:1]]
+                yield from (stray.text for stray in rest)
+                return
+            if len(word.text) < 2 or not word.text.startswith("-"):
+                # Go's package flag stops here, and etcd then ends. The flags after it show what is intended.
+                self.mistakes.append(_stray(word, before))
+                yield word.text
+            elif (flag := self._flag(word, rest)) is not None:
+                before = flag if isinstance(flag, Setting) else before
+                yield flag
+
+    def _flag(self, word: Word, rest: deque[Word]) -> Setting | str | None:
+        """Return a flag, its word if etcd stops with it, or ``None`` if its value is not in the file."""
+        dashes = "--" if word.text.startswith("--") else "-"
+        name, equals, value = word.text[len(dashes) :].partition("=")
+        mistake = None
+        unresolved = word.unresolved
+        if not name or name.startswith("-"):
+            text = "etcd stops: an argument does not have the form of a flag"
+            mistake = Mistake(place=word.place, text=text)
+        elif not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
+            value = "true"
+        elif not equals and rest and (name in EVERY_FLAG or not rest[0].is_flag):
+            following = rest.popleft()  # the value; of an unknown flag, a word that is no flag
+            value, unresolved = following.text, (*unresolved, *following.unresolved)
+        elif not equals and name in EVERY_FLAG:
+            mistake = Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
+        setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
+        if mistake := mistake or (None if unresolved else _boolean_mistake(setting)):
+            self.mistakes.append(mistake)
+            return word.text
+        if unresolved:
+            self.leave_out(setting, ", ".join(unresolved))
+            return None
+        return setting
 
     def merge(self, environment: Iterable[Variable], flags: Iterable[Setting]) -> None:
         """Add the settings of an etcd without a configuration file."""
@@ -302,17 +289,12 @@ def assemble(invocation: ProgramStart, *, form: Form, source: str, open_file: Op
     Raises:
         UsageError: if a required value is not given, or the configuration file cannot be read.
     """
-    merger = Merger()
-    arguments = [*parse_arguments(invocation.program[1:])]
-    merger.mistakes += [argument.mistake for argument in arguments if argument.mistake]
     if is_proxy(invocation):
         command = invocation.program[1]
         raise UsageError(f"{command.place}: etcd {command.text} is a proxy, not a member")
-    for argument in arguments:
-        if argument.setting and argument.unresolved:
-            merger.leave_out(argument.setting, ", ".join(argument.unresolved))
-    known = [argument for argument in arguments if not argument.unresolved]
-    flags = [argument.setting for argument in known if argument.setting]
+    merger = Merger()
+    arguments = [*merger.parse(invocation.program[1:])]
+    flags = [argument for argument in arguments if isinstance(argument, Setting)]
     variables = {variable.name: variable for variable in invocation.environment}
     config = _config_file(flags, variables)
     text = None
@@ -353,7 +335,7 @@ def assemble(invocation: ProgramStart, *, form: Form, source: str, open_file: Op
         ),
         notes=tuple(merger.notes),
         started_with=StartedWith(
-            arguments=tuple(argument.setting or argument.text for argument in known),
+            arguments=tuple(arguments),
             variables=tuple(own),
             left_out=frozenset(merger.left_out),
             configuration=text,
