@@ -51,7 +51,7 @@ def the_process_has_the_declared_settings(comparison: ProcessComparison) -> Iter
 
 
 def _finding(comparison: ProcessComparison, difference: Difference) -> Finding:
-    process, declared, running = comparison.process, difference.declared, difference.running
+    process, declared, running = f"process {comparison.pid}", difference.declared, difference.running
     if declared is None:
         message = f"{process} was started with {_written(running)}, which is not in {comparison.source}"
     elif running is None:

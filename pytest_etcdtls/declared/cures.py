@@ -168,7 +168,7 @@ def _advertisable(case: FaultyMember, urls: list[str]) -> list[str]:
     kept = [
         url
         for url in urls
-        if all(not is_address(each.host) or each.address in ports for each in parse_urls(url).urls)
+        if all(not is_address(each.host) or each.address in ports for each in parse_urls(url))
     ]
     return kept or list(dict.fromkeys(f"https://{url.address}" for url in listen))
 

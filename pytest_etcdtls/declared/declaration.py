@@ -7,6 +7,7 @@ import ipaddress
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -106,29 +107,23 @@ class DeclaredURL(Struct, frozen=True):
         return f"{self.scheme}://{self.address}"
 
 
-class URLList(Struct, frozen=True):
-    """The result of parsing a list of URLs.
-
-    Attributes:
-        urls: the URLs without repetitions, in the order in which they are written.
-        problems: why etcd refuses the list, one sentence for each refused URL.
-    """
-
-    urls: tuple[DeclaredURL, ...]
-    problems: tuple[str, ...] = ()
-
-
-def parse_urls(text: str) -> URLList:
-    """Return the URLs of a comma-separated list. An empty text has none."""
+def parse_urls(text: str) -> tuple[DeclaredURL, ...]:
+    """Return the URLs of a comma-separated list, each once, without those that etcd refuses."""
     urls: dict[DeclaredURL, None] = {}
-    problems: list[str] = []
+    for word in text.split(","):
+        with suppress(ValueError):
+            urls[_parse(word.strip())] = None
+    return tuple(urls)
+
+
+def refused_urls(text: str) -> Iterator[str]:
+    """Yield why etcd refuses URLs of a list, a sentence for each. An empty text has none."""
     for word in text.split(",") if text else ():
         try:
-            urls[_parse(word.strip())] = None
+            _parse(word.strip())
         except ValueError as error:
             # What is before an @ may be a password.
-            problems.append(f"{word.rpartition('@')[2].strip()!r}: {error}")
-    return URLList(tuple(urls), tuple(problems))
+            yield f"{word.rpartition('@')[2].strip()!r}: {error}"
 
 
 _BRACKETED_IPV4 = re.compile(r"\[(\d+(?:\.\d+){3})\]")
@@ -286,7 +281,7 @@ def taken(setting: Setting | None) -> object:
     if setting.boolean:
         return setting.on if setting.on or setting.name == "enable-grpc-gateway" else None
     if setting.name in URL_LISTS:
-        return frozenset(parse_urls(setting.value).urls)
+        return frozenset(parse_urls(setting.value))
     is_set = setting.name == "cipher-suites" or "-allowed-" in setting.name
     return frozenset(setting.value.split(",")) if is_set else setting.value
 
@@ -458,7 +453,7 @@ class Declaration:
 
     def urls(self, name: str) -> tuple[DeclaredURL, ...]:
         """Return the URLs of a setting. URLs that cannot be parsed are left out; they are mistakes."""
-        return parse_urls(self.text(name) or "").urls
+        return parse_urls(self.text(name) or "")
 
 
 FLAGS: Final = {
@@ -491,7 +486,7 @@ def declared_listeners(declaration: Declaration) -> tuple[DeclaredListener, ...]
     for role, flag in FLAGS.items():
         setting = declaration.settings.get(flag) if declaration.text(flag) else None
         text = setting.value if setting else _DEFAULTS.get(role, "")
-        listeners += [DeclaredListener(role, url, setting) for url in parse_urls(text).urls]
+        listeners += [DeclaredListener(role, url, setting) for url in parse_urls(text)]
     return tuple(listeners)
 
 

@@ -24,7 +24,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
@@ -47,6 +47,7 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     exists,
     parse_urls,
+    refused_urls,
 )
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
@@ -269,7 +270,7 @@ class Merger(Struct):
         if setting.name in URL_LISTS:
             self.mistakes += [
                 Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
-                for problem in parse_urls(setting.value).problems[:10]
+                for problem in islice(refused_urls(setting.value), 10)
             ]
 
 
@@ -280,7 +281,7 @@ def _is_kept(before: Setting, later: Setting) -> bool:
     """
     if later.name not in URL_LISTS or later.via is not Via.FLAG:
         return False
-    return not later.value or later.value in map(str, parse_urls(before.value).urls)
+    return not later.value or later.value in map(str, parse_urls(before.value))
 
 
 def assemble(invocation: ProgramStart, *, form: Form, source: str, open_file: OpenFile) -> Declaration:

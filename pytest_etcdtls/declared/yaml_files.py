@@ -16,7 +16,7 @@ import yaml
 from msgspec import Struct
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pytest_etcdtls.declared.declaration import Mistake, Setting, SourceLine, Via, parse_urls
+from pytest_etcdtls.declared.declaration import Mistake, Setting, SourceLine, Via, refused_urls
 from pytest_etcdtls.declared.flags import (
     GO_FIELDS,
     LISTS,
@@ -281,8 +281,7 @@ def _problem(entry: Entry, name: str) -> str | None:
             f"is a {kind}, and etcd expects a string: put it in quotes" if kind != "list" else _LIST_OF_URLS
         )
     if name in URL_LISTS:
-        problems = parse_urls(text_of(entry.value) or "").problems
-        return f"has {problems[0]}" if problems else None
+        return next((f"has {problem}" for problem in refused_urls(text_of(entry.value) or "")), None)
     return None
 
 

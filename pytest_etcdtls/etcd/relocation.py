@@ -22,6 +22,7 @@ from pytest_etcdtls.declared.declaration import (
     bind_problem,
     in_force,
     parse_urls,
+    refused_urls,
 )
 from pytest_etcdtls.declared.effective import tls_side
 from pytest_etcdtls.declared.flags import SECTIONS, variable_of
@@ -82,7 +83,7 @@ def moved_urls(declaration: Declaration) -> dict[str, list[DeclaredURL]]:
     moved = {
         flag: [
             url
-            for url in parse_urls(declaration.text(flag) or "").urls
+            for url in parse_urls(declaration.text(flag) or "")
             if not url.is_socket and bind_problem(url) is None
         ]
         for flag in FLAGS.values()
@@ -106,7 +107,7 @@ def replacements(declaration: Declaration) -> Iterator[str]:
 
 def _replaced(setting: Setting, declaration: Declaration) -> str:
     name, value = setting.name, setting.value
-    if name in _LISTS and (sockets := [str(url) for url in parse_urls(value).urls if url.is_socket]):
+    if name in _LISTS and (sockets := [str(url) for url in parse_urls(value) if url.is_socket]):
         return f"{', '.join(sockets)} is not opened"
     if name == "initial-cluster" and value.count("=") > 1:
         return "only this member"
@@ -214,10 +215,9 @@ class _Values:
 
     def _advertised(self, value: str) -> str:
         """Return the advertised URLs; with --auto-tls those of the address that the certificate is for."""
-        urls = parse_urls(value)
-        if not self._generates or urls.problems:
+        if not self._generates or any(refused_urls(value)):
             return value
-        return ",".join(dict.fromkeys(f"{url.scheme}://127.0.0.1:{url.port}" for url in urls.urls))
+        return ",".join(dict.fromkeys(f"{url.scheme}://127.0.0.1:{url.port}" for url in parse_urls(value)))
 
     def _members(self) -> str:
         return ",".join(f"{self._name}={url}" for url in self._peer_urls.split(","))
@@ -225,7 +225,7 @@ class _Values:
     def _listened(self, value: str) -> str:
         listed: dict[str, None] = {}
         for text in value.split(","):
-            urls = parse_urls(text).urls
+            urls = parse_urls(text)
             if urls and urls[0].is_socket:
                 continue
             # A URL that etcd refuses is kept, and one that another setting overrides.

@@ -40,11 +40,6 @@ class ProcessComparison(Struct, frozen=True, kw_only=True):
     unknown: str = ""
     not_compared: tuple[str, ...] = ()
 
-    @property
-    def process(self) -> str:
-        """The process in messages."""
-        return f"process {self.pid}"
-
 
 _CLOCK: Final = timedelta(seconds=2)
 """By which the time of a process and that of a file may differ: it is counted from when the machine was."""

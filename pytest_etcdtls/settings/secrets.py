@@ -104,20 +104,10 @@ class Secret:
     values: Mapping[str, AnyFile] = field(repr=False)
     getting: tuple[str, ...] = ()
 
-    def has_ca(self, name: str) -> bool:
-        """Return whether there is a CA; cert-manager leaves it empty if the issuer gives none."""
-        file = self.values.get(name)
-        return file is not None and bool(file.data if isinstance(file, HeldFile) else file.stat().st_size)
-
     @property
     def is_of_another_ca(self) -> bool:
         """Whether it is a Secret of Cluster API that has nothing of etcd."""
         return self.kind == _CLUSTER_API and not self.name.endswith(_OF_ETCD)
-
-    @property
-    def signs_peers(self) -> bool:
-        """Whether its CA is that of peers too, as kubeadm and Cluster API have it."""
-        return "ca.key" in self.values or self.kind == _CLUSTER_API
 
 
 def read_secret_credentials(source: Source) -> CredentialSource:
@@ -241,7 +231,11 @@ def credentials_of(where: str, secrets: Sequence[Secret], passphrases: Passphras
         if (key := _signing_key(secret, passphrases)) is not None:
             if signing is not None and key.certificate != signing.certificate:
                 raise UsageError(f"{where}: {signing.origin} and {key.origin} are keys of two CAs: {_ONE}")
-            signing, signs_peers = key, signs_peers or secret.signs_peers
+            # It is the CA of peers too, as kubeadm and Cluster API have it.
+            signing, signs_peers = (
+                key,
+                signs_peers or "ca.key" in secret.values or secret.kind == _CLUSTER_API,
+            )
         for side, identity in _pairs_of(secret, passphrases):
             [pair] = pairs.setdefault(side, (identity,))
             if pair.chain[0] != identity.chain[0]:
@@ -281,8 +275,10 @@ def _bundles_of(secret: Secret) -> Iterator[tuple[str, TrustBundle]]:
             yield "kubernetes", trust_in(secret.values["tls.crt"], secret.named_by)
         return
     for name, side in _CAS.items():
-        if secret.has_ca(name):
-            yield side, trust_in(secret.values[name], secret.named_by)
+        file = secret.values.get(name)
+        # cert-manager leaves it empty if the issuer gives none.
+        if file is not None and (file.data if isinstance(file, HeldFile) else file.stat().st_size):
+            yield side, trust_in(file, secret.named_by)
     if _is_ca(secret, "tls.crt"):
         yield "client", trust_in(secret.values["tls.crt"], secret.named_by)
 
