@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _COARSE = 5
 """CLOCK_REALTIME_COARSE of Linux, which has no name in Python, so that tools for tests do not move it."""
@@ -29,3 +33,11 @@ def moved_clock() -> str:
 def system_clock() -> float:
     """Return the seconds of the system's monotonic clock, which no test stops or moves."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def until(reached: Callable[[], T], seconds: float, pause: float = 0.005) -> T:
+    """Return what a function returns as soon as that is true, or after so many seconds."""
+    deadline = system_clock() + seconds
+    while not (result := reached()) and system_clock() < deadline:
+        time.sleep(pause)
+    return result

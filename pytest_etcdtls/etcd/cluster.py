@@ -118,7 +118,8 @@ class Cluster:
         self._paused: set[str] = set()
         with home.coming_up(self._etcd):
             self._come_up()
-        self._condition = _Condition(self)
+        self._files = _contents(home.pki)
+        self._started = self._commands()
 
     def __enter__(self) -> Self:
         """Return the cluster."""
@@ -201,7 +202,57 @@ class Cluster:
 
         Compared are its processes, its files and its member list, not what etcd stores.
         """
-        return self._condition.difference()
+        if self._paused:
+            return f"{', '.join(self.paused)} is paused"
+        for member in self.members:
+            try:
+                if not member.running:
+                    return f"{member.name} is not running"
+            except OSError as error:
+                return f"{member.name} cannot be found: {error}"
+        return self._other_commands() or self._other_files() or self._other_members()
+
+    def _commands(self) -> dict[str, tuple[str, ...]]:
+        """Return what each member runs, by name."""
+        return {member.name: (self.source, *member.argv) for member in self.members}
+
+    def _other_commands(self) -> str:
+        now = self._commands()
+        if now.keys() != self._started.keys():
+            return f"members {', '.join(now)} instead of {', '.join(self._started)}"
+        changed = [name for name, runs in now.items() if runs != self._started[name]]
+        return f"{', '.join(changed)} was started with another command line" if changed else ""
+
+    def _other_files(self) -> str:
+        try:
+            now = _contents(self.pki_directory)
+        except OSError as error:
+            return f"its files cannot be read: {error}"
+        changed = sorted(
+            str(path.relative_to(self.pki_directory))
+            for path in self._files.keys() | now.keys()
+            if self._files.get(path) != now.get(path)
+        )
+        return f"other files: {', '.join(changed)}" if changed else ""
+
+    def _other_members(self) -> str:
+        """Compare the member list, unless the cluster may refuse its own client."""
+        if not self.config.expects_health:
+            return ""
+        first = self.members[0]
+        try:
+            status, answer = first.gateway().post("/v3/cluster/member/list", {})
+        except (OSError, http.client.HTTPException) as error:
+            return f"{first.name} does not answer: {type(error).__name__}: {error}"
+        if status != HTTPStatus.OK:
+            return ""  # with authentication enabled, etcd may refuse the list to a client without a token
+        listed = answer.get("members")
+        if not isinstance(listed, list):
+            return f"{first.name} answers {answer}"
+        # A member that was added and has not started has no name.
+        names = sorted(str(entry.get("name", "")) for entry in listed if isinstance(entry, dict))
+        started = sorted(member.name for member in self.members)
+        return "" if names == started else f"members {', '.join(names)} instead of {', '.join(started)}"
 
     def ended(self) -> str:
         """Return which member is not running and why, empty if every member runs."""
@@ -548,70 +599,6 @@ def _client_commands(cluster: Cluster) -> list[str]:
         " ".join([*begin, etcdctl]),
         pasted("curl", "-g", "--cacert", ca, "--cert", certificate, "--key", key, f"{url}/version"),
     ]
-
-
-class _Condition:
-    """Compares a cluster with what it was when it came up: its members, their files, and the member list."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        """Remember the files of the cluster, which has just come up."""
-        self._cluster = cluster
-        self._files = _contents(cluster.pki_directory)
-        self._started = self._members()
-
-    def difference(self) -> str:
-        """Return how the cluster differs from what was started, empty if it does not."""
-        if self._cluster.paused:
-            return f"{', '.join(self._cluster.paused)} is paused"
-        for member in self._cluster.members:
-            try:
-                if not member.running:
-                    return f"{member.name} is not running"
-            except OSError as error:
-                return f"{member.name} cannot be found: {error}"
-        return self._replaced_members() or self._other_files() or self._other_members()
-
-    def _members(self) -> dict[str, tuple[str, ...]]:
-        """Return what each member runs, by name."""
-        return {member.name: (self._cluster.source, *member.argv) for member in self._cluster.members}
-
-    def _replaced_members(self) -> str:
-        now = self._members()
-        if now.keys() != self._started.keys():
-            return f"members {', '.join(now)} instead of {', '.join(self._started)}"
-        changed = [name for name, runs in now.items() if runs != self._started[name]]
-        return f"{', '.join(changed)} was started with another command line" if changed else ""
-
-    def _other_files(self) -> str:
-        try:
-            now = _contents(self._cluster.pki_directory)
-        except OSError as error:
-            return f"its files cannot be read: {error}"
-        changed = sorted(
-            str(path.relative_to(self._cluster.pki_directory))
-            for path in self._files.keys() | now.keys()
-            if self._files.get(path) != now.get(path)
-        )
-        return f"other files: {', '.join(changed)}" if changed else ""
-
-    def _other_members(self) -> str:
-        """Compare the member list, unless the cluster may refuse its own client."""
-        if not self._cluster.config.expects_health:
-            return ""
-        first = self._cluster.members[0]
-        try:
-            status, answer = first.gateway().post("/v3/cluster/member/list", {})
-        except (OSError, http.client.HTTPException) as error:
-            return f"{first.name} does not answer: {type(error).__name__}: {error}"
-        if status != HTTPStatus.OK:
-            return ""  # with authentication enabled, etcd may refuse the list to a client without a token
-        listed = answer.get("members")
-        if not isinstance(listed, list):
-            return f"{first.name} answers {answer}"
-        # A member that was added and has not started has no name.
-        names = sorted(str(entry.get("name", "")) for entry in listed if isinstance(entry, dict))
-        started = sorted(member.name for member in self._cluster.members)
-        return "" if names == started else f"members {', '.join(names)} instead of {', '.join(started)}"
 
 
 def _contents(directory: Path) -> dict[Path, bytes]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from pytest_etcdtls.children import child_environment
-from pytest_etcdtls.etcd.clocks import system_clock
+from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.etcd.launch import Launch, MemberAddresses, MemberPaths, ReadinessLog
 from pytest_etcdtls.etcd.watchdog import GuardedDirectory, Watchdog
 from pytest_etcdtls.pki.profile import MemberNames
@@ -81,9 +80,7 @@ class EtcdProcess:
         """Whether the process is running. One that is exiting, with its sockets closed, is waited for."""
         if self._process is None or self._process.poll() is not None:
             return False
-        if _is_exiting(self._process.pid):
-            _wait(self._process, _EXIT_SECONDS)
-        return self._process.poll() is None
+        return not (_is_exiting(self._process.pid) and self._has_ended(_EXIT_SECONDS))
 
     @property
     def exit_status(self) -> int | None:
@@ -106,9 +103,12 @@ class EtcdProcess:
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, at most this long; return whether it has ended."""
-        if self._process is not None:
-            _wait(self._process, seconds)
-        return not self.running
+        return self._has_ended(seconds) or not self.running
+
+    def _has_ended(self, seconds: float) -> bool:
+        process = self._process
+        # Popen.wait never gives up with a stopped clock.
+        return process is None or until(lambda: process.poll() is not None, seconds, _PAUSE_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to its process group, since the binary may be a wrapper script that does not exec."""
@@ -152,13 +152,6 @@ class EtcdProcess:
             # Popen warns when it is garbage-collected before its process has ended, unless a return code is
             # set.
             self._process.returncode = 0
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait until a process has ended, at most this long. Popen.wait never gives up with a stopped clock."""
-    deadline = system_clock() + seconds
-    while process.poll() is None and system_clock() < deadline:
-        time.sleep(_PAUSE_SECONDS)
 
 
 def _is_exiting(pid: int) -> bool:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnobservedError
 from pytest_etcdtls.etcd.admin import USER, Gateway, call, enable_authentication
+from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (
     Counts,
@@ -33,7 +34,7 @@ from pytest_etcdtls.facts.experiments import (
     is_of_experiment,
 )
 from pytest_etcdtls.facts.fact import Observation, Planned, Work, fact, fact_of
-from pytest_etcdtls.lifecycle.lab import Lab, der, start_like, until
+from pytest_etcdtls.lifecycle.lab import Lab, der, start_like
 from pytest_etcdtls.lifecycle.settings import MEASUREMENTS, SETTINGS, measures, runs, setting_of
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair

@@ -8,15 +8,14 @@ cluster that is judged, so it has one of its own, with the same etcd:
 from __future__ import annotations
 
 import re
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, NotApplicableError, UsageError
+from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import SECURITY_FIELDS, ClusterConfig
 from pytest_etcdtls.etcd.etcd_flags import UnknownFlagError
@@ -30,10 +29,7 @@ from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt
 
-T = TypeVar("T")
-
 _TRIES = 3
-_GLANCE_SECONDS = 0.005
 # The log of 3.5 and newer in JSON, and the plain text of 3.4.
 _REMOTE = re.compile(r'(?:"remote-addr":"|rejected connection from ")(\S+?):\d+"')
 
@@ -195,14 +191,6 @@ class Lab:
             for field in SECURITY_FIELDS
             if getattr(config, field) != getattr(default, field)
         )
-
-
-def until(reached: Callable[[], T], seconds: float) -> T:
-    """Return what a function returns as soon as that is true, or after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (result := reached()) and time.monotonic() < deadline:
-        threading.Event().wait(_GLANCE_SECONDS)
-    return result
 
 
 def der(identity: Identity) -> bytes:

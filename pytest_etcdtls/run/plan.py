@@ -118,7 +118,7 @@ def plan_lines(run: Run) -> Iterator[str]:
         if target.outline.discover:
             yield from _discovered_lines(name, plan, cap)
         needs = ((need.type, need.key) for check in run.checks for need in check.needs.values())
-        own = 0 if target.live else len(settings_for(target.outline, needs))
+        own = 0 if target.outline.live else len(settings_for(target.outline, needs))
         if own:
             at_once = f"at most {AT_ONCE} at a time" if bounds.concurrency > 1 else "one after the other"
             yield f"{name}, lifecycle checks: {own} further clusters, {at_once}"
@@ -143,7 +143,7 @@ def _subject(target: TargetRun, label: str) -> tuple[str, str]:
         if label == discovered:
             return f", each {role} listener that --etcd-discover finds", ""
     [listener] = (listener for listener in target.outline.listeners if listener.label == label)
-    return f" {label}, {listener.url if target.live else 'a port chosen at start'}", ""
+    return f" {label}, {listener.url if target.outline.live else 'a port chosen at start'}", ""
 
 
 def _discovered_lines(name: str, plan: Mapping[str, int], cap: int) -> Iterator[str]:
@@ -169,7 +169,7 @@ def _hosts(target: Target) -> str:
 
 def _with_credentials(run: TargetRun) -> Target:
     """Return a target with what an owned cluster will have and what determines the attempts."""
-    if run.live or run.outline.replay is not None:
+    if run.outline.configured_by_user:
         return run.outline
     # Imported here: a live run starts no cluster.
     from pytest_etcdtls.etcd.member import owned_credentials

@@ -126,11 +126,6 @@ class TargetRun:
         return self._observers[-1].target if self._observers else self._given
 
     @property
-    def live(self) -> bool:
-        """Whether it is a live cluster."""
-        return self.outline.live
-
-    @property
     def etcd(self) -> Etcd | None:
         """The etcd of this target; started if it is not running yet, ``None`` if it is not ours.
 
@@ -245,11 +240,6 @@ class TargetRun:
     def ended(self) -> str:
         """Return why this etcd does not run any more; empty if it runs, or if tests may have ended it."""
         return "" if self._etcd is None or self.handed_out else self._etcd.ended()
-
-    def discover(self) -> None:
-        """Discover the members of a live cluster once, if that is requested."""
-        if self.discovers:
-            _ = self.observer
 
     @property
     def discovery(self) -> Discovery | None:
@@ -434,13 +424,16 @@ class Run:
         settings: the user's options.
         etcds: those that it starts.
         discovers: the members of a live cluster may be requested.
+
+    Attributes:
+        selected: the checks that are selected, each on its listener.
     """
 
     def __init__(self, settings: Settings, etcds: Etcds | None = None, *, discovers: bool = True) -> None:
         self.settings = settings
         self.etcds = etcds or Etcds(settings.owned)
         self._discovers = discovers
-        self._selected: Sequence[Selected] = ()
+        self.selected: Sequence[Selected] = ()
 
     @cached_property
     def targets(self) -> tuple[TargetRun, ...]:
@@ -507,7 +500,8 @@ class Run:
     def discover(self) -> None:
         """Discover the members of a live cluster once, if that is requested."""
         for target in self.targets if self.settings.live else ():
-            target.discover()
+            if target.discovers:
+                _ = target.observer
 
     @property
     def awaited(self) -> str:
@@ -538,9 +532,9 @@ class Run:
 
     def select(self, checks: Iterable[Selected]) -> None:
         """Record which checks are selected. A violation follows only from one of these."""
-        self._selected = tuple(checks)
-        selected = {(target, check.id, label) for target, check, label in self._selected}
-        for target in {target for target, _, _ in self._selected}:
+        self.selected = tuple(checks)
+        selected = {(target, check.id, label) for target, check, label in self.selected}
+        for target in {target for target, _, _ in self.selected}:
             target.selected |= {
                 (check.id, label): check
                 for label, checks in target.subjects(self.checks)
@@ -551,7 +545,7 @@ class Run:
     def judge(self, checks: Iterable[Selected]) -> None:
         """Judge all checks that are selected."""
         self.select(checks)
-        for target, check, label in self._selected:
+        for target, check, label in self.selected:
             target.final_result(check, label)
 
     def judge_failed_starts(self) -> None:
@@ -567,14 +561,9 @@ class Run:
         """
         self.end()
         deadline = time.monotonic() + _SECONDS_AT_END
-        for target, check, label in self._selected:
+        for target, check, label in self.selected:
             if check.is_ours and time.monotonic() < deadline:
                 target.final_result(check, label)
-
-    @property
-    def selected(self) -> int:
-        """The number of checks that are selected, each on its listener."""
-        return len(self._selected)
 
     @property
     def judged(self) -> list[CheckResult]:
@@ -587,7 +576,7 @@ class Run:
         """One result per selected check, in order of selection, once all are judged or the run has ended."""
         results = {
             (target, check.id, label): target.results.get((check.id, label)) or target.not_run(check, label)
-            for target, check, label in self._selected
+            for target, check, label in self.selected
         }
         for target in self.known_targets:
             results |= {(target, *place): result for place, result in target.results.items()}
@@ -653,7 +642,7 @@ class Run:
 
     def _deselected(self) -> frozenset[str]:
         """Return the checks that could judge a listener and were not selected for it."""
-        judged = {(target, label, check.id) for target, check, label in self._selected}
+        judged = {(target, label, check.id) for target, check, label in self.selected}
         every = select()
         return frozenset(
             check.id

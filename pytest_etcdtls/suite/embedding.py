@@ -79,7 +79,7 @@ def key_prefix(target: TargetRun) -> Iterator[str]:
         except ClusterStartError as error:
             pytest.fail(f"the keys below {prefix} are left: {error}", pytrace=False)
         return
-    if target.live and not target.settings.allow_writes:
+    if target.outline.live and not target.settings.allow_writes:
         return
     with connect(target) as client:
         try:

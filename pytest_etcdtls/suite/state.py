@@ -525,7 +525,7 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
     if (run := next((run for run in _known(config) if run.judges(target)), None)) is not None:
         return run
     adopted = _adopt(config, TargetRun(target, run_of(config).settings, discovers=False))
-    if adopted.live:
+    if adopted.outline.live:
         sharing_of(config).live.append(adopted)
     return adopted
 

@@ -17,7 +17,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.lifecycle.lab import until
+from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Role

@@ -41,7 +41,7 @@ from pytest_etcdtls.declared.running import Process, RunningMember, find_process
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
-from pytest_etcdtls.lifecycle.lab import until
+from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import available_memory, started
 from pytest_etcdtls.run.rehearsal.planning import plan_of
