@@ -580,12 +580,15 @@ def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
 
 
 def _of_its_roles(check: Check, target: Target) -> list[Listener | None]:
-    return [listener for listener in (*target.listeners, None) if is_of_its_roles(check, listener)]
+    return [one for one in target.listeners if one.role in check.roles] if check.roles else [None]
 
 
-def is_of_its_roles(check: Check, listener: Listener | None) -> bool:
-    """Return whether the check judges the listener, or the whole target if it is ``None``."""
-    return listener.role in check.roles if listener else not check.roles
+def checks_of(target: Target, checks: Iterable[Check]) -> Iterator[tuple[str, list[Check]]]:
+    """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
+    judging = [check for check in checks if not left_out(check, target)]
+    for listener in target.listeners:
+        yield listener.label, [check for check in judging if listener.role in check.roles]
+    yield CLUSTER, [check for check in judging if not check.roles]
 
 
 def see_start(target: Target) -> str:

@@ -42,9 +42,8 @@ from pytest_etcdtls.run.judge import (
     Judge,
     Place,
     Subject,
+    checks_of,
     find_listener,
-    is_of_its_roles,
-    left_out,
     left_out_of,
     see_start,
 )
@@ -307,13 +306,6 @@ class TargetRun:
             with suppress(UnobservedError):
                 observer.get(EtcdLogs)  # at the end, when all our connections are known
 
-    def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
-        """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
-        judging = [check for check in checks if not left_out(check, self.outline)]
-        for listener in (*self.outline.listeners, None):
-            label = listener.label if listener else CLUSTER
-            yield label, [check for check in judging if is_of_its_roles(check, listener)]
-
     def result(self, check: Check, label: str) -> CheckResult:
         """Return the result of the check on the listener of that label, or on the whole target.
 
@@ -537,7 +529,7 @@ class Run:
         for target in {target for target, _, _ in self.selected}:
             target.selected |= {
                 (check.id, label): check
-                for label, checks in target.subjects(self.checks)
+                for label, checks in checks_of(target.outline, self.checks)
                 for check in checks
                 if (target, check.id, label) in selected
             }
@@ -647,7 +639,7 @@ class Run:
         return frozenset(
             check.id
             for target in self.targets
-            for label, checks in target.subjects(every)
+            for label, checks in checks_of(target.outline, every)
             for check in checks
             if (target, label, check.id) not in judged
         )

@@ -192,6 +192,7 @@ class ClusterList:
     """
 
     def __init__(self, name: str, text: str, source: Source, shard: Shard, *, waive: bool = True) -> None:
+        self.text = text
         self._waive = waive
         self.where = f"{option('etcd_clusters')} {name}"
         path = None if name == STDIN else source.resolve("etcd_clusters", name)

@@ -46,7 +46,7 @@ def _plans(config: pytest.Config) -> Iterator[str]:
     if invocation.fleet is None:
         yield from plan_lines(run_of(config))
         return
-    _, clusters = clusters_of(config, invocation)
+    clusters = clusters_of(config, invocation)
     last = f"part {clusters.shard} of {clusters.where} has no cluster"
     for cluster in clusters.clusters:
         *lines, last = plan_lines(Run(clusters.settings(cluster), discovers=False))

@@ -28,7 +28,7 @@ from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.credentials import Credentials
-from pytest_etcdtls.run.judge import find_listener, run_checks
+from pytest_etcdtls.run.judge import checks_of, find_listener, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
@@ -346,7 +346,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         run = run_of(metafunc.config)
         checks = _checks(metafunc.definition, run) if _CHECK in names else None
         if names and (given := _given_targets(metafunc)):
-            _parametrize_given(metafunc, run, given, names, checks)
+            _parametrize_given(metafunc, given, names, checks)
             return
         run.discover()
         subjects = _Subjects.of(metafunc, run)
@@ -355,7 +355,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             nowhere = CheckSubject("", "", missing=str(error))
             metafunc.parametrize(names, [(nowhere,) * len(names)], indirect=True, ids=["no-etcd"])
         return
-    labels = list(subjects.outlines)
+    labels = list(subjects.targets)
     separate = _LABEL in metafunc.fixturenames and len(labels) > 1
     if separate:
         metafunc.parametrize(_LABEL, labels, indirect=True, ids=labels, scope="session")
@@ -383,11 +383,11 @@ class _Subjects(Struct, frozen=True):
     """The targets of a test as far as they are known when it is collected.
 
     Attributes:
-        outlines: the targets by label; the label is empty if only a fixture or a parameter decides.
+        targets: by label; the label is empty if only a fixture or a parameter decides.
         guessed: a user's fixture may give the test other listeners.
     """
 
-    outlines: Mapping[str, TargetRun]
+    targets: Mapping[str, Target]
     guessed: bool
 
     @classmethod
@@ -410,7 +410,7 @@ class _Subjects(Struct, frozen=True):
             requests = list(_requests(metafunc))
             configs = [request.config(default) for request in requests]
         if live:
-            return cls({target.outline.label: target for target in run.targets}, guessed)
+            return cls({target.outline.label: target.outline for target in run.targets}, guessed)
         listeners = {
             listener.label: listener
             for config in configs or [default]
@@ -423,8 +423,7 @@ class _Subjects(Struct, frozen=True):
         if run.settings.owned.names_several and not (requests and all(one.names_etcd for one in requests)):
             with suppress(UsageError) if guessed else nullcontext():  # the override may start another etcd
                 labels = [target.outline.label for target in run.owned]
-        target = TargetRun(outline, run.settings)
-        return cls(dict.fromkeys(labels if len(labels) > 1 else [""], target), guessed)
+        return cls(dict.fromkeys(labels if len(labels) > 1 else [""], outline), guessed)
 
     def places(self, checks: Sequence[Check] | None, *, labelled: bool) -> Iterator[CheckSubject]:
         """Yield a parameter for each listener, or for each check on each.
@@ -433,16 +432,14 @@ class _Subjects(Struct, frozen=True):
             checks: the checks; ``None`` for listeners alone.
             labelled: the parameter has the label of the target; else another parameter has it.
         """
-        for label, target in (
-            self.outlines.items() if labelled else [("", next(iter(self.outlines.values())))]
-        ):
-            names = frozenset(listener.label for listener in target.outline.listeners)
+        for label, target in self.targets.items() if labelled else [("", next(iter(self.targets.values())))]:
+            names = frozenset(listener.label for listener in target.listeners)
             foreseen = names if self.guessed else frozenset()
             if checks is None:
-                for listener in target.outline.listeners:
+                for listener in target.listeners:
                     yield CheckSubject(label, listener.label, foreseen=foreseen)
                 continue
-            for place, judging in target.subjects(checks):
+            for place, judging in checks_of(target, checks):
                 yield from (CheckSubject(label, place, check, foreseen) for check in judging)
 
 
@@ -468,7 +465,6 @@ def _set_of(value: object) -> Sequence[object]:
 
 def _parametrize_given(
     metafunc: pytest.Metafunc,
-    run: Run,
     given: Sequence[Target],
     names: Sequence[str],
     checks: Sequence[Check] | None,
@@ -479,8 +475,7 @@ def _parametrize_given(
     """
     values, ids = [], []
     for target in given:
-        known = TargetRun(target, run.settings)
-        for place in _Subjects({target.label: known}, guessed=False).places(checks, labelled=True):
+        for place in _Subjects({target.label: target}, guessed=False).places(checks, labelled=True):
             values.append((target, *(place for _ in names)))
             ids.append(place.id)
     marker = pytest.mark.parametrize((TARGET, *names), values, indirect=True, ids=ids, scope="session")

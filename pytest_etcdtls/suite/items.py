@@ -19,7 +19,7 @@ from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.run.judge import left_out
+from pytest_etcdtls.run.judge import checks_of, left_out
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.junit import CAUSE
 
@@ -99,7 +99,7 @@ def subjects_of(run: Run) -> dict[str, tuple[TargetRun, Check, str]]:
     return {
         f"{ROOT}::{target.outline.label}::{label}::{check.id}": (target, check, label)
         for target in run.targets
-        for label, checks in target.subjects(selected)
+        for label, checks in checks_of(target.outline, selected)
         for check in checks
     }
 
@@ -163,7 +163,7 @@ class TargetNode(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Collector]:
         """Yield the listeners that have a selected check, then the target as a whole."""
-        for label, checks in self.target.subjects(self.parent.run.checks):
+        for label, checks in checks_of(self.target.outline, self.parent.run.checks):
             if checks:
                 node: ListenerNode = ListenerNode.from_parent(self, name=label)
                 node.checks = checks

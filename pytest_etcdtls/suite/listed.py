@@ -232,12 +232,10 @@ class ListSession(Reporting):
         run: Run,
         interruption: Interruption,
         judge: ClusterJudge,
-        text: str,
     ) -> None:
         super().__init__(config, invocation, run, interruption)
         self._judge = judge
         self._clusters = judge.clusters
-        self._text = text
         self._selected: Sequence[str] = ()
         self._rows: dict[str, ClusterRow] = {}
         self._table: ClusterTable | None = None
@@ -249,7 +247,7 @@ class ListSession(Reporting):
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
         """Send the list to a worker: standard input can be read only once."""
-        node.workerinput |= {_LIST: self._text, _ALONE: self.invocation.alone}
+        node.workerinput |= {_LIST: self._clusters.text, _ALONE: self.invocation.alone}
         send_standard_input(node.config, node.workerinput)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -395,13 +393,13 @@ def activate_list(config: pytest.Config, invocation: Invocation) -> None:
     received = getattr(config, "workerinput", {})
     interruption = None if is_worker(config) else Interruption.register(config)
     run = run_of(config)
-    text, clusters = clusters_of(config, invocation, received.get(_LIST))
+    clusters = clusters_of(config, invocation, received.get(_LIST))
     judge = ClusterJudge(config, clusters, run)
     items = ListItems(judge, run, invocation.ids, alone=received.get(_ALONE, False))
     config.pluginmanager.register(items, "etcdtls-items")
     if interruption is not None:
         _refuse_unusable(clusters, run, invocation.ids)
-        session = ListSession(config, invocation, run, interruption, judge, text)
+        session = ListSession(config, invocation, run, interruption, judge)
         Waiting.register(config, run, session.describe)
         config.pluginmanager.register(session, "etcdtls-session")
 

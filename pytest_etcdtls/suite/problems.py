@@ -17,6 +17,7 @@ from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.overview import undecided
 from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.run.judge import checks_of
 from pytest_etcdtls.run.runner import ENDED_WELL, Run, TargetRun
 from pytest_etcdtls.target import Listener
 
@@ -115,7 +116,9 @@ def shortcomings(run: Run) -> list[str]:
 def _nothing_ran(run: Run, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
     stopped = session.shouldfail or session.shouldstop
     if invocation.requested and not run.judged and not stopped and not is_selective(session.config):
-        collected = any(checks for target in run.targets for _, checks in target.subjects(run.checks))
+        collected = any(
+            checks for target in run.targets for _, checks in checks_of(target.outline, run.checks)
+        )
         deselected = "they were deselected (-k, -m, --deselect, an ini file)"
         why = deselected if collected else "; ".join(run.left_out)
         if run.selected:

@@ -102,10 +102,8 @@ def run_of(config: pytest.Config) -> Run:
     return config.stash[_RUN]
 
 
-def clusters_of(
-    config: pytest.Config, invocation: Invocation, text: str | None = None
-) -> tuple[str, ClusterList]:
-    """Return the text of the list of ``--etcd-clusters``, and its clusters.
+def clusters_of(config: pytest.Config, invocation: Invocation, text: str | None = None) -> ClusterList:
+    """Return the clusters of ``--etcd-clusters``.
 
     Args:
         config: pytest's configuration.
@@ -126,7 +124,7 @@ def clusters_of(
             text = read_list(values, name)
         shard = read_shard(config.getoption("etcd_shard"), os.environ)
         waive = not config.getoption("runxfail", False)
-        return text, ClusterList(name, text, values, shard, waive=waive)
+        return ClusterList(name, text, values, shard, waive=waive)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -511,7 +509,9 @@ def shared(config: pytest.Config, cluster: object) -> TargetRun:
             )
         return known
     settings = run_of(config).settings
-    return _adopt(config, TargetRun(settings.on(cluster.target()), settings, cluster=cluster))
+    adopted = TargetRun(settings.on(cluster.target()), settings, cluster=cluster)
+    sharing_of(config).adopted.add(adopted)
+    return adopted
 
 
 def judged(config: pytest.Config, target: object) -> TargetRun:
@@ -524,12 +524,8 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
         )
     if (run := next((run for run in _known(config) if run.judges(target)), None)) is not None:
         return run
-    adopted = _adopt(config, TargetRun(target, run_of(config).settings, discovers=False))
+    adopted = TargetRun(target, run_of(config).settings, discovers=False)
+    sharing_of(config).adopted.add(adopted)
     if adopted.outline.live:
         sharing_of(config).live.append(adopted)
     return adopted
-
-
-def _adopt(config: pytest.Config, target: TargetRun) -> TargetRun:
-    sharing_of(config).adopted.add(target)
-    return target

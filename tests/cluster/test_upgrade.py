@@ -14,10 +14,10 @@ from starting import start_container, start_process
 
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version
-from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Role

@@ -20,8 +20,8 @@ from unruly.programs import changed_flags, recorded
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.checks.registry import Check, select
 from pytest_etcdtls.checks.results import Outcome
-from pytest_etcdtls.lifecycle.changes import Answer, Client, settings_for
 from pytest_etcdtls.etcd.clocks import until
+from pytest_etcdtls.lifecycle.changes import Answer, Client, settings_for
 from pytest_etcdtls.report.json import jsonable
 from pytest_etcdtls.run.collector import AT_ONCE, experiment
 from pytest_etcdtls.run.judge import Judge, run_checks

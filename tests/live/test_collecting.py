@@ -16,7 +16,7 @@ from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.matching import ended_at
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.judge import checks_of, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import Settings
@@ -64,7 +64,7 @@ def _selected(target: Target, bounds: Bounds) -> Run:
 
 def _places(run: Run) -> list[tuple[str, str]]:
     [target] = run.targets
-    return [(label, check.id) for label, checks in target.subjects(run.checks) for check in checks]
+    return [(label, check.id) for label, checks in checks_of(target.outline, run.checks) for check in checks]
 
 
 def _results(run: Run) -> Results:

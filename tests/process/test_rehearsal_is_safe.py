@@ -39,9 +39,9 @@ from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.running import Process, RunningMember, find_processes, read_running
 from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
-from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import available_memory, started
 from pytest_etcdtls.run.rehearsal.planning import plan_of
