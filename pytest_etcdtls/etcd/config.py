@@ -242,21 +242,13 @@ def member_addresses(
     )
 
 
-def file_paths(pki: ClusterPKI, member: str) -> dict[str, PurePosixPath]:
-    """Return the paths of a member's files below the PKI directory, by logical name.
-
-    The CA keys are among them. An unknown name is a file at the top of the PKI directory.
-    """
-    return {**pki.paths(member, with_ca_keys=True), **pki.paths(member)}
-
-
 def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_ca_keys: bool) -> None:
     """Write the PKI and the extra files, as :func:`~pytest_etcdtls.pki.bundle.write_files` does.
 
     An extra file with the logical name of a generated file replaces it, for every member.
     """
     extra = {
-        file_paths(pki, member.name).get(name, PurePosixPath(name)): content
+        pki.paths(member.name, with_ca_keys=True).get(name, PurePosixPath(name)): content
         for member in pki.members
         for name, content in config.extra_files.items()
     }

@@ -17,7 +17,6 @@ from pytest_etcdtls.etcd.admin import Gateway
 from pytest_etcdtls.etcd.config import (
     ClusterConfig,
     command_line,
-    file_paths,
     member_addresses,
     member_flags,
     render,
@@ -43,7 +42,7 @@ class Member:
     Attributes:
         addresses: its URLs as seen from this host.
         pki_root: the cluster's PKI directory on this host.
-        files: paths of its files below ``pki_root``, by logical name.
+        files: paths of its files below ``pki_root``, by logical name. Any other name is a file at the top.
         server: the process or the container that runs its etcd.
     """
 
@@ -214,7 +213,7 @@ def build_member(
     """
     own, backend = addresses[index], home.backend
     inside = [backend.listens_on(reached) for reached in addresses]
-    paths, files = backend.paths(own.name), file_paths(pki, own.name)
+    paths, files = backend.paths(own.name), pki.paths(own.name, with_ca_keys=True)
     flags = member_flags(
         config, home.etcd.flags(), inside, index, paths, files, token=home.token, alone=alone, joins=joins
     )

@@ -44,7 +44,7 @@ from msgspec import convert
 from pytest_etcdtls.checks.registry import Check, CheckFunction, catalogue, place_of
 from pytest_etcdtls.checks.results import CannotJudge, Finding
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
-from pytest_etcdtls.etcd.config import ClusterConfig, file_paths, member_addresses, write_pki
+from pytest_etcdtls.etcd.config import ClusterConfig, member_addresses, write_pki
 from pytest_etcdtls.etcd.launch import Launch
 from pytest_etcdtls.etcd.member import Member, owned_target
 from pytest_etcdtls.etcd.process import EtcdProcess
@@ -271,7 +271,7 @@ def _replayed(
             Member(
                 addresses=member_addresses(config, member, ports),
                 pki_root=directory / "pki",
-                files=file_paths(pki, member),
+                files=pki.paths(member, with_ca_keys=True),
                 server=EtcdProcess(program, launch, directory / "etcd.log", cast("Any", None)),
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -133,8 +133,17 @@ class TargetRun:
             UsageError: if this etcd does not support the requested configuration.
         """
         if self._etcd is None and self.source is not None and self._start is not None:
-            with self._start_once():
+            if self._failure is not None:
+                raise self._failure.with_traceback(None)  # else its traceback grows with each item
+            self._starting = True
+            try:
                 self._etcd = self._start(self.source)
+            except (ClusterStartError, UsageError) as error:
+                # One of a test that has moved the clock of this process says nothing about the next test.
+                self._failure = None if moved_clock() else error
+                raise
+            finally:
+                self._starting = False
         return self._etcd
 
     @property
@@ -163,23 +172,6 @@ class TargetRun:
         except EtcdFailedError as error:
             failure = StartFailure(member=error.member, reason=error.reason, log=error.log)
             return replace(self.outline, failure=failure)
-
-    @contextmanager
-    def _start_once(self) -> Iterator[None]:
-        """Keep the error of a start, and raise it instead of starting again.
-
-        One of a test that has moved the clock of this process says nothing about the next test.
-        """
-        if self._failure is not None:
-            raise self._failure.with_traceback(None)  # else its traceback grows with each item
-        self._starting = True
-        try:
-            yield
-        except (ClusterStartError, UsageError) as error:
-            self._failure = None if moved_clock() else error
-            raise
-        finally:
-            self._starting = False
 
     @property
     def is_owned(self) -> bool:

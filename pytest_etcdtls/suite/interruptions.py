@@ -16,15 +16,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import IO, Any, Final, Self, TextIO, cast
 
 import pytest
 
-from pytest_etcdtls.errors import message_line
-from pytest_etcdtls.options import has_summary
 from pytest_etcdtls.untrusted.printable import error_text
 
 _REPEATED: Final = 10.0
@@ -51,33 +50,26 @@ class Interruption:
         """The signal that interrupted the run."""
         self._raised_at = 0.0
         self._held = 0
-        self._replaced: list[signal.Signals] = []
 
     @classmethod
     def register(cls, config: pytest.Config) -> Self:
-        """Register the plugin; it handles the signals until the end of the session."""
+        """Register the plugin; it handles the signals until the end of the session.
+
+        A signal that is ignored or has another handler keeps it.
+        """
         _replace_missing_output()
         interruption = cls(config)
-        interruption.install()
-        config.add_cleanup(interruption.restore)
+        for number, default in _DEFAULTS.items():
+            in_main = threading.current_thread() is threading.main_thread()
+            if in_main and signal.getsignal(number) == default:
+                signal.signal(number, interruption._on_signal)
+                config.add_cleanup(partial(interruption._restore, number))
         config.pluginmanager.register(interruption, "etcdtls-interruption")
         return interruption
 
-    def install(self) -> None:
-        """Handle the two signals, unless they are ignored or have another handler."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number, default in _DEFAULTS.items():
-            if signal.getsignal(number) == default:
-                signal.signal(number, self._on_signal)
-                self._replaced.append(number)
-
-    def restore(self) -> None:
-        """Handle them as before."""
-        while self._replaced:
-            number = self._replaced.pop()
-            if signal.getsignal(number) == self._on_signal:
-                signal.signal(number, _DEFAULTS[number])
+    def _restore(self, number: signal.Signals) -> None:
+        if signal.getsignal(number) == self._on_signal:
+            signal.signal(number, _DEFAULTS[number])
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -214,19 +206,6 @@ def _replace_missing_output() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
-
-
-def summary_reporter(config: pytest.Config) -> pytest.TerminalReporter | None:
-    """Return pytest's terminal reporter, ``None`` if nobody sees what it writes at the end of the run."""
-    if not has_summary(config) or getattr(config.get_terminal_writer()._file, "lost", False):
-        return None
-    reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
-    return reporter
-
-
-def show_without_terminal(problems: Iterable[str]) -> None:
-    """Write the problems of a run to standard error."""
-    sys.stderr.writelines(f"etcd TLS: {message_line(text)}\n" for text in problems)
 
 
 def not_written(name: str, error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
@@ -10,16 +11,12 @@ import pytest
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.checks.results import Outcome
-from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.errors import message_line
+from pytest_etcdtls.options import Invocation, has_summary, is_dry
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.run.runner import Run
-from pytest_etcdtls.suite.interruptions import (
-    Interruption,
-    not_written,
-    show_without_terminal,
-    summary_reporter,
-)
+from pytest_etcdtls.suite.interruptions import Interruption, not_written
 from pytest_etcdtls.suite.junit import skip_consequences
 from pytest_etcdtls.untrusted.printable import error_text, plural
 
@@ -98,10 +95,11 @@ class Reporting:
         if junit := self.config.getoption("xmlpath", None):
             directory = self.config.invocation_params.dir
             skip_consequences(directory / os.path.expanduser(os.path.expandvars(junit)))
-        terminal = summary_reporter(self.config)
+        terminal = self.terminal
         with self.interruption.held():
-            if terminal is None:
-                show_without_terminal(self.problems)
+            lost = terminal and getattr(self.config.get_terminal_writer()._file, "lost", False)
+            if terminal is None or lost or not has_summary(self.config):
+                sys.stderr.writelines(f"etcd TLS: {message_line(text)}\n" for text in self.problems)
             elif lines := [*self.verdict(terminal, int(session.exitstatus))]:
                 if self.config.get_verbosity() > -2:  # pytest writes one with -qq, too
                     terminal.write_line("")

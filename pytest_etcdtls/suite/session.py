@@ -179,7 +179,7 @@ class SuiteSession(Reporting):
             self.run.judge_recorded()
         self.run.judge_failed_starts()
         self.problems = [*problems_of(self.run, session, self.invocation)]
-        status = self.run.exit_status(int(session.exitstatus), self.problems)
+        status = int(session.exitstatus)
         if status != pytest.ExitCode.USAGE_ERROR:
             self._report = report = self.run.report(status, self.problems)
             self.problems += call_users_hooks(self.config, report)
