@@ -46,7 +46,7 @@ _REMEDY = "start Docker, or point DOCKER_HOST at a running engine (podman's sock
 _EMPTY_ROUNDS, _MOST_ROUNDS, _PAUSE_SECONDS = 3, 60, 0.75
 
 
-def connect(seconds: int = _REQUEST_SECONDS) -> docker.DockerClient:
+def connect(seconds: int) -> docker.DockerClient:
     """Return a client of the container engine. The caller closes it.
 
     Args:

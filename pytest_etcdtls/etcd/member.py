@@ -248,6 +248,8 @@ def owned_target(
         label: of the target (default: ``etcd-VERSION``).
         user: name and password of the administrator if authentication is enabled.
     """
+    clients, peers = config.client_cert_file, config.peer_client_cert_file
+    dialling = {Role.CLIENT: clients, Role.CLIENT_HTTP: clients, Role.PEER: peers}
     by_name = {member.name: member for member in members}
     client, peer = owned_credentials(config, pki, [*by_name], lambda name, file: by_name[name].path(file))
     return Target(
@@ -260,17 +262,10 @@ def owned_target(
         etcd_version=etcd.version,
         source=etcd.location,
         user=user,
-        dials_with_another=frozenset(_dials_with_another(config)),
+        dials_with_another=frozenset(role for role, file in dialling.items() if file is not None),
         declared={member.name: declared for member in members if (declared := member.declared) is not None},
         logs={member.name: own_log(f"the log of {member.name}", member.log) for member in members},
     )
-
-
-def _dials_with_another(config: ClusterConfig) -> Iterator[Role]:
-    if config.client_cert_file is not None:
-        yield from (Role.CLIENT, Role.CLIENT_HTTP)
-    if config.peer_client_cert_file is not None:
-        yield Role.PEER
 
 
 def _listeners(addresses: MemberAddresses) -> Iterator[Listener]:

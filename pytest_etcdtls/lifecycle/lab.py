@@ -8,7 +8,7 @@ cluster that is judged, so it has one of its own, with the same etcd:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, NotApplicableError, UsageError
 from pytest_etcdtls.etcd.clocks import until
-from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import SECURITY_FIELDS, ClusterConfig
 from pytest_etcdtls.etcd.etcd_flags import UnknownFlagError
 from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.access import status_request
-from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
+from pytest_etcdtls.facts.experiments import ExperimentAttempt, Step
 from pytest_etcdtls.pki.profile import CLIENT, NO_CERTIFICATE, PEER_CLIENT, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
@@ -177,11 +177,6 @@ class Lab:
             raise InconclusiveError("etcd's log does not have the address of the refused connection")
         return str(addresses[-1]).strip("[]").partition("%")[0]
 
-    def experiment(self, name: str, steps: Iterable[Step]) -> Experiment:
-        """Return the experiment with the version and the flags of the cluster."""
-        version, flags = self.cluster.version, self.flags
-        return Experiment(name=name, etcd_version=version, flags=flags, steps=tuple(steps))
-
     @property
     def flags(self) -> tuple[str, ...]:
         """The cluster's flags that differ from the defaults."""
@@ -218,8 +213,6 @@ def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], 
     """
     if target.origin == "live" or target.source is None or target.etcd_version is None:
         raise NotApplicableError("only on a cluster of our own: it restarts etcd and changes its files")
-    from pytest_etcdtls.etcd.cluster import start_cluster  # a live run starts no cluster
-
     source = EtcdSource(
         kind=target.origin, location=target.source, version=target.etcd_version, why="as the one judged"
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.facts.experiments import Step
+from pytest_etcdtls.facts.experiments import Experiment, Step
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, PKIPlan
 
 if TYPE_CHECKING:
@@ -58,7 +58,11 @@ def runs(name: str) -> Callable[[Procedure], Procedure]:
     """Register an experiment of some steps."""
 
     def register(procedure: Procedure) -> Procedure:
-        measures(name)(lambda lab: lab.experiment(name, procedure(lab)))
+        def experiment(lab: Lab) -> Experiment:
+            steps = tuple(procedure(lab))
+            return Experiment(name=name, etcd_version=lab.cluster.version, flags=lab.flags, steps=steps)
+
+        measures(name)(experiment)
         return procedure
 
     return register

@@ -195,7 +195,7 @@ class Judge:
         """The results by themselves, without waiver and cause."""
         self._outcome_at_end: dict[Place, Outcome] = {}
         """The outcome of the check during which the observer gave up a listener."""
-        self._reported = observer.given_up
+        self._reported = frozenset(observer.given_up)
         self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self.collector: Pool | None = None
         """Makes the observations of the wanted checks in threads."""
@@ -389,7 +389,7 @@ class Judge:
 
     def _run(self, subject: Subject) -> Conclusion:
         outcome, reason, findings = self._concluded(subject)
-        stopped = self.observer.given_up - self._reported
+        stopped = frozenset(self.observer.given_up) - self._reported
         if self.collector is not None:
             # Threads may be at another listener.
             stopped &= {subject.label} if subject.listener and not findings else frozenset()
@@ -399,7 +399,7 @@ class Judge:
         if not findings and stopped:
             # This check fails the run: those after it are only not verified.
             self._outcome_at_end[subject.check.id, subject.label] = outcome
-            whys = [self.observer.why_given_up(label) for label in sorted(stopped)]
+            whys = [self.observer.given_up[label] for label in sorted(stopped)]
             reasons = [*filter(None, [reason]), *(why for why in whys if why not in reason)]
             return Outcome.INCONCLUSIVE, "; ".join(reasons), ()
         return outcome, reason, findings

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -303,13 +303,9 @@ class Observer:
         return self.recording.facts
 
     @property
-    def given_up(self) -> frozenset[str]:
-        """Labels of the listeners that stopped answering, to which nothing more is sent."""
-        return frozenset(self._budget.given_up)
-
-    def why_given_up(self, label: str) -> str:
-        """Return why nothing more is sent to the listener of that label, empty if it is not given up."""
-        return self._budget.given_up.get(label, "")
+    def given_up(self) -> Mapping[str, str]:
+        """Labels of the listeners that stopped answering, each with why nothing more is sent to it."""
+        return self._budget.given_up
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
         """Return the requests; at a discovered address, restricted to the server that proved who it is."""

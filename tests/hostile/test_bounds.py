@@ -76,7 +76,7 @@ def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
         assert set(outcomes.values()) == {Outcome.NOT_VERIFIED}
         assert server.accepted == observer.used[listener.label] <= TimeoutBudget.IN_A_ROW + 1
         assert _lost(observer, listener.url) < TimeoutBudget.TIMEOUTS * TIMEOUT
-    assert observer.given_up == {listener.label for listener in listeners}
+    assert observer.given_up.keys() == {listener.label for listener in listeners}
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
@@ -167,7 +167,7 @@ def test_silence_to_one_offer_does_not_end_the_others(newest_etcd: Path) -> None
         results = {result.check: result for result in _at(run_checks(observer, checks), through)}
     proxy.close()
     assert results["tls.unknown-extensions-tolerated"].outcome is Outcome.INCONCLUSIVE
-    assert observer.given_up == set()
+    assert observer.given_up == {}
     others = {result.outcome for result in results.values()} - {Outcome.INCONCLUSIVE}
     assert others <= {Outcome.CONFORMS, Outcome.NOT_APPLICABLE, Outcome.WARNS, Outcome.NOT_VERIFIED}
     assert [result.check for result in results.values() if result.outcome is Outcome.INCONCLUSIVE] == [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -61,7 +62,7 @@ def test_another_server_is_found_even_if_it_was_abandoned_early() -> None:
 class _Observer:
     """Hands out nothing but a good first contact, or raises what it was given, by observation type."""
 
-    given_up: frozenset[str] = frozenset()
+    given_up: Mapping[str, str] = MappingProxyType({})
     ended = False
     work_lock = SharedLock()
 
@@ -243,11 +244,8 @@ class _FallsSilent(_Observer):
 
     def get(self, type_: type[Any], key: str | None = None, listener: Listener | None = None) -> object:
         if type_ is not FirstContact:
-            self.given_up = frozenset({LISTENER.label})
+            self.given_up = {LISTENER.label: f"{LISTENER.label} was given up"}
         return super().get(type_, key, listener)
-
-    def why_given_up(self, label: str) -> str:
-        return f"{label} was given up"
 
 
 @pytest.mark.parametrize("gate", GATES)
