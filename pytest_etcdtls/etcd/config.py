@@ -27,8 +27,6 @@ START_SECONDS = 30.0
 SIZES = (1, 3, 5)
 
 _CLIENT_SECTION, _PEER_SECTION = "client-transport-security", "peer-transport-security"
-_LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
-_NUMBERS = {"heartbeat-interval", "election-timeout", "bcrypt-cost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,15 +259,16 @@ class Flag(Struct, frozen=True):
     Attributes:
         field: the field of ``ClusterConfig`` that sets it; empty for a flag that every member needs.
         name: name without leading dashes, as this version of etcd spells it.
-        value: the value; ``true`` for a switch.
+        value: as a configuration file has it.
     """
 
     field: str
     name: str
-    value: str
+    value: str | int | tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"--{self.name}={self.value}"
+        text = ",".join(self.value) if isinstance(self.value, tuple) else str(self.value)
+        return f"--{self.name}={'true' if self.value is True else text}"
 
 
 def member_flags(
@@ -335,14 +334,14 @@ def _timing(config: ClusterConfig, flags: FlagSet, *, alone: bool) -> Iterator[F
     # A single member elects itself; with a shorter interval an idle etcd uses a tenth of a core. Several
     # members must not lose their leader on a busy machine.
     heartbeat, election = (5, 25) if alone else (50, 500)
-    yield Flag("", "heartbeat-interval", str(heartbeat))
-    yield Flag("", "election-timeout", str(election))
+    yield Flag("", "heartbeat-interval", heartbeat)
+    yield Flag("", "election-timeout", election)
     if "unsafe-no-fsync" in flags:
-        yield Flag("", "unsafe-no-fsync", "true")
+        yield Flag("", "unsafe-no-fsync", True)
     if config.authentication:
-        yield Flag("", "bcrypt-cost", "4")
+        yield Flag("", "bcrypt-cost", 4)
     # Under systemd etcd would log to the journal instead.
-    yield Flag("", "log-outputs", "stderr")
+    yield Flag("", "log-outputs", ("stderr",))
 
 
 def _security(
@@ -354,12 +353,10 @@ def _security(
             continue
         name = flags.spell(setting.replace("_", "-"))
         if setting.endswith("_file"):
-            value = place.pki / files.get(value, value)
-        elif value is True:
-            value = "true"
-        elif isinstance(value, tuple):
-            value = ",".join(value)
-        yield Flag(setting, name, str(value))
+            value = str(place.pki / files.get(value, value))
+        elif setting.endswith(("_allowed_cn", "_allowed_hostname")):
+            value = tuple(value.split(","))
+        yield Flag(setting, name, value)
 
 
 def render(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> str:
@@ -370,7 +367,8 @@ def render(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> 
         if flag.field in config.config_file_omits:
             continue
         section, key = _section_and_key(flag)
-        (sections[section] if section else document)[key] = _value(key, flag.value)
+        value = [*flag.value] if isinstance(flag.value, tuple) else flag.value
+        (sections[section] if section else document)[key] = value
     document |= {name: section for name, section in sections.items() if section}
     import yaml  # here, since few clusters have a configuration file
 
@@ -386,11 +384,3 @@ def _section_and_key(flag: Flag) -> tuple[str, str]:
         return _PEER_SECTION, key.removeprefix("peer-").replace("cert-allowed", "allowed")
     # etcd has no configuration key for a CRL. This key is the translated flag; etcd ignores it.
     return _CLIENT_SECTION, key.replace("client-cert-allowed", "allowed")
-
-
-def _value(key: str, text: str) -> object:
-    if key in _LISTS:
-        return text.split(",")
-    if key in _NUMBERS:
-        return int(text)
-    return True if text == "true" else text

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar
 
 from pytest_etcdtls.errors import InconclusiveError
 
@@ -174,23 +175,21 @@ def in_threads(make: Callable[[S], T], items: Sequence[S], workers: int) -> list
     """
     if not items or (workers == 1 and isinstance(threading.current_thread(), Worker)):
         return [make(item) for item in items]
-    pending = iter(enumerate(items))
+    pending = deque(enumerate(items))
     done: SimpleQueue[None] = SimpleQueue()
-    lock = threading.Lock()
     results: dict[int, T] = {}
     errors: dict[int, Exception] = {}
 
     def work() -> None:
         try:
             while not errors:
-                with lock:
-                    number, item = next(pending, (-1, None))
-                if number < 0:
-                    break
+                number, item = pending.popleft()
                 try:
-                    results[number] = make(cast("S", item))
+                    results[number] = make(item)
                 except Exception as error:
                     errors[number] = error
+        except IndexError:
+            pass  # none is left
         finally:
             done.put(None)
 

@@ -20,7 +20,7 @@ READERS = {
     *("tls.attempt", "tls.connection", "tls.hello", "tls.http", "tls.via"),
 }
 WRITERS = {
-    *("__main__", "checks.results", "declared.cures", "suite.interruptions", "suite.state", "suite.waiting"),
+    *("__main__", "checks.results", "declared.cures", "suite.reporting", "suite.state", "suite.waiting"),
     *("report.behaviour", "report.clusters", "report.html", "report.json", "report.markdown"),
     *("report.openmetrics", "report.text"),
 }
