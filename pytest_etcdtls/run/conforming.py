@@ -47,11 +47,12 @@ from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.etcd.config import ClusterConfig, member_addresses, write_pki
 from pytest_etcdtls.etcd.launch import Launch
 from pytest_etcdtls.etcd.member import Member, owned_target
+from pytest_etcdtls.etcd.presets import PRESETS
 from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.fact import Each, Need, Reading
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.profile import CLIENT, PEER, CALayout, MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT, CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Network, Observer, find_fact
 from pytest_etcdtls.target import Bounds, Listener, Target
@@ -68,26 +69,15 @@ _ASK = (
     "return with @check(..., conforming=...) what etcd answers"
 )
 
-_SUITES = (
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-)
+_SUITES = PRESETS["aead-suites"].config.cipher_suites
 
 CLUSTERS: Final[Mapping[str, ClusterConfig]] = {
-    "three-members": ClusterConfig(
-        size=3,
+    "three-members": replace(
+        PRESETS["hardened"].config,
         pki=PKIPlan(layout=CALayout.PER_ROLE),
-        client_crl_file="crl.der",
-        peer_crl_file="empty-crl.der",
-        peer_cert_allowed_cn=str(PEER.common_name),
         cipher_suites=_SUITES,
         tls_min_version="TLS1.2",
         tls_max_version="TLS1.3",
-        client_cert_file="client.crt",
-        client_key_file="client.key",
-        peer_client_cert_file="peer-client.crt",
-        peer_client_key_file="peer-client.key",
         metrics="https",
     ),
     "split-http": ClusterConfig(
