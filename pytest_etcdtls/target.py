@@ -392,6 +392,10 @@ class Target:
         """Return the first listener of a role; ``None`` if there is none, and for the whole target."""
         return next((listener for listener in self.listeners if listener.role is role), None)
 
+    def labelled(self, label: str | None) -> Listener | None:
+        """Return the listener of that label; ``None`` if there is none, and for the whole target."""
+        return next((listener for listener in self.listeners if listener.label == label), None)
+
     def siblings(self, listener: Listener, *roles: Role) -> list[Listener]:
         """Return the other listeners of the same member that have one of the roles."""
         return [

@@ -241,8 +241,7 @@ def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Lis
             return listener
     if discovered is not None:
         result = discovered.client_urls.get(url)
-        label = result.listener if result else None
-        return next((listener for listener in target.listeners if listener.label == label), None)
+        return target.labelled(result.listener) if result else None
     named = {listener.host for listener in target.listeners if listener.connect_to is None}
     replayed = target.replay is not None
     # A replayed declaration advertises the user's own member, which may run: its address is not contacted.

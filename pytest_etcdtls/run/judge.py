@@ -240,7 +240,7 @@ class Judge:
         """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
         if (check := self._selected.get((id_, label))) is not None:
             with suppress(RunEndedError):
-                return self._judged(check, find_listener(self.observer.target, label))
+                return self._judged(check, self.observer.target.labelled(label))
         return None
 
     def _judged(self, check: Check, listener: Listener | None) -> CheckResult:
@@ -406,7 +406,7 @@ class Judge:
 
     def _answered_first(self, label: str) -> bool:
         """Return whether the listener of that label answered; if it never did, that is its gate's result."""
-        listener = find_listener(self.observer.target, label)
+        listener = self.observer.target.labelled(label)
         return listener is not None and self._kept(catalogue()[GATES[0]], listener).outcome not in FAILED
 
     def _concluded(self, subject: Subject) -> Conclusion:
@@ -594,8 +594,3 @@ def checks_of(target: Target, checks: Iterable[Check]) -> Iterator[tuple[str, li
 def see_start(target: Target) -> str:
     """Return the reason of every check that needs an etcd that does not start."""
     return f"etcd {target.etcd_version} does not start: see {STARTS}"
-
-
-def find_listener(target: Target, label: str) -> Listener | None:
-    """Return the listener of that label, ``None`` for the whole target."""
-    return next((listener for listener in target.listeners if listener.label == label), None)

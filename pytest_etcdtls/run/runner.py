@@ -43,7 +43,6 @@ from pytest_etcdtls.run.judge import (
     Place,
     Subject,
     checks_of,
-    find_listener,
     left_out_of,
     see_start,
 )
@@ -311,7 +310,7 @@ class TargetRun:
             # What is recorded is judged without a connection.
             if self.seen is not None:
                 with suppress(RunEndedError):
-                    return self.judge.result(check, find_listener(self.seen.target, label))
+                    return self.judge.result(check, self.seen.target.labelled(label))
             return self.not_run(check, label)
         try:
             judge = self.judge
@@ -323,7 +322,7 @@ class TargetRun:
         if judge.collector is None and self.selected:
             judge.collect()
         self._experiment(judge)
-        return judge.result(check, find_listener(target, label))
+        return judge.result(check, target.labelled(label))
 
     def final_result(self, check: Check, label: str) -> CheckResult:
         """Return the result that its item and the reports show."""
@@ -393,7 +392,7 @@ class TargetRun:
         """Return a result without running the check."""
         observer = self.seen
         target = observer.target if observer else self.outline
-        subject = Subject.of(check, target, label, find_listener(target, label), self.settings.profiles)
+        subject = Subject.of(check, target, label, target.labelled(label), self.settings.profiles)
         return subject.with_outcome(outcome, reason)
 
 

@@ -28,7 +28,7 @@ from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.credentials import Credentials
-from pytest_etcdtls.run.judge import checks_of, find_listener, run_checks
+from pytest_etcdtls.run.judge import checks_of, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
@@ -295,7 +295,7 @@ def at_listener(target: TargetRun, place: CheckSubject) -> Listener | None:
         )
     if place.listener not in labels | {WHOLE_TARGET}:
         pytest.skip(f"this cluster has no listener {place.listener}")
-    return find_listener(actual, place.listener)
+    return actual.labelled(place.listener)
 
 
 _LISTENING = ("size", "metrics", "client_http", "plain_client_listener")
