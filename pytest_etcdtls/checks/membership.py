@@ -191,10 +191,8 @@ def _declared_differences(declared: tuple[MemberDeclaration, ...], side: Side) -
 
 
 def _requests_by_declaration(member: MemberDeclaration, side: Side) -> bool:
-    serves = any(
-        one.tls and (one.role is Role.PEER) == (side == "peer") for one in member.effective.listeners
-    )
-    return serves and member.effective.sides[side].requests_certificate
+    tls = member.effective.sides[side]
+    return tls.requests_certificate and bool(member.effective.secure(tls))
 
 
 def _has_list(member: MemberDeclaration, side: Side) -> _Rule:

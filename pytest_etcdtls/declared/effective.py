@@ -331,7 +331,7 @@ def _listeners(
     declared = declared_listeners(declaration)
     minimum, maximum = _tls_versions(declaration, version)
     for listener in declared:
-        both = has_both_schemes(listener, declared)
+        both = _has_both_schemes(listener, declared)
         protocols = _protocols(listener.role, declaration)
         if listener.url.secure:
             side = sides[listener.role.side]
@@ -362,11 +362,11 @@ def is_served(listener: DeclaredListener, declaration: Declaration) -> bool:
     return (
         listener.url.secure
         or "http" in _protocols(listener.role, declaration)
-        or not has_both_schemes(listener, declared_listeners(declaration))
+        or not _has_both_schemes(listener, declared_listeners(declaration))
     )
 
 
-def has_both_schemes(listener: DeclaredListener, declared: tuple[DeclaredListener, ...]) -> bool:
+def _has_both_schemes(listener: DeclaredListener, declared: tuple[DeclaredListener, ...]) -> bool:
     """Return whether the same client port is declared with the other scheme too.
 
     Measured with etcd 3.4 to 3.7: such a port answers HTTP and gRPC in plaintext beside enforced mutual TLS.

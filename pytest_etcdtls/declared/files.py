@@ -39,7 +39,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_crl, parse_revocation_list
 from pytest_etcdtls.pki.go_parser import MalformedError
-from pytest_etcdtls.role import Role, Side
+from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
 from pytest_etcdtls.untrusted.process_root import may_read, resolved, status_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
@@ -324,8 +324,8 @@ def _is_read(declared: DeclaredMember, side: Side) -> bool:
     Of clients, only the listeners read them (transport.TLSInfo.ServerConfig, baseConfig).
     rafthttp.NewRoundTripper reads those of peers in any case (ClientConfig).
     """
-    listeners = effective_of(declared).listeners
-    return side == "peer" or any(listener.tls and listener.role is not Role.PEER for listener in listeners)
+    etcd = effective_of(declared)
+    return side == "peer" or bool(etcd.secure(etcd.sides[side]))
 
 
 def _pairs(declared: DeclaredMember, *, own: bool) -> Iterator[PairFact]:

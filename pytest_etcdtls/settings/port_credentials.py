@@ -97,22 +97,22 @@ def add_credentials(
     # for peers is given.
     of_peers = (peer_cacert or cacert) if peer_cacert or peer else None
     ca_origin = source.origin("etcd_cacert") if named_ca else secret.origin if cacert else of_files.origin
+    of_clients = replace(
+        of_files.client,
+        named=client,
+        server_ca=cacert or of_files.client.server_ca,
+        identities=_good(client, of_files.client.identities),
+    )
+    of_members = replace(
+        of_files.peer,
+        named=peer,
+        server_ca=peer_cacert or of_files.peer.server_ca or cacert,
+        identities=_good(peer, of_files.peer.identities, client),
+    )
     return replace(
         target,
-        client=_port(
-            *(source, "", passphrases, secret.client, of_files.client),
-            named=client,
-            server_ca=cacert or of_files.client.server_ca,
-            candidate=cacert,
-            good=_good(client, of_files.client.identities),
-        ),
-        peer=_port(
-            *(source, "peer_", passphrases, secret.peer, of_files.peer),
-            named=peer,
-            server_ca=peer_cacert or of_files.peer.server_ca or cacert,
-            candidate=of_peers,
-            good=_good(peer, of_files.peer.identities, client),
-        ),
+        client=_port(source, "", passphrases, secret.client, of_clients, cacert),
+        peer=_port(source, "peer_", passphrases, secret.peer, of_members, of_peers),
         kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
         or secret.kubernetes_ca
         or of_files.kubernetes_ca,
@@ -311,27 +311,21 @@ def _port(
     prefix: str,
     passphrases: Passphrases,
     secret: PortCredentials,
-    of_files: PortCredentials,
-    *,
-    named: Identity | None,
-    server_ca: TrustBundle | None,
+    held: PortCredentials,
     candidate: TrustBundle | None,
-    good: tuple[Identity, ...],
 ) -> PortCredentials:
-    signing = secret.signing_key
-    trusted = _read_trusted(source, f"etcd_{prefix}trusted_ca") or of_files.client_trust
+    """Return the credentials of a port with what etcd trusts there, which may be the candidate."""
+    signing, good = secret.signing_key, held.identities
+    trusted = _read_trusted(source, f"etcd_{prefix}trusted_ca") or held.client_trust
     if trusted is None and signing is not None:
         trusted = TrustBundle((signing.certificate,), signing.origin, inferred=True)
     if trusted is None and candidate and good and chains_to(good[0].chain, _issuers(candidate.certificates)):
         trusted = replace(candidate, inferred=True)
     return replace(
-        of_files,
-        server_ca=server_ca,
-        identities=good,
-        named=named,
+        held,
         client_trust=trusted,
         signing_key=_signing_key(source, prefix, trusted, signing, passphrases),
-        served=(*of_files.served, *secret.served),
+        served=(*held.served, *secret.served),
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, https, without
-from pytest_etcdtls.declared.declaration import FLAGS, Setting, declared_listeners, split_http
+from pytest_etcdtls.declared.declaration import FLAGS, Setting, declared_listeners
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
     Effective,
     EffectiveListener,
     TLSSide,
-    has_both_schemes,
+    is_served,
     prefix,
 )
 from pytest_etcdtls.declared.traps.trap import (
@@ -154,15 +154,7 @@ def no_http_listener_is_declared_with_tls(etcd: Effective) -> Iterator[FoundTrap
         plain = tuple(found for found in etcd.listeners if _is_open(found, side))
         if plain and (side.generated or side.certificate or side.requests_certificate):
             yield _served_in_plaintext(etcd, side, plain)
-    declared = declared_listeners(etcd.seen)
-    unserved = tuple(
-        listener
-        for listener in declared
-        if listener.role is Role.CLIENT
-        and not listener.url.secure
-        and has_both_schemes(listener, declared)
-        and split_http(etcd.seen)
-    )
+    unserved = [each for each in declared_listeners(etcd.seen) if not is_served(each, etcd.seen)]
     if unserved:
         not_served = tuple(str(listener.url) for listener in unserved)
         yield FoundTrap(
