@@ -24,8 +24,8 @@ from pytest_etcdtls.declared.declaration import (
     Form,
     Setting,
     Via,
-    advertised,
     declared_listeners,
+    hosts_of,
     is_address,
 )
 from pytest_etcdtls.declared.files import ids_of, is_directory
@@ -219,8 +219,7 @@ def _declared_ids(declaration: Declaration, process: Process, ids: _IDs) -> _IDs
 
 def _hosts(declaration: Declaration, process: int) -> Iterator[str]:
     """Yield lines of hosts(5) for the names in URLs. They are resolved where etcd resolves them."""
-    urls = [*(one.url for one in declared_listeners(declaration)), *advertised(declaration)]
-    for host in dict.fromkeys(url.host for url in urls if not url.is_socket):
+    for host in hosts_of(declaration):
         if is_address(host) or host == "localhost" or not re.fullmatch(r"[A-Za-z0-9._-]+", host):
             continue
         with suppress(OSError, UnicodeError), network_of(process):
