@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from declared.declaring import flags
 from kubeadm.judging import target
 from msgspec.structs import replace
 from replay.nodes import SHAPES, node
@@ -19,13 +20,14 @@ from pytest_etcdtls.declared.cures import (
     renewed,
     restarted,
 )
+from pytest_etcdtls.declared.declaration import Change
 from pytest_etcdtls.declared.effective import SIDES
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Side
-from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
+from pytest_etcdtls.run.remedies import Remedy, changed, faulty_members, lines, remedy
 
 MANIFEST = SHAPES / "kubeadm" / "v1.34.yaml"
 ETCD = "/etc/kubernetes/pki/etcd"
@@ -76,6 +78,14 @@ def test_a_pair_is_made_by_kubeadm(pki: Path) -> None:
     assert any(
         remark.endswith("does not exist yet: kubeadm init phase certs etcd-peer") for remark in done.remarks
     )
+
+
+def test_a_variable_beside_a_flag_is_removed_with_it() -> None:
+    declaration = flags("--client-cert-auth=false", environment={"ETCD_CLIENT_CERT_AUTH": "true"})
+    after = changed(declaration, [Change("client-cert-auth", "true")])
+    assert [line.partition("  # ")[0] for line in lines(declaration, after)] == [
+        *("- --client-cert-auth=false", "- ETCD_CLIENT_CERT_AUTH=true", "+ --client-cert-auth=true")
+    ]
 
 
 def test_what_only_the_operator_knows_is_a_placeholder(pki: Path) -> None:
