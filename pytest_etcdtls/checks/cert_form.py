@@ -22,6 +22,7 @@ from pytest_etcdtls.pki.certificate import (
     STRONG,
     allowed_keys,
     describe_key,
+    extension_name,
     is_allowed,
     is_strong,
     is_strong_issuer,
@@ -36,7 +37,6 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_parser import details, key_error, parse_error, unjudged
 from pytest_etcdtls.pki.go_verify import (
     ancestors,
-    extension_name,
     is_self_signed,
     signature_problem,
     usable_key,

@@ -247,7 +247,7 @@ def _ns_cert_type_excludes_servers(certificate: x509.Certificate) -> bool:
     if cert_type is None:
         return False
     try:
-        octets, _ = Reader(cert_type.value).bit_string("malformed nsCertType")
+        octets, _ = Reader(cert_type.value).bit_string()
     except MalformedError:
         return False
     return not octets or not octets[0] & 0x80 >> _NS_SSL_SERVER

@@ -460,14 +460,15 @@ class Trial(Struct, frozen=True):
     good: bool = False
     slots: Mapping[Combination, SessionSlot] = MappingProxyType({})
 
-    def request(self, version: TLSVersion, protocol: Protocol) -> Request:
-        """Return the request in that version and protocol."""
-        request = status_request(self.here, self.identity, version, protocol, self.purpose)
-        return dataclasses.replace(request, keep=self.slots.get((version, protocol)))
-
     def tries(self, combinations: Sequence[Combination]) -> dict[Combination, tuple[Attempt, ...]]:
         """Make the tries of each version and protocol, on connections of their own."""
-        requests = [self.request(*combination) for combination in combinations]
+        requests = [
+            dataclasses.replace(
+                status_request(self.here, self.identity, *combination, self.purpose),
+                keep=self.slots.get(combination),
+            )
+            for combination in combinations
+        ]
         return dict(zip(combinations, self.wire.attempt(*requests) if requests else (), strict=True))
 
     def cases(

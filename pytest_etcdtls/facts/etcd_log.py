@@ -14,7 +14,7 @@ import glob
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -171,22 +171,6 @@ def _pod_log(target: Target) -> str:
     return f"='{POD_LOGS}'" if declared and glob.glob(POD_LOGS) else ""
 
 
-def _log_of(here: Listener, target: Target) -> LogSource:
-    """Return the log of the listener's member.
-
-    Raises:
-        NotApplicableError: for an ``http`` URL.
-        NotVerifiedError: if there is none.
-    """
-    require_tls(here)
-    source = target.log_of(here)
-    if source is None:
-        raise NotVerifiedError(
-            f"needs etcd's log of the connections that it rejected: pass --etcd-log{_pod_log(target)}"
-        )
-    return source
-
-
 @fact
 def log_comparison(
     here: Listener,
@@ -199,7 +183,12 @@ def log_comparison(
     recording: Recording,
 ) -> LogComparison:
     """Wait for the log's lines about the attempts that show which identities are accepted, and compare."""
-    source = _log_of(here, target)
+    require_tls(here)
+    source = target.log_of(here)
+    if source is None:
+        raise NotVerifiedError(
+            f"needs etcd's log of the connections that it rejected: pass --etcd-log{_pod_log(target)}"
+        )
     attempts = [
         *contact.tls,
         *(attempt for candidate in good.candidates for case in candidate.cases for attempt in case.tries),
@@ -207,12 +196,7 @@ def log_comparison(
         *(plaintext.tries if plaintext else ()),
     ]
     not_logged = _not_logged(here, target, good, chain)
-
-    def find(text: str) -> tuple[EtcdLog, Matches]:
-        log = parse_log(text)
-        return log, match_log(target, recording, source, log)
-
-    read, matches = _wait_for_lines(source, find, () if not_logged else attempts)
+    read, matches = _wait_for_lines(target, recording, source, () if not_logged else attempts)
     ids = {id(attempt) for attempt in attempts}
     ours = [match for match in matches.ours if id(match.connection) in ids]
     unlogged = {id(attempt) for attempt in matches.unmentioned}
@@ -231,9 +215,7 @@ def log_comparison(
 
 
 def _wait_for_lines(
-    source: LogSource,
-    find: Callable[[str], tuple[EtcdLog, Matches]],
-    attempts: Iterable[Attempt],
+    target: Target, recording: Recording, source: LogSource, attempts: Iterable[Attempt]
 ) -> tuple[EtcdLog, Matches]:
     """Read the log until each refused attempt has a line, or until the time for a line has passed."""
     expected = {id(attempt) for attempt in attempts if ended_by_etcd(attempt)}
@@ -243,7 +225,8 @@ def _wait_for_lines(
         text = read_new(source)
         if text != known:
             known = text
-            log, matches = find(text)
+            log = parse_log(text)
+            matches = match_log(target, recording, source, log)
             logged = expected & {id(match.connection) for match in matches.ours}
         none_yet = not (source.file or logged or log.rejections)
         if logged == expected or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):

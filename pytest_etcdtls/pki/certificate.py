@@ -233,6 +233,11 @@ def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
         yield "public key", str(error)
 
 
+def extension_name(oid: str) -> str:
+    """Return the name of an extension with its OID; the OID alone of one without a name."""
+    return f"{_NAMES[oid]} ({oid})" if oid in _NAMES else oid
+
+
 def key_usages(certificate: x509.Certificate) -> frozenset[str] | None:
     """Return the key usage bits by their RFC 5280 names; ``None`` without the extension."""
     bits = details(certificate).key_usage
@@ -648,8 +653,8 @@ def _openssl(command: str, path: AnyFile, *options: str) -> str:
 def _check_cost(path: AnyFile, option: str, block: Block) -> None:
     """Check that deriving the key from a passphrase takes bounded time and memory.
 
-    The file says how much it takes, and cryptography bounds neither: 2^31 iterations with SHA-1 are half an
-    hour. Keys in the form of RFC 1421 have no such parameters.
+    The file says how much it takes (RFC 5958), and cryptography does not bound it: 2^31 iterations with SHA-1
+    are half an hour. Keys in the form of RFC 1421 have no such parameters.
 
     Raises:
         UsageError: if it takes more, or the parameters cannot be read.
@@ -657,13 +662,23 @@ def _check_cost(path: AnyFile, option: str, block: Block) -> None:
     if block.label != ENCRYPTED_LABEL:
         return
     try:
-        costly = _is_costly(_octets_of(block.data or b""))
+        algorithm = Reader(_octets_of(block.data or b"")).inside(SEQUENCE).inside(SEQUENCE)
+        oid = algorithm.object_identifier()
+        if oid == _PBES2:
+            algorithm = algorithm.inside(SEQUENCE).inside(SEQUENCE)
+            oid = algorithm.object_identifier()
+        # PBKDF2, PBES1 and PKCS #12 alike begin with salt and iterations, scrypt with salt, N, r and p.
+        parameters = algorithm.inside(SEQUENCE)
+        parameters.content(OCTET_STRING)
+        numbers = [parameters.integer() for _ in range(3 if oid == _SCRYPT else 1)]
+        if min(numbers) < 1:
+            raise MalformedError(parameters.what)
     except ValueError as error:
         advice = f"see what is wrong with it: {_openssl('pkey', path, '-noout')}"
         raise credential_error(
             option, path, "holds an encrypted key that cannot be decoded", advice
         ) from error
-    if costly:
+    if math.prod(numbers) > (MOST_SCRYPT if oid == _SCRYPT else MOST_ITERATIONS):
         raise credential_error(
             option,
             path,
@@ -671,29 +686,6 @@ def _check_cost(path: AnyFile, option: str, block: Block) -> None:
             "if you trust the file, encrypt the key anew: "
             + _openssl("pkcs8", path, "-topk8", "-iter", "600000", "-out", "key.pem"),
         )
-
-
-def _is_costly(encrypted: bytes) -> bool:
-    """Return whether an EncryptedPrivateKeyInfo (RFC 5958) demands more than the bounds.
-
-    Raises:
-        MalformedError: if its parameters are malformed.
-    """
-    message = "malformed parameters of the encryption"
-    algorithm = Reader(encrypted).inside(SEQUENCE, message).inside(SEQUENCE, message)
-    oid = algorithm.object_identifier(message)
-    if oid == _PBES2:
-        algorithm = algorithm.inside(SEQUENCE, message).inside(SEQUENCE, message)
-        oid = algorithm.object_identifier(message)
-    if not algorithm.at(SEQUENCE):
-        raise MalformedError(message)
-    # PBKDF2, PBES1 and PKCS #12 alike begin with salt and iterations, scrypt with salt, N, r and p.
-    parameters = algorithm.inside(SEQUENCE, message)
-    parameters.content(OCTET_STRING, message)
-    numbers = [parameters.integer(message) for _ in range(3 if oid == _SCRYPT else 1)]
-    if min(numbers) < 1:
-        raise MalformedError(message)
-    return math.prod(numbers) > (MOST_SCRYPT if oid == _SCRYPT else MOST_ITERATIONS)
 
 
 def _decrypts(block: Block, passphrase: bytes) -> bool:

@@ -47,6 +47,7 @@ _REASON_CODE: Final = "2.5.29.21"
 _ENUMERATED: Final = 0x0A
 _EXTENSIONS: Final = 0xA0
 _VERSION_2: Final = 1
+_MALFORMED: Final = "malformed crl"
 _TIMES: Final = (UTC_TIME, GENERALIZED_TIME)
 
 
@@ -75,7 +76,7 @@ def lists_in(data: bytes) -> tuple[RevocationList, ...]:
     lists = []
     for content in contents:
         with suppress(MalformedError):
-            lists.append(_list(Reader(content)))
+            lists.append(_list(Reader(content, _MALFORMED)))
     return tuple(lists)
 
 
@@ -92,7 +93,7 @@ def parse_crl(data: bytes) -> RevocationList:
         data = block.content
     elif is_pem(data):
         raise MalformedError("there is something before the PEM block")
-    whole = Reader(data)
+    whole = Reader(data, _MALFORMED)
     crl = _list(whole)
     if whole:
         raise MalformedError("there is data after the list")
@@ -105,15 +106,15 @@ def parse_revocation_list(data: bytes) -> RevocationList:
     Raises:
         MalformedError: if it refuses the data.
     """
-    return _list(Reader(data), version_2=True)
+    return _list(Reader(data, _MALFORMED), version_2=True)
 
 
 def _list(whole: Reader, *, version_2: bool = False) -> RevocationList:
     """Return the next list; ``version_2``: with what ParseRevocationList requires besides DER."""
-    der = whole.element(SEQUENCE, "malformed crl")
-    outer = Reader(der).inside(SEQUENCE, "malformed crl")
-    tbs = outer.inside(SEQUENCE, "malformed tbs crl")
-    version = tbs.integer("malformed crl", bits=64) if tbs.at(INTEGER) else 0
+    der = whole.element(SEQUENCE)
+    outer = Reader(der, _MALFORMED).inside(SEQUENCE)
+    tbs = outer.inside(SEQUENCE)
+    version = tbs.integer(bits=64) if tbs.at(INTEGER) else 0
     inner = tbs.content(SEQUENCE, "malformed signature algorithm identifier")
     outer_too = outer.content(SEQUENCE, "malformed algorithm identifier")
     if version_2 and version != _VERSION_2:
@@ -121,14 +122,14 @@ def _list(whole: Reader, *, version_2: bool = False) -> RevocationList:
     if version_2 and outer_too != inner:
         raise MalformedError("inner and outer signature algorithm identifiers don't match")
     for algorithm in (inner, outer_too):
-        algorithm_identifier(Reader(algorithm), "malformed signature algorithm identifier")
+        algorithm_identifier(Reader(algorithm, "malformed signature algorithm identifier"))
     outer.bit_string("malformed signature")
-    check_name(Reader(tbs.element(SEQUENCE, "malformed issuer")), "issuer")
+    check_name(tbs, "issuer")
     read_time(tbs, "thisUpdate")
     next_update = read_time(tbs, "nextUpdate") if any(map(tbs.at, _TIMES)) else None
     serial_numbers = set()
     if tbs.at(SEQUENCE):
-        for entry in tbs.inside(SEQUENCE, "malformed crl").sequences("malformed crl"):
+        for entry in tbs.inside(SEQUENCE).sequences():
             serial_numbers.add(abs(entry.integer("malformed serial number")))
             read_time(entry, "revocationDate")
             content = entry.optional(SEQUENCE, "malformed extensions")
@@ -137,7 +138,7 @@ def _list(whole: Reader, *, version_2: bool = False) -> RevocationList:
                     Reader(value).integer("malformed reasonCode extension", tag=_ENUMERATED, bits=64)
     content = tbs.optional(_EXTENSIONS, "malformed extensions")
     if content is not None:
-        for oid, critical, value in _extensions(Reader(content).inside(SEQUENCE, "malformed extensions")):
+        for oid, critical, value in _extensions(Reader(content, "malformed extensions").inside(SEQUENCE)):
             if oid == AUTHORITY_KEY_IDENTIFIER:
                 if critical and version_2:
                     raise MalformedError("authority key identifier incorrectly marked critical")
@@ -145,7 +146,7 @@ def _list(whole: Reader, *, version_2: bool = False) -> RevocationList:
             elif oid == _CRL_NUMBER:
                 Reader(value).integer("malformed crl number")
     while tbs and not version_2:
-        tbs.any_element("malformed crl")
+        tbs.any_element()
     return RevocationList(der=der, serial_numbers=frozenset(serial_numbers), next_update=next_update)
 
 

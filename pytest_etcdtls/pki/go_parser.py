@@ -88,11 +88,13 @@ class UnjudgedError(MalformedError):
 class Reader:
     """Reads DER elements in sequence, as strictly as Go's ``cryptobyte``.
 
-    Every method that reads takes a description of the element for the error message.
+    Args:
+        data: the elements.
+        what: the message of errors, unless a method that reads is given another; elements inside keep it.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self.rest = data
+    def __init__(self, data: bytes, what: str = "malformed DER") -> None:
+        self.rest, self.what = data, what
 
     def __bool__(self) -> bool:
         return bool(self.rest)
@@ -101,16 +103,16 @@ class Reader:
         """Return whether the next element has the tag."""
         return self.rest[:1] == bytes((tag,))
 
-    def any_element(self, message: str) -> tuple[int, bytes, bytes]:
+    def any_element(self, what: str = "") -> tuple[int, bytes, bytes]:
         """Return the tag, the content and the whole of the next element.
 
         Raises:
             MalformedError: if there is no DER element.
         """
-        data = self.rest
+        data, what = self.rest, what or self.what
         # Tags above 30 take several octets; certificate fields do not use them.
         if len(data) < 2 or data[0] & 0x1F == 0x1F:
-            raise MalformedError(message)
+            raise MalformedError(what)
         tag, length, begin = data[0], data[1], 2
         if length >= 0x80:
             begin = 2 + (length & 0x7F)
@@ -118,74 +120,71 @@ class Reader:
             length = int.from_bytes(octets, "big")
             shortest = octets and octets[0] and length >= 0x80
             if not shortest or len(octets) > 4 or len(octets) != begin - 2:
-                raise MalformedError(message)
+                raise MalformedError(what)
         end = begin + length
         if len(data) < end:
-            raise MalformedError(message)
+            raise MalformedError(what)
         self.rest = data[end:]
         return tag, data[begin:end], data[:end]
 
-    def element(self, tag: int, message: str) -> bytes:
+    def element(self, tag: int, what: str = "") -> bytes:
         """Return the whole of the next element, which must have the tag."""
         before = self.rest
-        self.content(tag, message)
+        self.content(tag, what)
         return before[: len(before) - len(self.rest)]
 
-    def content(self, tag: int, message: str) -> bytes:
+    def content(self, tag: int, what: str = "") -> bytes:
         """Return the content of the next element, which must have the tag."""
-        next_tag, content, _ = self.any_element(message)
+        next_tag, content, _ = self.any_element(what)
         if next_tag != tag:
-            raise MalformedError(message)
+            raise MalformedError(what or self.what)
         return content
 
-    def inside(self, tag: int, message: str) -> Reader:
+    def inside(self, tag: int, what: str = "") -> Reader:
         """Return a reader of the content of the next element, which must have the tag."""
-        return Reader(self.content(tag, message))
+        return Reader(self.content(tag, what), what or self.what)
 
-    def elements(self, message: str) -> Iterator[tuple[int, bytes, bytes]]:
+    def elements(self) -> Iterator[tuple[int, bytes, bytes]]:
         """Yield each further element, as :meth:`any_element` returns it."""
         while self:
-            yield self.any_element(message)
+            yield self.any_element()
 
-    def sequences(self, message: str) -> Iterator[Reader]:
+    def sequences(self, what: str = "") -> Iterator[Reader]:
         """Yield a reader of the content of each further element, all of which must be SEQUENCEs."""
         while self:
-            yield self.inside(SEQUENCE, message)
+            yield self.inside(SEQUENCE, what)
 
-    def optional(self, tag: int, message: str) -> bytes | None:
+    def optional(self, tag: int, what: str = "") -> bytes | None:
         """Return the content of the next element if it has the tag; else return ``None`` and read nothing."""
-        return self.content(tag, message) if self.at(tag) else None
+        return self.content(tag, what) if self.at(tag) else None
 
-    def boolean(self, message: str) -> bool:
+    def boolean(self, what: str = "") -> bool:
         """Return a BOOLEAN."""
-        content = self.content(BOOLEAN, message)
+        content = self.content(BOOLEAN, what)
         if content not in (b"\x00", b"\xff"):
-            raise MalformedError(message)
+            raise MalformedError(what or self.what)
         return content == b"\xff"
 
-    def integer(self, message: str, *, tag: int = INTEGER, bits: int | None = None) -> int:
+    def integer(self, what: str = "", *, tag: int = INTEGER, bits: int | None = None) -> int:
         """Return an INTEGER that fits a signed integer of this many bits."""
-        content = self.content(tag, message)
+        content = self.content(tag, what)
         value = int.from_bytes(content, "big", signed=True)
-        if not content or content != encode_integer(value):
-            raise MalformedError(message)
-        if bits is not None and not -(1 << bits - 1) <= value < 1 << bits - 1:
-            raise MalformedError(message)
+        fits = bits is None or -(1 << bits - 1) <= value < 1 << bits - 1
+        if not content or content != encode_integer(value) or not fits:
+            raise MalformedError(what or self.what)
         return value
 
-    def bit_string(self, message: str) -> tuple[bytes, int]:
+    def bit_string(self, what: str = "") -> tuple[bytes, int]:
         """Return the octets of a BIT STRING and the number of unused bits in the last octet."""
-        content = self.content(BIT_STRING, message)
-        if not content:
-            raise MalformedError(message)
-        unused, octets = content[0], content[1:]
+        content = self.content(BIT_STRING, what)
+        unused, octets = (content[0], content[1:]) if content else (8, b"")
         if unused > 7 or (unused and not octets) or (octets and octets[-1] & ((1 << unused) - 1)):
-            raise MalformedError(message)
+            raise MalformedError(what or self.what)
         return octets, unused
 
-    def object_identifier(self, message: str) -> str:
+    def object_identifier(self, what: str = "") -> str:
         """Return an OBJECT IDENTIFIER in dotted form. Arcs above 2**31 are refused, as in Go."""
-        return dotted(self.content(OBJECT_IDENTIFIER, message), message)
+        return dotted(self.content(OBJECT_IDENTIFIER, what), what or self.what)
 
 
 def _shown(content: bytes) -> str:
@@ -233,8 +232,8 @@ def encode_integer(value: int) -> bytes:
 
 def children(der: bytes) -> list[bytes]:
     """Return the elements within the first element, each with its tag and length."""
-    _, content, _ = Reader(der).any_element("malformed DER")
-    return [element for _, _, element in Reader(content).elements("malformed DER")]
+    _, content, _ = Reader(der).any_element()
+    return [element for _, _, element in Reader(content).elements()]
 
 
 class RawExtension(Struct, frozen=True):
@@ -293,8 +292,8 @@ def key_error(spki: bytes) -> str:
 
 
 def _certificate(der: bytes) -> None:
-    whole = Reader(der)
-    outer = whole.inside(SEQUENCE, "the certificate is not DER")
+    whole = Reader(der, "the certificate is not DER")
+    outer = whole.inside(SEQUENCE)
     tbs = outer.inside(SEQUENCE, "the tbsCertificate is not DER")
     version = _version(tbs)
     if tbs.integer("the serial number is not an INTEGER in DER") < 0:
@@ -302,12 +301,12 @@ def _certificate(der: bytes) -> None:
     algorithm = tbs.content(SEQUENCE, "malformed signature algorithm")
     if outer.content(SEQUENCE, "malformed signatureAlgorithm") != algorithm:
         raise MalformedError("signature and signatureAlgorithm differ")
-    algorithm_identifier(Reader(algorithm), "malformed signature algorithm")
-    check_name(Reader(tbs.element(SEQUENCE, "malformed issuer")), "issuer")
+    algorithm_identifier(Reader(algorithm, "malformed signature algorithm"))
+    check_name(tbs, "issuer")
     validity = tbs.inside(SEQUENCE, "malformed validity")
     read_time(validity, "notBefore")
     read_time(validity, "notAfter")
-    check_name(Reader(tbs.element(SEQUENCE, "malformed subject")), "subject")
+    check_name(tbs, "subject")
     _public_key(tbs)
     if version > 1:
         for number in (1, 2):
@@ -331,17 +330,16 @@ def _version(tbs: Reader) -> int:
     content = tbs.optional(_VERSION, "malformed version")
     if content is None:
         return 1
-    reader = Reader(content)
-    version = reader.integer("malformed version", bits=64) + 1
+    reader = Reader(content, "malformed version")
+    version = reader.integer(bits=64) + 1
     if reader or not 1 <= version <= 3:
         raise MalformedError(f"the version is {version}")
     return version
 
 
-def algorithm_identifier(reader: Reader, message: str) -> tuple[str, bytes]:
+def algorithm_identifier(reader: Reader) -> tuple[str, bytes]:
     """Return the OID and the parameters of the content of an AlgorithmIdentifier."""
-    oid = reader.object_identifier(message)
-    return oid, reader.any_element(message)[2] if reader else b""
+    return reader.object_identifier(), reader.any_element()[2] if reader else b""
 
 
 def check_name(reader: Reader, which: str) -> None:
@@ -350,13 +348,11 @@ def check_name(reader: Reader, which: str) -> None:
     Raises:
         MalformedError: if Go refuses it.
     """
-    message = f"malformed {which}"
-    sets = reader.inside(SEQUENCE, message)
+    sets = reader.inside(SEQUENCE, f"malformed {which}")
     while sets:
-        attributes = sets.inside(SET, message)
-        for attribute in attributes.sequences(message):
-            oid = attribute.object_identifier(message)
-            tag, value, _ = attribute.any_element(message)
+        for attribute in sets.inside(SET).sequences():
+            oid = attribute.object_identifier()
+            tag, value, _ = attribute.any_element()
             if problem := string_problem(tag, value):
                 raise MalformedError(f"the attribute {oid} of the {which} is {problem}")
 
@@ -423,10 +419,9 @@ def read_time(reader: Reader, which: str) -> datetime | None:
 
 
 def _public_key(tbs: Reader) -> None:
-    message = "malformed subjectPublicKeyInfo"
-    info = tbs.inside(SEQUENCE, message)
-    oid, parameters = algorithm_identifier(info.inside(SEQUENCE, message), message)
-    octets, unused = info.bit_string(message)
+    info = tbs.inside(SEQUENCE, "malformed subjectPublicKeyInfo")
+    oid, parameters = algorithm_identifier(info.inside(SEQUENCE))
+    octets, unused = info.bit_string()
     if unused:  # as Go's BitString.RightAlign
         octets = (int.from_bytes(octets, "big") >> unused).to_bytes(len(octets), "big")
     if reader := _KEY_READERS.get(oid):
@@ -479,10 +474,10 @@ def _extensions(tbs: Reader) -> Iterator[RawExtension]:
     content = tbs.optional(_EXTENSIONS, "malformed extensions")
     if content is None:
         return
-    extensions = Reader(content).inside(SEQUENCE, "malformed extensions")
+    extensions = Reader(content, "malformed extensions").inside(SEQUENCE)
     while extensions:
         element = extensions.element(SEQUENCE, "malformed extension")
-        oid, critical, value = read_extension(Reader(element).inside(SEQUENCE, "malformed extension"))
+        oid, critical, value = read_extension(Reader(element, "malformed extension").inside(SEQUENCE))
         yield RawExtension(oid=oid, critical=critical, value=value, element=element)
 
 
@@ -498,36 +493,33 @@ def read_extension(fields: Reader) -> tuple[str, bool, bytes]:
 
 def key_usage(value: bytes) -> frozenset[int]:
     """Return the numbers of the set bits."""
-    octets, unused = Reader(value).bit_string("malformed keyUsage")
+    octets, unused = Reader(value, "malformed keyUsage").bit_string()
     bits = range(len(octets) * 8 - unused)
     return frozenset(bit for bit in bits if octets[bit // 8] & 0x80 >> bit % 8)
 
 
 def basic_constraints(value: bytes) -> tuple[bool, int | None]:
     """Return the cA flag and the path length."""
-    message = "malformed basicConstraints"
-    fields = Reader(value).inside(SEQUENCE, message)
-    is_ca = fields.at(BOOLEAN) and fields.boolean(message)
-    length = fields.integer(message, bits=64) if fields.at(INTEGER) else None
+    fields = Reader(value, "malformed basicConstraints").inside(SEQUENCE)
+    is_ca = fields.at(BOOLEAN) and fields.boolean()
+    length = fields.integer(bits=64) if fields.at(INTEGER) else None
     if length is not None and length < 0:
-        raise MalformedError(message)
+        raise MalformedError(fields.what)
     return is_ca, length
 
 
 def extended_key_usage(value: bytes) -> tuple[str, ...]:
     """Return the purposes as dotted OIDs."""
-    message = "malformed extendedKeyUsage"
-    purposes = Reader(value).inside(SEQUENCE, message)
+    purposes = Reader(value, "malformed extendedKeyUsage").inside(SEQUENCE)
     oids: list[str] = []
     while purposes:
-        oids.append(purposes.object_identifier(message))
+        oids.append(purposes.object_identifier())
     return tuple(oids)
 
 
 def authority_key_identifier(value: bytes) -> bytes | None:
     """Return the keyIdentifier."""
-    message = "malformed authorityKeyIdentifier"
-    return Reader(value).inside(SEQUENCE, message).optional(_FIELD[0], message)
+    return Reader(value, "malformed authorityKeyIdentifier").inside(SEQUENCE).optional(_FIELD[0])
 
 
 def subject_key_identifier(value: bytes) -> bytes:
@@ -537,8 +529,8 @@ def subject_key_identifier(value: bytes) -> bytes:
 
 def general_names(value: bytes) -> Names:
     """Return each GeneralName of a subjectAltName, without parsing the names."""
-    message = "malformed subjectAltName"
-    return tuple(name[:2] for name in Reader(value).inside(SEQUENCE, message).elements(message))
+    names = Reader(value, "malformed subjectAltName").inside(SEQUENCE)
+    return tuple(name[:2] for name in names.elements())
 
 
 def _subject_alt_name(value: bytes) -> None:
@@ -555,17 +547,16 @@ def _subject_alt_name(value: bytes) -> None:
 
 def name_constraints(value: bytes) -> tuple[Names, Names]:
     """Return the permitted and the excluded subtrees, including those of types that Go does not read."""
-    message = "malformed nameConstraints"
-    outer = Reader(value)
-    fields = outer.inside(SEQUENCE, message)
-    permitted, excluded = (fields.optional(_NESTED[number], message) for number in range(2))
+    outer = Reader(value, "malformed nameConstraints")
+    fields = outer.inside(SEQUENCE)
+    permitted, excluded = (fields.optional(_NESTED[number]) for number in range(2))
     if outer or fields or not (permitted or excluded):
-        raise MalformedError(f"{message}, or there is nothing in it")
-    return _subtrees(permitted or b"", message), _subtrees(excluded or b"", message)
+        raise MalformedError(f"{outer.what}, or there is nothing in it")
+    return _subtrees(Reader(permitted or b"", outer.what)), _subtrees(Reader(excluded or b"", outer.what))
 
 
-def _subtrees(content: bytes, message: str) -> Names:
-    names = [subtree.any_element(message)[:2] for subtree in Reader(content).sequences(message)]
+def _subtrees(subtrees: Reader) -> Names:
+    names = [subtree.any_element()[:2] for subtree in subtrees.sequences()]
     for tag, name in names:
         _constraint(tag, name)
     return tuple(names)
@@ -601,8 +592,8 @@ def is_domain(text: str, *, constraint: bool = False) -> bool:
 def policies(value: bytes) -> tuple[bytes, ...]:
     """Return the encoded OIDs, without tag and length."""
     message = "malformed certificatePolicies"
-    sequences = Reader(value).inside(SEQUENCE, message).sequences(message)
-    oids = tuple(policy.content(OBJECT_IDENTIFIER, message) for policy in sequences)
+    sequences = Reader(value, message).inside(SEQUENCE).sequences()
+    oids = tuple(policy.content(OBJECT_IDENTIFIER) for policy in sequences)
     for oid in oids:
         dotted(oid, message, largest=1 << 8 * len(oid))
     if len(set(oids)) < len(oids):
@@ -611,21 +602,17 @@ def policies(value: bytes) -> tuple[bytes, ...]:
 
 
 def _distribution_points(value: bytes) -> None:
-    message = "malformed cRLDistributionPoints"
-    for point in Reader(value).inside(SEQUENCE, message).sequences(message):
-        name = point.optional(_NESTED[0], message)
-        if name is None:
-            continue
-        full_name = Reader(name).inside(_NESTED[0], message)
-        while full_name.at(URI):
-            full_name.content(URI, message)
+    for point in Reader(value, "malformed cRLDistributionPoints").inside(SEQUENCE).sequences():
+        if point.at(_NESTED[0]):
+            full_name = point.inside(_NESTED[0]).inside(_NESTED[0])
+            while full_name.at(URI):
+                full_name.content(URI)
 
 
 def _information_access(value: bytes) -> None:
-    message = "malformed authorityInfoAccess"
-    for description in Reader(value).inside(SEQUENCE, message).sequences(message):
-        description.object_identifier(message)
-        description.optional(URI, message)
+    for description in Reader(value, "malformed authorityInfoAccess").inside(SEQUENCE).sequences():
+        description.object_identifier()
+        description.optional(URI)
 
 
 _NEVER_CRITICAL = {
@@ -711,20 +698,17 @@ class Details(Struct, frozen=True, kw_only=True):
 @functools.lru_cache(maxsize=4096)
 def details(certificate: x509.Certificate) -> Details:
     """Return the fields of a certificate."""
-    whole = Reader(certificate.public_bytes(Encoding.DER)).inside(SEQUENCE, "certificate")
-    tbs = whole.inside(SEQUENCE, "tbsCertificate")
+    tbs = Reader(certificate.public_bytes(Encoding.DER)).inside(SEQUENCE).inside(SEQUENCE)
     version = _version(tbs)
-    serial_number = int.from_bytes(tbs.content(INTEGER, "serialNumber"), "big", signed=True)
-    algorithm = tbs.content(SEQUENCE, "signature")
-    issuer = tbs.element(SEQUENCE, "issuer")
-    tbs.any_element("validity")
-    subject = tbs.element(SEQUENCE, "subject")
-    key = tbs.element(SEQUENCE, "subjectPublicKeyInfo")
+    serial_number = int.from_bytes(tbs.content(INTEGER), "big", signed=True)
+    algorithm, issuer = tbs.content(SEQUENCE), tbs.element(SEQUENCE)
+    tbs.any_element()  # validity
+    subject, key = tbs.element(SEQUENCE), tbs.element(SEQUENCE)
     extensions: dict[str, RawExtension] = {}
     # Go ignores the extensions of a certificate that is not version 3.
     with contextlib.suppress(MalformedError):
         while tbs and not tbs.at(_EXTENSIONS):
-            tbs.any_element("tbsCertificate")
+            tbs.any_element()
         if version == VERSION_WITH_EXTENSIONS:
             extensions = {extension.oid: extension for extension in _extensions(tbs)}
 

@@ -43,6 +43,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.pki.certificate import (
     LARGEST_RSA_EXPONENT,
+    extension_name,
     key_usages,
     public_key,
     purposes,
@@ -83,7 +84,6 @@ _KEY_CERT_SIGN = 5
 SERVER_AUTH: Final = "1.3.6.1.5.5.7.3.1"
 CLIENT_AUTH: Final = "1.3.6.1.5.5.7.3.2"
 _ANY_PURPOSE = "2.5.29.37.0"
-_SHOWN_EXTENSIONS = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
 
 _LEAST_RSA_BITS = 1024
 _NO_SHA1_SINCE, _LEAST_RSA_BITS_SINCE = (1, 18), (1, 24)
@@ -189,11 +189,6 @@ def _contains(subtree: bytes, address: bytes) -> bool:
     )
 
 
-def extension_name(oid: str) -> str:
-    """Return the name of an extension that Go handles in part, else the OID."""
-    return f"{_SHOWN_EXTENSIONS[oid]} ({oid})" if oid in _SHOWN_EXTENSIONS else oid
-
-
 # -- signatures -----------------------------------------------------------------------------------
 
 
@@ -201,7 +196,7 @@ def _verifies_algorithm(certificate: x509.Certificate) -> bool:
     """Return whether Go verifies signatures by the algorithm with which it is signed; not with SHA-1."""
     fields = Reader(details(certificate).signature_algorithm)
     try:
-        oid = fields.object_identifier("algorithm")
+        oid = fields.object_identifier()
     except MalformedError:
         return False
     if oid == _PSS:
@@ -221,8 +216,8 @@ def signature_problem(certificate: x509.Certificate) -> str:
 def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
     """Return the public key; ``None`` if Go does not verify signatures with it."""
     try:
-        algorithm = Reader(details(certificate).key).inside(SEQUENCE, "key").inside(SEQUENCE, "algorithm")
-        known = algorithm.object_identifier("algorithm") in (RSA_KEY, EC_KEY, ED25519)
+        algorithm = Reader(details(certificate).key).inside(SEQUENCE).inside(SEQUENCE)
+        known = algorithm.object_identifier() in (RSA_KEY, EC_KEY, ED25519)
     except MalformedError:
         return None
     return public_key(certificate) if known else None
