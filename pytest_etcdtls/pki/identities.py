@@ -11,7 +11,7 @@ always valid, since it must be refused for its CA alone. No key outlives the run
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -33,7 +33,7 @@ from pytest_etcdtls.pki.authority import (
 )
 from pytest_etcdtls.pki.certificate import public_key
 from pytest_etcdtls.pki.go_parser import details
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, PrivateKey, Profile, generate_key
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, Profile, generate_key
 from pytest_etcdtls.untrusted.printable import pasted
 
 COMMON_NAME: Final = "pytest-etcdtls"
@@ -194,47 +194,37 @@ def _key_type(key: object) -> KeyType:
 
 def issue_identities(
     authority: CertificateAuthority,
-    names: Iterable[str] = ISSUED_NAMES,
     *,
-    key: PrivateKey | None = None,
     common_name: str = COMMON_NAME,
     subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> dict[str, Identity]:
-    """Issue identities with one key, by name. They are valid as the CA is, unless that is their fault.
+    """Issue the identities of :data:`ISSUED_NAMES`, valid as the CA is, unless that is their fault.
 
     Args:
         authority: the CA that signs.
-        names: some of :data:`ISSUED_NAMES`.
-        key: private key of the leaves; ``None`` for a new one.
         common_name: CN of every identity but ``wrong-cn``. If etcd allows certain names only, one of them.
         subject_alt_names: names of every identity but ``wrong-san`` and ``wrong-hostname``, which has none.
             If etcd allows certain hostnames only, one of them and, on a peer port, our address as etcd sees
             it.
         ca_files: paths of the CA's certificate and key, for the recipes.
-
-    Raises:
-        ValueError: if a name is unknown.
     """
-    key = key or generate_key(KeyType.ECDSA_P256)
-    profiles = _profiles(common_name, subject_alt_names)
+    key = generate_key(KeyType.ECDSA_P256)
     times = _times(authority.certificate)
     good = times["issued"]
     sub_ca: CertificateAuthority | None = None
     issued = {}
-    for name in names:
-        if name not in profiles:
-            raise ValueError(f"unknown identity {name!r}, known are {', '.join(profiles)}")
+    for name, profile in _profiles(common_name, subject_alt_names).items():
         signer = authority
         if name.startswith("intermediate"):
             signer = sub_ca = sub_ca or authority.intermediate(
                 _SUB_CA, profile=_valid(replace(AUTHORITY, path_length=0), good), not_before=good[0]
             )
         valid = times.get(name, good)
-        identity = signer.issue(_valid(profiles[name], valid), name=name, key=key, not_before=valid[0])
+        identity = signer.issue(_valid(profile, valid), name=name, key=key, not_before=valid[0])
         if name == "intermediate-missing":
             identity = replace(identity, chain=identity.chain[:1])
-        recipe = _recipe(name, profiles[name], ca_files, times.get(name) if name != "issued" else None)
+        recipe = _recipe(name, profile, ca_files, times.get(name) if name != "issued" else None)
         issued[name] = replace(identity, origin="issued in memory", recipe=recipe)
     return issued
 

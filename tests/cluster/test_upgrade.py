@@ -50,7 +50,7 @@ class Clients:
         self._bad = {
             "none": NO_CERTIFICATE,
             "foreign": identities.foreign_ca(),
-            "expired": identities.issue_identities(pki.client_ca, ["expired"])["expired"],
+            "expired": identities.issue_identities(pki.client_ca)["expired"],
             "revoked": pki.revoked,
         }
         self._over = threading.Event()

@@ -14,7 +14,6 @@ from cryptography import x509
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.go_parser import details
-from pytest_etcdtls.pki.identities import issue_identities
 from pytest_etcdtls.pki.profile import (
     CLIENT,
     SERVER,
@@ -91,10 +90,6 @@ UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
     "key of another CA": (
         lambda: CertificateAuthority.from_key(CA.certificate, generate_key(KeyType.ECDSA_P256)),
         "does not belong to the certificate of CN=test CA",
-    ),
-    "identity": (
-        lambda: issue_identities(CA, ["nobody"]),
-        "unknown identity 'nobody', known are issued, expired",
     ),
     "no members": (lambda: ClusterPKI.generate(PKIPlan(), []), "members with distinct names"),
     "members of one name": (

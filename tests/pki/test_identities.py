@@ -195,7 +195,7 @@ def follow(identity: Identity, directory: Path) -> Identity:
 def test_recipes_of_issued_identities(authority: CertificateAuthority, tmp_path: Path, name: str) -> None:
     (tmp_path / "ca's.crt").write_bytes(encode_certificates([authority.certificate]))
     (tmp_path / "ca's.key").write_bytes(encode_key(authority.key))
-    theirs = follow(issue_identities(authority, [name], ca_files=("ca's.crt", "ca's.key"))[name], tmp_path)
+    theirs = follow(issue_identities(authority, ca_files=("ca's.crt", "ca's.key"))[name], tmp_path)
     if name != "intermediate-missing":
         theirs.chain[-1].verify_directly_issued_by(authority.certificate)
 

@@ -132,7 +132,7 @@ def asked_identities(ca: str, common_name: str) -> Mapping[str, Identity]:
     """
     own = authority(ca)
     key = key_of(f"ecdsa-p256 asked {ca}")
-    issued = identities.issue_identities(own, key=key, common_name=common_name)
+    issued = identities.issue_identities(own, common_name=common_name)
     revoked_ = own.issue(
         replace(CLIENT, common_name=common_name, serial_number=REVOKED), name="revoked", key=key
     )
