@@ -145,6 +145,15 @@ URL_LISTS: Final = names(
 )
 
 
+_ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san-verification", "allowed")
+
+
+def is_about_tls(name: str) -> bool:
+    """Return whether a setting of that name concerns TLS: files, booleans, names, versions, listen URLs."""
+    name = name.lower().replace("_", "-")
+    return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)
+
+
 def flag_known(name: str, version: str | None) -> bool:
     """Return whether a version has the flag; for an unknown version, whether any version has it."""
     if name in IGNORED:

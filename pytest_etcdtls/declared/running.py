@@ -36,7 +36,7 @@ from pytest_etcdtls.declared.declaration import (
     exists,
     taken,
 )
-from pytest_etcdtls.declared.flags import URL_LISTS, names
+from pytest_etcdtls.declared.flags import EVERY_FLAG, SECTIONS, is_about_tls
 from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.process_root import names_in, status_of
@@ -256,18 +256,11 @@ def _logs(process: Process, declared: DeclaredMember) -> Iterator[Path]:
             yield path
 
 
-COMPARED: Final = URL_LISTS | names(
-    """
-    cert-file key-file client-cert-file client-key-file client-cert-auth trusted-ca-file client-crl-file
-    auto-tls client-cert-allowed-hostname
-    peer-cert-file peer-key-file peer-client-cert-file peer-client-key-file peer-client-cert-auth
-    peer-trusted-ca-file peer-crl-file peer-auto-tls peer-cert-allowed-cn peer-cert-allowed-hostname
-    client-cert-allowed-cn client-skip-client-san-verification
-    peer-skip-client-san-verification experimental-peer-skip-client-san-verification
-    cipher-suites tls-min-version tls-max-version
-    auth-token enable-grpc-gateway enable-pprof
-    """
-)
+COMPARED: Final = frozenset(
+    name
+    for name in EVERY_FLAG.union(*(keys.values() for keys in SECTIONS.values()))
+    if is_about_tls(name) and not name.startswith("discovery-")
+) | {"auth-token", "enable-grpc-gateway", "enable-pprof"}
 """The settings that decide about TLS, and about who is let in by it."""
 
 

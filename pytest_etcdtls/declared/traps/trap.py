@@ -19,7 +19,6 @@ from msgspec.structs import replace
 from pytest_etcdtls.declared.cures import Cure
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import Effective, EffectiveListener
-from pytest_etcdtls.declared.flags import URL_LISTS
 
 
 class FoundTrap(Struct, frozen=True, kw_only=True):
@@ -95,12 +94,3 @@ def urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
 def spellings(settings: tuple[Setting, ...]) -> str:
     """Return how settings are spelled, in one line."""
     return ", ".join(setting.spelled for setting in settings)
-
-
-_ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san-verification", "allowed")
-
-
-def is_about_tls(name: str) -> bool:
-    """Return whether a setting of that name concerns TLS: files, booleans, names, versions, listen URLs."""
-    name = name.lower().replace("_", "-")
-    return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)

@@ -30,11 +30,12 @@ from pytest_etcdtls.declared.flags import (
     flag_known,
     flag_lines,
     has_key,
+    is_about_tls,
     meant,
     top_level_known,
     variable_of,
 )
-from pytest_etcdtls.declared.traps.trap import FoundTrap, is_about_tls, spellings, trap
+from pytest_etcdtls.declared.traps.trap import FoundTrap, spellings, trap
 from pytest_etcdtls.untrusted.printable import shell_word
 from pytest_etcdtls.versions import is_before_release, minor_line, version_key
 
