@@ -438,6 +438,11 @@ class Declaration:
         """The files that it was read from: its own, and those in which settings are."""
         return tuple(dict.fromkeys((self.source, *(setting.place.file for setting in self.given))))
 
+    @property
+    def name(self) -> str:
+        """The name of the member; etcd's default if none is given."""
+        return self.text("name") or "default"
+
     def text(self, name: str) -> str | None:
         """Return the value of a setting; ``None`` if it is not given or empty, which etcd treats alike."""
         setting = self.settings.get(name)

@@ -8,9 +8,9 @@ than the Go field's keeps etcd from starting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import yaml
 from msgspec import Struct
@@ -74,17 +74,14 @@ def lines_of(error: object) -> list[int]:
     return sorted({mark.line + 1 for mark in marks if mark})
 
 
-def values_in(text: str, file: str) -> object:
-    """Return the first document of a YAML text as values of Python; ``None`` for an empty one.
-
-    Raises:
-        UsageError: as :func:`documents`; also if a value has a tag of Python or is no value of its type.
-    """
-    roots = documents(text, file)
+def edited(text: str, edit: Callable[[dict[str, Any]], Mapping[str, Any]]) -> str:
+    """Return a configuration file with other keys and values; unchanged if etcd cannot read it."""
     try:
-        return yaml.SafeLoader("").construct_document(roots[0]) if roots else None
-    except (yaml.YAMLError, ValueError) as error:
-        raise _invalid(error, file) from error
+        roots = documents(text, "")
+        document = yaml.SafeLoader("").construct_document(roots[0]) if roots else {}
+    except (UsageError, yaml.YAMLError, ValueError):
+        return text
+    return yaml.safe_dump(edit(document), sort_keys=False) if isinstance(document, dict) else text
 
 
 def _refuse_excess(events: Iterable[yaml.Event], file: str) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-import yaml
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import (
@@ -26,8 +25,7 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.declared.effective import tls_side
 from pytest_etcdtls.declared.flags import SECTIONS, variable_of
-from pytest_etcdtls.declared.yaml_files import values_in
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.declared.yaml_files import edited
 from pytest_etcdtls.etcd.launch import Launch, MemberPaths, Served
 from pytest_etcdtls.role import Role
 
@@ -147,14 +145,14 @@ def relocate(declaration: Declaration, version: str, place: Place, *, additions:
         variables.pop(variable_of("config-file"), None)
         if not any(isinstance(one, Setting) and one.name == "config-file" for one in started.arguments):
             arguments.insert(0, f"--config-file={place.paths.config_file}")
-        text = _configuration(text, known, added)
+        text = edited(text, lambda document: _configured(document, known, added))
     else:
         arguments = [*(f"--{name}={value}" for name, value in added.items()), *arguments]
     moved = moved_urls(in_force(declaration, version))
     served = (url for role in (Role.CLIENT, Role.CLIENT_HTTP) for url in moved[FLAGS[role]])
     return Launch(
         name=MEMBER,
-        label=f"member {declaration.text('name') or 'default'}",
+        label=f"member {declaration.name}",
         arguments=tuple(arguments),
         environment=variables,
         config_file=text,
@@ -173,7 +171,7 @@ class _Values:
 
     def __init__(self, declaration: Declaration, place: Place) -> None:
         self._place = place
-        self._name = declaration.text("name") or "default"
+        self._name = declaration.name
         self._peer_urls = declaration.text("initial-advertise-peer-urls") or _DEFAULT_PEER_URL
         self._moved = moved_urls(declaration)
         self._given = declaration.settings
@@ -235,23 +233,15 @@ class _Values:
         return ",".join(listed) or "unix://replay-of-a-socket:0"
 
 
-def _configuration(text: str, known: _Values, added: Mapping[str, str]) -> str:
-    """Return the configuration file with the values of another place; unchanged if etcd cannot read it."""
-    try:
-        document = values_in(text, "")
-    except UsageError:
-        return text
-    if document is None:
-        document = {}
-    if not isinstance(document, dict):
-        return text
+def _configured(document: Mapping[str, Any], known: _Values, added: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the keys of a configuration file with the values of another place."""
     lower = {str(key).lower() for key in document}
     changed = {key: _value(str(key).lower(), value, known) for key, value in document.items()}
     for name, setting in added.items():
         if name not in lower:
             scalar = int(setting) if setting.isdigit() else setting
             changed[name] = [setting] if name == "log-outputs" else scalar
-    return yaml.safe_dump(changed, sort_keys=False)
+    return changed
 
 
 def _value(key: str, value: Any, known: _Values) -> Any:  # noqa: ANN401 - of a YAML document

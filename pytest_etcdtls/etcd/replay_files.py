@@ -234,7 +234,7 @@ class _Generation:
     def _profile(self, declared: tuple[x509.Certificate, ...], *, dials: bool) -> Profile:
         """Return the profile of a certificate: like the declared one, with this machine's loopback."""
         if not declared:
-            name = (self._declared.declaration.text("name") or "default")[:_LONGEST_NAME]
+            name = self._declared.declaration.name[:_LONGEST_NAME]
             if dials:
                 return replace(CLIENT, common_name=name)
             own = dict.fromkeys((*hosts_of(self._declared.declaration), *_LOOPBACK))

@@ -255,7 +255,7 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
 
 def labels_of(declarations: Sequence[Declaration]) -> list[str]:
     """Return a label for each declaration: the member's name, with its host if names are equal."""
-    names = [safe(declaration.text("name") or "default") for declaration in declarations]
+    names = [safe(declaration.name) for declaration in declarations]
     often = Counter(names)
     longer = [
         name if often[name] == 1 else f"{name}-{safe(next(iter(hosts_of(declaration)), 'nowhere'))}"

@@ -118,9 +118,9 @@ def _with_files(source: Source, running: Sequence[RunningMember]) -> list[Runnin
         if len(written) == len(running) == 1:
             fitting = [0]
         if len(fitting) != 1 or matched[fitting[0]].written is not None:
-            names = ", ".join(f"{etcd.process.name} ({_name(etcd.declared.declaration)})" for etcd in running)
+            names = ", ".join(f"{etcd.process.name} ({etcd.declared.declaration.name})" for etcd in running)
             raise UsageError(
-                f"--etcd-config {declaration.source} declares {_name(declaration)}, and "
+                f"--etcd-config {declaration.source} declares {declaration.name}, and "
                 f"{'several' if fitting else 'none'} of the processes of --etcd-pid are that member: {names}"
             )
         matched[fitting[0]] = structs.replace(matched[fitting[0]], written=declaration)
@@ -132,11 +132,7 @@ def _is_of(declaration: Declaration, running: Declaration) -> bool:
     peers = [{*advertised(each, Role.PEER)} for each in (declaration, running)]
     if peers[0] and peers[1]:
         return bool(peers[0] & peers[1])
-    return _name(declaration) == _name(running)
-
-
-def _name(declaration: Declaration) -> str:
-    return declaration.text("name") or "default"
+    return declaration.name == running.name
 
 
 def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreached]:

@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import yaml
-
 from pytest_etcdtls.declared.declaration import (
     FILES,
     Declaration,
@@ -31,8 +29,8 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.files import ids_of, is_directory
 from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.running import PROC, Process, RunningMember
-from pytest_etcdtls.declared.yaml_files import values_in
-from pytest_etcdtls.errors import NotVerifiedError, UsageError
+from pytest_etcdtls.declared.yaml_files import edited
+from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted.process_root import status_of
@@ -82,7 +80,10 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
         ids = _declared_ids(declaration, process, ids)
     configuration, changes = declaration.started_with.configuration, dict(_changes(declaration, running))
     if configuration is not None:
-        configuration = _with_keys(configuration, changes)
+        configuration = edited(
+            configuration,
+            lambda keys: {key: keys[key] for key in keys if str(key).lower() not in changes} | changes,
+        )
     else:
         for name, value in changes.items():
             given = declaration.settings.get(name)
@@ -138,7 +139,7 @@ def _label(process: Path) -> str:
 
 
 def _data(declaration: Declaration) -> str:
-    return declaration.text("data-dir") or f"{declaration.text('name') or 'default'}.etcd"
+    return declaration.text("data-dir") or f"{declaration.name}.etcd"
 
 
 def _changes(declaration: Declaration, running: RunningMember) -> Iterator[tuple[str, str]]:
@@ -146,8 +147,7 @@ def _changes(declaration: Declaration, running: RunningMember) -> Iterator[tuple
     given = [name for name in (*_DISCOVERY, "initial-cluster") if declaration.text(name)]
     if len(given) < 2:  # etcd refuses two
         urls = declaration.text("initial-advertise-peer-urls") or "http://localhost:2380"
-        name = declaration.text("name") or "default"
-        yield "initial-cluster", ",".join(f"{name}={url}" for url in urls.split(","))
+        yield "initial-cluster", ",".join(f"{declaration.name}={url}" for url in urls.split(","))
         yield from ((name, "") for name in given if name in _DISCOVERY)
         if given == ["discovery-endpoints"] and declaration.text("discovery-token"):
             yield "discovery-token", ""
@@ -159,18 +159,6 @@ def _changes(declaration: Declaration, running: RunningMember) -> Iterator[tuple
         yield "data-dir", data
     if declaration.text("wal-dir"):
         yield "wal-dir", f"{data}/wal"
-
-
-def _with_keys(text: str, changes: Mapping[str, str]) -> str:
-    """Return a configuration file with other values; unchanged if etcd cannot read it."""
-    try:
-        document = values_in(text, "")
-    except UsageError:
-        return text
-    if not isinstance(document, dict):
-        return text
-    kept = {key: value for key, value in document.items() if str(key).lower() not in changes}
-    return yaml.safe_dump({**kept, **changes}, sort_keys=False)
 
 
 def _declared(
