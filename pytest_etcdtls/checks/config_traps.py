@@ -176,8 +176,8 @@ def _judge_missing_list(
             running = "every client with a certificate is refused"
             if accepted:
                 running = (
-                    f"etcd accepts {accepted}, so it was started without it; started again with it, "
-                    + ("it refuses every client with a certificate")
+                    f"etcd accepts {accepted}, so it was started without it; started again with it, it "
+                    "refuses every client with a certificate"
                 )
             yield Finding(
                 message=f"the revocation list is missing on the member: {running}",

@@ -50,15 +50,12 @@ from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.facts.configuration import Declarations
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.pki.certificate import load_certificates, read_pool
+from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, load_certificates, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, verified_path
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted.printable import shell_word
 from pytest_etcdtls.untrusted.regular_files import read_regular
-
-_SIZE: Final = 256 * 1024
-"""The largest bundle that is read, in octets."""
 
 
 def _clients_after_restart(
@@ -70,7 +67,7 @@ def _clients_after_restart(
     if tls.trusted_ca is None or file is None:
         return
     try:
-        bundle = read_pool(read_regular(file, _SIZE)).certificates
+        bundle = read_pool(read_regular(file, MAXIMUM_SIZE)).certificates
     except UnreadableFileError:
         return
     clients, now = dict(_clients(target, member, side)), datetime.now(UTC)

@@ -13,7 +13,7 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     known_to,
 )
-from pytest_etcdtls.declared.effective import Effective, TLSSide, prefix
+from pytest_etcdtls.declared.effective import TLS_VERSIONS, Effective, TLSSide, prefix
 from pytest_etcdtls.declared.flags import GO_SUITES
 from pytest_etcdtls.declared.traps.trap import FoundTrap, spellings, trap
 from pytest_etcdtls.role import Role
@@ -56,7 +56,6 @@ def etcd_starts_with_the_declaration(etcd: Effective) -> Iterator[FoundTrap]:
         )
 
 
-_TLS_VERSIONS = ("TLS1.2", "TLS1.3")
 _NEEDED_BY_HTTP2 = frozenset(
     {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}
 )
@@ -139,8 +138,8 @@ def _validity(etcd: Effective) -> Iterator[Problem]:
 def _tls_versions(etcd: Effective) -> Iterator[Problem]:
     given = etcd.settings("tls-min-version", "tls-max-version")
     for setting in given:
-        if setting.value and setting.value not in _TLS_VERSIONS:
-            yield f"{setting.written} is not a TLS version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
+        if setting.value and setting.value not in TLS_VERSIONS:
+            yield f"{setting.written} is not a TLS version", f"write {' or '.join(TLS_VERSIONS)}", (setting,)
     minimum, maximum = etcd.seen.text("tls-min-version"), etcd.seen.text("tls-max-version")
     if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
         yield "the lowest TLS version is above the highest", "swap them", given
