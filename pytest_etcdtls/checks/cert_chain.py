@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
-from pytest_etcdtls.checks.judgement import changed, serving
+from pytest_etcdtls.checks.judgement import altered, changed, serving
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
@@ -159,10 +159,8 @@ def _in_order(certificates: tuple[x509.Certificate, ...], issuers: frozenset[x50
 
 
 def _another_for_h2(hellos: HelloVariants, **_: object) -> Mapping[str, Any]:
-    *others, last = hellos.variants
     der = self_signed().chain[0].public_bytes(Encoding.DER)
-    changed = replace(last, tries=(replace(last.tries[-1], chain=(der,)),))
-    return {"hellos": replace(hellos, variants=(*others, changed))}
+    return {"hellos": altered(hellos, "variants.1.tries.*", chain=(der,))}
 
 
 @check("cert.same-for-every-hello", on=EVERY_LISTENER, counterexample=_another_for_h2)

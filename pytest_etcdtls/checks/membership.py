@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 from msgspec import Struct
-from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import changed, commands_for, observed_in
+from pytest_etcdtls.checks.judgement import altered, changed, commands_for, observed_in
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import (
     CannotJudge,
@@ -61,12 +60,6 @@ T = TypeVar("T")
 _EXPIRY_SPREAD = timedelta(days=30)
 
 
-def _first_differs(side_by_side: SideBySide, **changes: object) -> Mapping[str, Any]:
-    (first, *others), *rows = side_by_side.rows
-    changed: ListenerProfile = replace(first, **changes)
-    return {"side_by_side": replace(side_by_side, rows=((changed, *others), *rows))}
-
-
 _trusts_another = changed(
     "side_by_side.rows.0.0",
     announced=(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another CA")]),),
@@ -99,7 +92,7 @@ def _names(seen: ListenerProfile) -> str:
 
 def _one_version_less(side_by_side: SideBySide, **_: object) -> Mapping[str, Any]:
     first = side_by_side.rows[0][0]
-    return _first_differs(side_by_side, versions=first.versions[:1])
+    return {"side_by_side": altered(side_by_side, "rows.0.0", versions=first.versions[:1])}
 
 
 @check("cluster.same-policy", on=set(), counterexample=_one_version_less)
@@ -264,8 +257,8 @@ def _minority(row: Iterable[T], fact: Callable[[T], Hashable]) -> list[T]:
 
 
 def _forgotten(side_by_side: SideBySide) -> Mapping[str, Any]:
-    first = side_by_side.rows[0][0]
-    return _first_differs(side_by_side, expires_at=first.expires_at - 2 * _EXPIRY_SPREAD)
+    ends = side_by_side.rows[0][0].expires_at - 2 * _EXPIRY_SPREAD
+    return {"side_by_side": altered(side_by_side, "rows.0.0", expires_at=ends)}
 
 
 @check("cluster.expiry-spread", on=set(), counterexample=_forgotten)

@@ -6,7 +6,7 @@ from pytest_etcdtls.checks.judgement import SERVED, changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import authority
-from pytest_etcdtls.facts.alternatives import Alternative, OtherAddress, ServerAddresses, ServerNames
+from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses, ServerNames
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.pki.certificate import name_list, read_name
 from pytest_etcdtls.target import Listener
@@ -64,8 +64,8 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
     elif different:
         yield Finding(
             message=f"the certificate request is another with {different[0].way}: a proxy chooses by it",
-            expected=f"{names.usual.way}: {_request(names.usual)}, for every name and protocol",
-            observed="; ".join(f"{name.way}: {_request(name)}" for name in different),
+            expected=f"{names.usual.way}: {_request(names.usual.attempt)}, for every name and protocol",
+            observed="; ".join(f"{name.way}: {_request(name.attempt)}" for name in different),
             level=Level.SHOULD,
             reproduce=tuple(
                 s_client(here.url, options=one.options, look=ANNOUNCED) for one in (names.usual, different[0])
@@ -81,10 +81,10 @@ def _is_accepted(attempt: Attempt) -> bool:
     return attempt.ending is Ending.SERVED and response is not None and is_of_etcd(response)
 
 
-def _request(way: Alternative) -> str:
-    if not way.attempt.certificate_requested:
+def _request(made: Attempt) -> str:
+    if not made.certificate_requested:
         return "no client certificate is requested"
-    return f"a certificate of {name_list(way.announced) or 'any CA'} is requested"
+    return f"a certificate of {name_list(map(read_name, made.announced_ca)) or 'any CA'} is requested"
 
 
 _open_at_an_address = changed("addresses.others.0.tls.*", **SERVED, certificate_requested=False)
@@ -126,7 +126,7 @@ def every_address_has_the_same_policy(here: Listener, addresses: ServerAddresses
             yield Finding(
                 message=f"{other.address} ({host}) requests other client certificates",
                 expected=f"the same certificate request at every address ({judged})",
-                observed="; ".join(map(_requested, different)),
+                observed="; ".join(f"{made.offered_version}: {_request(made)}" for made in different),
                 level=Level.SHOULD,
                 reproduce=(_show(here, other, ANNOUNCED),),
             )
@@ -152,13 +152,6 @@ def _with_another_request(addresses: ServerAddresses, other: OtherAddress) -> It
             {*made.announced_ca} != {*known.announced_ca}
         ):
             yield made
-
-
-def _requested(made: Attempt) -> str:
-    if not made.certificate_requested:
-        return f"{made.offered_version}: no client certificate is requested"
-    names = name_list(map(read_name, made.announced_ca)) or "any CA"
-    return f"{made.offered_version}: a certificate of {names} is requested"
 
 
 def _show(here: Listener, other: OtherAddress, look: str) -> Command:

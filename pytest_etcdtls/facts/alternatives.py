@@ -28,7 +28,6 @@ from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
 from pytest_etcdtls.facts.fact import Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import ServedChain, TLSContact, Tried, version_path
-from pytest_etcdtls.pki.certificate import read_name
 from pytest_etcdtls.pki.go_parser import DNS, details
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -62,11 +61,6 @@ class Alternative(Tried, frozen=True, kw_only=True):
     def chain(self) -> tuple[bytes, ...]:
         """DER of the served certificates, leaf first; empty if none were served."""
         return self.attempt.chain
-
-    @property
-    def announced(self) -> Iterator[x509.Name]:
-        """The names of the announced CAs."""
-        return map(read_name, self.attempt.announced_ca)
 
     @property
     def answers(self) -> bool:
