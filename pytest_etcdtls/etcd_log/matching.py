@@ -93,10 +93,11 @@ def match_connections(
             here = timedelta() if exact else slack
             endpoint = endpoints.get(connection.url)
             is_of = endpoint is None or line.endpoint in (None, endpoint)
-            if is_of and _is_in_time(connection, line.time, here):
-                away = abs(_outside(connection, line.time)) if line.time is not None else timedelta()
+            away = _outside(connection, line.time) if line.time is not None else timedelta()
+            early = _TO_THE_SECOND if line.time is not None and not line.time.microsecond else _ROUNDED
+            if is_of and -early - here <= away <= _AFTERWARDS + here:
                 # Connections to two listeners may have the same address at the same time.
-                rank = (away > _NEAR, not agrees(connection, line), away, number, order)
+                rank = (abs(away) > _NEAR, not agrees(connection, line), abs(away), number, order)
                 pairs.append((rank, number, connection))
     matched: dict[int, Connection] = {}
     used: set[int] = set()
@@ -123,14 +124,6 @@ def ended_by_etcd(connection: Connection) -> bool:
     if isinstance(connection, Attempt):
         return connection.ending in (Ending.REFUSED, Ending.CLOSED, Ending.OTHER)
     return connection.reply is Reply.ALERT
-
-
-def _is_in_time(connection: Connection, time: datetime | None, slack: timedelta) -> bool:
-    """Return whether a line can be about a connection by its time; ``True`` for a line without a time."""
-    if time is None:
-        return True
-    early = _ROUNDED if time.microsecond else _TO_THE_SECOND
-    return connection.started_at - early - slack <= time <= ended_at(connection) + _AFTERWARDS + slack
 
 
 def _outside(connection: Connection, time: datetime) -> timedelta:

@@ -125,19 +125,6 @@ class EtcdLogs(Struct, frozen=True, kw_only=True):
     logs: tuple[ReadLog, ...]
 
 
-def read_new(source: LogSource) -> str:
-    """Return the part of the log written since the run began.
-
-    Raises:
-        InconclusiveError: if the log cannot be read.
-    """
-    try:
-        return source.read_new()
-    except (OSError, UnreadableFileError) as error:
-        why = _why(error)
-        raise InconclusiveError(f"etcd's log, {source.name}, cannot be read any more: {why}") from error
-
-
 def _why(error: OSError | UnreadableFileError) -> str:
     return error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
 
@@ -222,7 +209,11 @@ def _wait_for_lines(
     started, known = time.monotonic(), None
     while True:
         waited = time.monotonic() - started
-        text = read_new(source)
+        try:
+            text = source.read_new()
+        except (OSError, UnreadableFileError) as error:
+            why = f"etcd's log, {source.name}, cannot be read any more: {_why(error)}"
+            raise InconclusiveError(why) from error
         if text != known:
             known = text
             log = parse_log(text)
