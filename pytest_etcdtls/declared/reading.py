@@ -70,7 +70,6 @@ from pytest_etcdtls.declared.systemd import (
     unit_name,
 )
 from pytest_etcdtls.declared.yaml_files import (
-    YAMLConfiguration,
     looks_like_configuration,
     read_configuration,
 )
@@ -229,12 +228,16 @@ class Merger(Struct):
             if variable.name in FLAG_OF and FLAG_OF[variable.name] != "config-file"
         ]
 
-    def take(self, configuration: YAMLConfiguration) -> None:
+    def take(self, keys: Iterable[tuple[Setting, str | None]]) -> None:
         """Add the settings of a configuration file."""
-        for setting in configuration.given:
-            self._put(setting)
-        self.unknown += configuration.unknown
-        self.mistakes += configuration.mistakes
+        for setting, problem in keys:
+            if problem is None:
+                self.unknown.append(setting)
+            elif problem:
+                text = f"etcd stops: {setting.spelled} {problem}"
+                self.mistakes.append(Mistake(place=setting.place, text=text, key=setting))
+            else:
+                self._put(setting)
 
     def leave_out(self, setting: Setting, why: str) -> None:
         """Record a setting whose value is not known.

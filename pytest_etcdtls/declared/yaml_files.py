@@ -16,7 +16,7 @@ import yaml
 from msgspec import Struct
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pytest_etcdtls.declared.declaration import Mistake, Setting, SourceLine, Via, refused_urls
+from pytest_etcdtls.declared.declaration import Setting, SourceLine, Via, refused_urls
 from pytest_etcdtls.declared.flags import (
     GO_FIELDS,
     LISTS,
@@ -183,43 +183,26 @@ _SECTIONS: Final = SECTIONS | {field: {"crlfile": f"{side}-crl-file"} for field,
 _TEXTS = frozenset({"name", "data-dir", "initial-cluster", "tls-min-version", "tls-max-version"}) | URL_LISTS
 
 
-class YAMLConfiguration(Struct):
-    """The content of a configuration file.
+def read_configuration(text: str, file: str) -> Iterator[tuple[Setting, str | None]]:
+    """Yield the settings of a configuration file, each with why etcd does not start with its value.
 
-    Attributes:
-        given: the settings in the order of the file.
-        unknown: keys that no version of etcd reads.
-        mistakes: errors with which etcd does not start.
-    """
-
-    given: list[Setting] = []
-    unknown: list[Setting] = []
-    mistakes: list[Mistake] = []
-
-
-def read_configuration(text: str, file: str) -> YAMLConfiguration:
-    """Return the settings of a configuration file. An empty file has none.
+    The reason is empty if etcd decodes the value, and ``None`` for a key that no version of etcd reads.
 
     Raises:
         UsageError: if the file is not YAML or not a mapping, or a key is given again.
     """
-    roots = documents(text, file)
-    configuration = YAMLConfiguration()
-    if not roots:
-        return configuration
-    if not isinstance(roots[0], MappingNode):
-        raise UsageError(
-            f"{file}: an etcd configuration file is a mapping of keys, this is a {kind_of(roots[0])}"
-        )
-    for entry in _decoded(roots[0], file):
-        flags = _SECTIONS.get(entry.key.lower())
-        if flags is None:
-            _read_key(entry, top_level_flag(entry.key.lower()), entry.key, configuration)
-            continue
-        for inner in _decoded(entry.value, file):
-            flag, spelled = flags.get(inner.key.lower()), f"{entry.key}.{inner.key}"
-            _read_key(inner, flag, spelled, configuration)
-    return configuration
+    for root in documents(text, file)[:1]:
+        if not isinstance(root, MappingNode):
+            raise UsageError(
+                f"{file}: an etcd configuration file is a mapping of keys, this is a {kind_of(root)}"
+            )
+        for entry in _decoded(root, file):
+            flags = _SECTIONS.get(entry.key.lower())
+            if flags is None:
+                yield from _read_key(entry, top_level_flag(entry.key.lower()), entry.key)
+                continue
+            for inner in _decoded(entry.value, file):
+                yield from _read_key(inner, flags.get(inner.key.lower()), f"{entry.key}.{inner.key}")
 
 
 def _decoded(node: Node, file: str) -> list[Entry]:
@@ -239,21 +222,12 @@ def _decoded(node: Node, file: str) -> list[Entry]:
     return list(given.values())
 
 
-def _read_key(entry: Entry, flag: str | None, spelled: str, configuration: YAMLConfiguration) -> None:
-    if is_null(entry.value):
-        return  # etcd keeps its default
-    name = flag or spelled
-    value = _value(entry.value, name)
-    setting = Setting(name=name, value=value, spelled=spelled, via=Via.KEY, place=entry.place)
-    if flag is None:
-        configuration.unknown.append(setting)
-        return
-    problem = _problem(entry, name)
-    if problem:
-        text = f"etcd stops: {spelled} {problem}"
-        configuration.mistakes.append(Mistake(place=entry.place, text=text, key=setting))
-    else:
-        configuration.given.append(setting)
+def _read_key(entry: Entry, flag: str | None, spelled: str) -> Iterator[tuple[Setting, str | None]]:
+    if not is_null(entry.value):  # of which etcd keeps its default
+        name = flag or spelled
+        value = _value(entry.value, name)
+        setting = Setting(name=name, value=value, spelled=spelled, via=Via.KEY, place=entry.place)
+        yield setting, None if flag is None else _problem(entry, name)
 
 
 def _value(node: Node, name: str) -> str:
@@ -266,20 +240,20 @@ def _value(node: Node, name: str) -> str:
     return text_of(node) or ""
 
 
-def _problem(entry: Entry, name: str) -> str | None:
-    """Return why etcd does not decode the value of a key; ``None`` if it does. Not every key is checked."""
+def _problem(entry: Entry, name: str) -> str:
+    """Return why etcd does not decode the value of a key; empty if it does. Not every key is checked."""
     kind, key = kind_of(entry.value), entry.key.lower()
     if key in LISTS:
-        return None if kind == "list" else f"is a {kind}, and etcd expects a list: [a, b]"
+        return "" if kind == "list" else f"is a {kind}, and etcd expects a list: [a, b]"
     if key in SWITCH_KEYS or name in SWITCHES:
-        return None if kind == "boolean" else f"is a {kind}, and etcd expects true or false without quotes"
+        return "" if kind == "boolean" else f"is a {kind}, and etcd expects true or false without quotes"
     if (name in _TEXTS or name.endswith("-file")) and kind != "string":
         return (
             f"is a {kind}, and etcd expects a string: put it in quotes" if kind != "list" else _LIST_OF_URLS
         )
     if name in URL_LISTS:
-        return next((f"has {problem}" for problem in refused_urls(text_of(entry.value) or "")), None)
-    return None
+        return next((f"has {problem}" for problem in refused_urls(text_of(entry.value) or "")), "")
+    return ""
 
 
 _LIST_OF_URLS = "is a list, and etcd expects one comma-separated string"
