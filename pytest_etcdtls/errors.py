@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.target import StartFailure
 
 MESSAGE_LIMIT: Final = 3072
 """Characters of a line of a message. A line of etcd's log has up to 2,500."""
@@ -138,16 +141,12 @@ class EtcdFailedError(ClusterStartError):
     Other errors of a start, such as a missing directory, are not about etcd.
 
     Attributes:
-        member: label of the member.
-        reason: what happened, with the message of its log that explains it.
-        log: the lines of its log that do so, the last one first.
+        failure: of which member, and why.
     """
 
-    def __init__(self, message: str, *, member: str, reason: str, log: tuple[str, ...]) -> None:
+    def __init__(self, message: str, failure: StartFailure) -> None:
         super().__init__(message)
-        self.member = member
-        self.reason = reason
-        self.log = log
+        self.failure = failure
 
 
 class UnobservedError(EtcdTLSError):

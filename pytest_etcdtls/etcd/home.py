@@ -341,10 +341,7 @@ class Start:
         log = server.log()
         tail = log.splitlines()[-_LOG_LINES:]
         end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
-        reason, lines = why_not_started(happened, log)
         return EtcdFailedError(
             f"{self._name}, {server.launch.label} did not start: {happened}; {end}",
-            member=server.launch.name,
-            reason=reason,
-            log=lines,
+            why_not_started(server.launch.name, happened, log),
         )

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from pytest_etcdtls.errors import UnreadableJSONError
+from pytest_etcdtls.target import StartFailure
 from pytest_etcdtls.untrusted.json_text import read_json
 from pytest_etcdtls.untrusted.printable import printable
 
@@ -160,16 +161,18 @@ class ReadinessLog:
         return not self._missing and (self._serves_clients or self.serves_peers)
 
 
-def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:
+def why_not_started(member: str, happened: str, log: str) -> StartFailure:
     """Return why an etcd did not start, with the message that explains it, and the lines of its log.
 
     Args:
+        member: its label.
         happened: what was seen from outside: ``it ended with status 1``.
         log: its whole log.
     """
     lines = list(_problem_lines(log.splitlines()))
     explained = _message(lines[0]) if lines else "its log is empty"
-    return f"{happened}: {explained}", tuple(printable(line, _COLUMNS) for line in lines)
+    shown = tuple(printable(line, _COLUMNS) for line in lines)
+    return StartFailure(member=member, reason=f"{happened}: {explained}", log=shown)
 
 
 def with_last_line(happened: str, log: str) -> str:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace as with_values
 
 from pytest_etcdtls.declared.declaration import (
     FLAGS,
@@ -208,7 +209,7 @@ class ReplayedEtcd:
             except EtcdFailedError as error:
                 if isinstance(error.__cause__, OSError):  # it is not about the declaration
                     raise
-                self.failure = StartFailure(member=plan.label, reason=error.reason, log=error.log)
+                self.failure = with_values(error.failure, member=plan.label)
                 self._home.keep = False
                 self._home.discard()
 

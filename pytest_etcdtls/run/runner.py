@@ -169,8 +169,7 @@ class TargetRun:
             etcd = self.etcd if self.source is not None else None
             return self.outline if etcd is None else self.settings.on(etcd.target(self.outline.label))
         except EtcdFailedError as error:
-            failure = StartFailure(member=error.member, reason=error.reason, log=error.log)
-            return replace(self.outline, failure=failure)
+            return replace(self.outline, failure=error.failure)
 
     @property
     def is_owned(self) -> bool:

@@ -211,8 +211,7 @@ class RehearsedEtcd:
             raise NotVerifiedError(doubt)
         if self._plan.label and "permission denied" in log.lower():
             raise NotVerifiedError(f"it is denied access, with the security label {self._plan.label}")
-        reason, lines = why_not_started(f"it ends with status {number}", log)
-        return StartFailure(member=self._member, reason=reason, log=lines)
+        return why_not_started(self._member, f"it ends with status {number}", log)
 
     def await_served(self, declaration: Declaration) -> StartFailure | None:
         """Wait until it serves what a declaration lists, and return why it does not start if it has ended.
