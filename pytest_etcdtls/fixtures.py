@@ -159,7 +159,10 @@ def pytest_runtest_makereport(
         entries = [*_entries(error.__traceback__)]
         if _PACKAGE in map(_package_of, entries):
             call.excinfo = pytest.ExceptionInfo.from_exception(_shown(item.config, error, entries))
-    return (yield)
+    report = yield
+    if (complete := getattr(item, "complete_report", None)) is not None:  # an item of the suite
+        complete(report, call)
+    return report
 
 
 def _shown(

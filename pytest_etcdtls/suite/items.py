@@ -229,6 +229,10 @@ def _property(name: str, value: str) -> tuple[str, str]:
     return sys.intern(f"etcdtls.{name}"), value
 
 
+ATTRIBUTE = "etcdtls"
+"""Attribute of a test report with the result of its item, or the row of its cluster."""
+
+
 class SuiteItem(pytest.Item):
     """An item of the suite, with the attributes that hooks of other plugins expect on a test function."""
 
@@ -304,6 +308,17 @@ class CheckItem(SuiteItem):
             f"{self.check.id} on {self.label} of {self.target.outline.label}",
         )
 
+    def complete_report(self, report: Any, call: pytest.CallInfo[None]) -> None:  # noqa: ANN401 - has more
+        """Attach what was found, and replace the traceback with the result's text."""
+        if self.result is None:
+            return
+        setattr(report, ATTRIBUTE, self.result)
+        if call.excinfo and self.result.outcome is Outcome.INCONCLUSIVE:
+            report.longrepr = result_repr(self.result, self.path)  # also if pytest-timeout stopped it
+        if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
+            # As pytest's plugin skipping does it, which -p no:skipping disables.
+            report.outcome, report.wasxfail = "skipped", f"reason: {self.result.reason}"
+
     def _judge(self) -> CheckResult:
         """Return the result. The check runs once, however often the item is run."""
         if self.result is not None:
@@ -328,10 +343,6 @@ class CheckItem(SuiteItem):
         if result.outcome in FOUND:
             fault = self.target.fault_of(result)
             self.user_properties.append(("etcdtls.fault", f"{fault.check} on {fault.listener}"))
-
-
-ATTRIBUTE = "etcdtls"
-"""Attribute of a test report with the result of its item, or the row of its cluster."""
 
 
 class Items:
@@ -380,22 +391,6 @@ class Items:
         changed = yield
         _order(items)
         return changed
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach what was found to the report, and replace the traceback with the result's text."""
-        report: Any = yield
-        result = item.result if isinstance(item, CheckItem) else None
-        if result is not None:
-            setattr(report, ATTRIBUTE, result)
-            if call.excinfo and result.outcome is Outcome.INCONCLUSIVE:
-                report.longrepr = result_repr(result, item.path)  # also if pytest-timeout stopped it
-            if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
-                # As pytest's plugin skipping does it, which -p no:skipping disables.
-                report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
-        return report  # type: ignore[no-any-return]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(

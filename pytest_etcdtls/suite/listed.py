@@ -8,7 +8,7 @@ target, and then dropped. Its row of the table travels to the process that repor
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -180,6 +180,11 @@ class ClusterItem(SuiteItem):
         """Return the verdict with the faults and their remedies."""
         return ViolationError(SuiteRepr(row.line, self.path, self.lines, self.lines))
 
+    def complete_report(self, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+        """Attach the row to the first report."""
+        if self.row is not None and call.when == "setup":
+            setattr(report, ATTRIBUTE, self.row)
+
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return the heading of a failure."""
         return self.config.rootpath / ROOT, None, f"cluster {self.name}"
@@ -210,16 +215,6 @@ class ListItems(Items):
         suite = ClusterSuite.of(session, self.run, self.ids)
         suite.judge = self._judge
         return suite
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach the row of a cluster to its first report."""
-        report = yield
-        if isinstance(item, ClusterItem) and item.row is not None and call.when == "setup":
-            setattr(report, ATTRIBUTE, item.row)
-        return report
 
 
 class ListSession(Reporting):
