@@ -64,12 +64,12 @@ _LONGEST_LABEL: Final = 24
 class ClusterJudge:
     """Judges the clusters of a list, one at a time, and writes the report of each."""
 
-    def __init__(self, config: pytest.Config, clusters: ClusterList, run: Run) -> None:
+    def __init__(self, config: pytest.Config, invocation: Invocation) -> None:
         self._config = config
-        self.clusters = clusters
-        self.by_label = {cluster.label: cluster for cluster in clusters.clusters}
-        self._settings = run.settings
-        self._metrics = any(path.suffix == ".prom" for path in run.settings.reports)
+        self._settings = run_of(config).settings
+        self.clusters = clusters_of(config, invocation, getattr(config, "workerinput", {}).get(_LIST))
+        self.by_label = {cluster.label: cluster for cluster in self.clusters.clusters}
+        self._metrics = any(path.suffix == ".prom" for path in self._settings.reports)
         self._begun: tuple[ListedCluster, Run] | None = None
         """The cluster that is being judged."""
 
@@ -221,16 +221,11 @@ class ListSession(Reporting):
     """The hooks of the process that reports, which is no worker."""
 
     def __init__(
-        self,
-        config: pytest.Config,
-        invocation: Invocation,
-        run: Run,
-        interruption: Interruption,
-        judge: ClusterJudge,
+        self, config: pytest.Config, invocation: Invocation, interruption: Interruption, run: Run
     ) -> None:
-        super().__init__(config, invocation, run, interruption)
-        self._judge = judge
-        self._clusters = judge.clusters
+        super().__init__(config, invocation, interruption, run)
+        self.judge = ClusterJudge(config, invocation)
+        self._clusters = self.judge.clusters
         self._selected: Sequence[str] = ()
         self._rows: dict[str, ClusterRow] = {}
         self._table: ClusterTable | None = None
@@ -261,7 +256,7 @@ class ListSession(Reporting):
     def _label(self, nodeid: str) -> str:
         """Return the label of the cluster with that node id; empty for another item."""
         root, _, label = nodeid.partition("::")
-        return label if root == ROOT and label in self._judge.by_label else ""
+        return label if root == ROOT and label in self.judge.by_label else ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -280,7 +275,7 @@ class ListSession(Reporting):
             row = convert(data, ClusterRow)  # itself, if this process has judged the cluster
         else:  # the worker crashed, or a hook of another plugin failed
             why = str(report.longrepr).strip().rpartition("\n")[2]
-            row, _ = self._judge.without_verdict(self._judge.by_label[label], f"could not be judged: {why}")
+            row, _ = self.judge.without_verdict(self.judge.by_label[label], f"could not be judged: {why}")
         self._add(row)
 
     def _add(self, row: ClusterRow) -> None:
@@ -319,7 +314,7 @@ class ListSession(Reporting):
     def finish(self, session: pytest.Session) -> int:
         """Write the reports on all clusters, and return the exit code."""
         status = int(session.exitstatus)
-        if (interrupted := self._judge.interrupted()) is not None:
+        if (interrupted := self.judge.interrupted()) is not None:
             self._add(interrupted)
         waivers = self._waivers() if status in ENDED_WELL else {}
         if status in ENDED_WELL:
@@ -327,9 +322,9 @@ class ListSession(Reporting):
             self.problems += (text for state, text in waivers.values() if state == "stale")
         if status == pytest.ExitCode.NO_TESTS_COLLECTED:
             status = int(pytest.ExitCode.OK)
-        left = [self._judge.by_label[label] for label in self._selected if label not in self._rows]
+        left = [self.judge.by_label[label] for label in self._selected if label not in self._rows]
         ended = "interrupted" if self.interruption.received else "stopped early" if left else ""
-        not_judged = [self._judge.not_judged(cluster, f"the run was {ended}") for cluster in left]
+        not_judged = [self.judge.not_judged(cluster, f"the run was {ended}") for cluster in left]
         self._table = table = ClusterTable(
             rows=[*self._rows.values(), *not_judged],
             listed=len(self._clusters.clusters),
@@ -385,17 +380,16 @@ def activate_list(config: pytest.Config, invocation: Invocation) -> None:
     Raises:
         pytest.UsageError: if a setting, a pattern, a node id or the list cannot be used.
     """
-    received = getattr(config, "workerinput", {})
-    interruption = None if is_worker(config) else Interruption.register(config)
-    run = run_of(config)
-    clusters = clusters_of(config, invocation, received.get(_LIST))
-    judge = ClusterJudge(config, clusters, run)
-    items = ListItems(judge, run, invocation.ids, alone=received.get(_ALONE, False))
+    session = None
+    if not is_worker(config):
+        session = ListSession(config, invocation, Interruption.register(config), run_of(config))
+    judge = ClusterJudge(config, invocation) if session is None else session.judge
+    alone = getattr(config, "workerinput", {}).get(_ALONE, False)
+    items = ListItems(judge, run_of(config), invocation.ids, alone=alone)
     config.pluginmanager.register(items, "etcdtls-items")
-    if interruption is not None:
-        _refuse_unusable(clusters, run, invocation.ids)
-        session = ListSession(config, invocation, run, interruption, judge)
-        Waiting.register(config, run, session.describe)
+    if session is not None:
+        _refuse_unusable(judge.clusters, session.run, invocation.ids)
+        Waiting.register(config, session.run, session.describe)
         config.pluginmanager.register(session, "etcdtls-session")
 
 

@@ -34,12 +34,12 @@ class Reporting:
     """The hooks of the process that reports at the end of the run."""
 
     def __init__(
-        self, config: pytest.Config, invocation: Invocation, run: Run, interruption: Interruption
+        self, config: pytest.Config, invocation: Invocation, interruption: Interruption, run: Run
     ) -> None:
         self.config = config
         self.invocation = invocation
-        self.run = run
         self.interruption = interruption
+        self.run = run
         self.problems: list[str] = []
         """What fails the run besides results, one sentence each."""
         self.written: list[str] = []

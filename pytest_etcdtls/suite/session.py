@@ -26,23 +26,11 @@ from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line
 from pytest_etcdtls.run.runner import Run, TargetRun
-from pytest_etcdtls.suite.interruptions import (
-    Interruption,
-    not_written,
-)
-from pytest_etcdtls.suite.items import (
-    CheckItem,
-    Items,
-    carried,
-    refuse_unknown_ids,
-)
+from pytest_etcdtls.suite.interruptions import Interruption, not_written
+from pytest_etcdtls.suite.items import CheckItem, Items, carried, refuse_unknown_ids
 from pytest_etcdtls.suite.problems import problems_of
 from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks, write_lines
-from pytest_etcdtls.suite.state import (
-    is_distributed,
-    keep_in_one_process,
-    run_of,
-)
+from pytest_etcdtls.suite.state import is_distributed, run_of
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted.printable import plural
@@ -278,16 +266,14 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     Raises:
         pytest.UsageError: if a setting, a pattern or a node id cannot be used.
     """
-    # Before the run: the last cleanup to be added is the first to be done, and it stops the owned clusters.
-    interruption = Interruption.register(config)
-    run = run_of(config)
-    refuse_unknown_ids(run, invocation.ids)
-    Waiting.register(config, run)
-    items = Items(run, invocation.ids, alone=False)
-    session = SuiteSession(config, invocation, run, interruption)
+    # Signals before the run: the last cleanup to be added is done first, and it stops the owned clusters.
+    session = SuiteSession(config, invocation, Interruption.register(config), run_of(config))
+    refuse_unknown_ids(session.run, invocation.ids)
+    Waiting.register(config, session.run)
+    items = Items(session.run, invocation.ids, alone=False)
     config.pluginmanager.register(items, "etcdtls-items")
     config.pluginmanager.register(session, "etcdtls-session")
-    if invocation.alone:
-        keep_in_one_process(config)
-    if is_distributed(config):
+    if is_distributed(config) and invocation.alone:  # no test would run in a worker
+        config.option.dist, config.option.tx = "no", []
+    elif is_distributed(config):
         config.pluginmanager.register(Distribution(config, items, session), "etcdtls-distribution")

@@ -296,13 +296,6 @@ def is_distributed(config: pytest.Config) -> bool:
     )
 
 
-def keep_in_one_process(config: pytest.Config) -> None:
-    """Start no workers: no test would run in them."""
-    if is_distributed(config):
-        config.option.dist = "no"
-        config.option.tx = []
-
-
 class Sharing(Struct):
     """What the fixtures of a session share besides the targets of the run.
 
