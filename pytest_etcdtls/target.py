@@ -334,7 +334,6 @@ class Target:
         unreached: declared listeners that are not judged, since they cannot be reached from here.
         remarks: files that were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
-        via: what carries connections to listeners that are not known yet, as :attr:`Listener.via`.
         discover: the cluster is asked for its members, and their listeners are judged too
             (``--etcd-discover``).
         logs: logs of members, by their label or host; under the empty string, the log of all others
@@ -366,7 +365,6 @@ class Target:
     unreached: tuple[Unreached, ...] = ()
     remarks: tuple[str, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()
-    via: Carrier | None = None
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
     replay: str | None = None

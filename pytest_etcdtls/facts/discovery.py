@@ -215,6 +215,33 @@ def host_addresses(work: Work) -> HostAddresses:
     return HostAddresses(work.timeout)
 
 
+def listed_listener(
+    role: Role,
+    endpoint: Endpoint,
+    named: Sequence[Listener],
+    rules: Iterable[ConnectTo],
+    *,
+    may_be_local: bool,
+) -> Listener:
+    """Return the listener of a URL in a member list, which is reached as the named ones are."""
+    process = entered_process(named)
+    redirects = (rule.redirected(endpoint.host, endpoint.port) for rule in rules)
+    return Listener(
+        role=role,
+        scheme=endpoint.scheme,
+        host=endpoint.host,
+        port=endpoint.port,
+        member=endpoint.host,
+        label=f"advertised-{endpoint.host.replace(':', '.')}-{endpoint.port}",
+        connect_to=next(filter(None, redirects), None),
+        via=next((listener.via for listener in named), None),
+        process=process,
+        in_its_network=process is not None,
+        discovered=True,
+        may_be_local=may_be_local,
+    )
+
+
 class URLResolver:
     """Finds the listeners of the URLs in a member list, member by member.
 
@@ -242,8 +269,6 @@ class URLResolver:
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
         self._titles = titles
-        self._via = next((listener.via for listener in named), None)
-        self._process = entered_process(named)
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
         self._at_endpoint = {endpoint_of(listener): listener for listener in named}
@@ -324,25 +349,13 @@ class URLResolver:
         return self._titles.get(identifier) or f"member {identifier}"
 
     def _candidate(self, role: Role, endpoint: Endpoint, member: str) -> Listener:
-        redirects = (rule.redirected(endpoint.host, endpoint.port) for rule in self._rules)
         label = f"{role}-{safe(endpoint.host)}-{endpoint.port}"
         taken = {listener.label for listener in self.listeners}
         if endpoint.scheme == "http" and label in taken and f"{label}-http" not in taken:
             label = f"{label}-http"
-        return Listener(
-            role=role,
-            scheme=endpoint.scheme,
-            host=endpoint.host,
-            port=endpoint.port,
-            member=member,
-            label=unique(label, taken),
-            connect_to=next(filter(None, redirects), None),
-            via=self._via,
-            process=self._process,
-            in_its_network=self._process is not None,
-            discovered=True,
-            may_be_local=self._on_loopback or endpoint.host in self._hosts,
-        )
+        may_be_local = self._on_loopback or endpoint.host in self._hosts
+        at = listed_listener(role, endpoint, self.listeners, self._rules, may_be_local=may_be_local)
+        return replace(at, member=member, label=unique(label, taken))
 
     def _leads_to(self, known: Listener, candidate: Listener) -> bool:
         """Whether a candidate with another URL certainly leads to a known listener."""
@@ -802,7 +815,8 @@ def _why_not(
     if any(listener.is_forwarded for listener in listeners) or any(
         rule.redirected(host, port) for rule in target.connect_to
     ):
-        since = f"{'--etcd-via' if target.via else '--etcd-connect-to'} says how it is reached"
+        via = any(listener.via for listener in target.listeners)
+        since = f"{'--etcd-via' if via else '--etcd-connect-to'} says how it is reached"
     elif not addresses:
         since = "its name was not resolved"
     else:

@@ -16,7 +16,7 @@ from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Unobserv
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate, ServedClient
 from pytest_etcdtls.facts.api import Metrics
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling
-from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered, listed_listener
 from pytest_etcdtls.facts.fact import Each, Elsewhere, Lazy, fact
 from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain, refuses_connections
@@ -31,7 +31,7 @@ from pytest_etcdtls.facts.member_list import (
 from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
 from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target, entered_process
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
 
 
@@ -243,30 +243,12 @@ def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Lis
         result = discovered.client_urls.get(url)
         return target.labelled(result.listener) if result else None
     named = {listener.host for listener in target.listeners if listener.connect_to is None}
-    replayed = target.replay is not None
     # A replayed declaration advertises the user's own member, which may run: its address is not contacted.
-    process = entered_process(target.listeners)
-    redirected = (
-        there for rule in target.connect_to if (there := rule.redirected(endpoint.host, endpoint.port))
-    )
-    connect_to = next(redirected, None) if replayed else None
+    replayed = target.replay is not None
+    rules = target.connect_to if replayed else ()
+    listener = listed_listener(Role.CLIENT, endpoint, target.listeners, rules, may_be_local=True)
     may_contact = endpoint.host in named or target.origin == "process"
-    if not (connect_to if replayed else may_contact):
-        return None
-    return Listener(
-        role=Role.CLIENT,
-        scheme=endpoint.scheme,
-        host=endpoint.host,
-        port=endpoint.port,
-        member=endpoint.host,
-        label=f"advertised-{endpoint.host.replace(':', '.')}-{endpoint.port}",
-        connect_to=connect_to,
-        via=target.via,
-        process=process,
-        in_its_network=process is not None,
-        discovered=True,
-        may_be_local=True,
-    )
+    return listener if (listener.connect_to if replayed else may_contact) else None
 
 
 def _why_not(url: str, discovered: Discovered | None) -> str:

@@ -275,7 +275,6 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
         unreached=unreached,
         completed=completed,
         connect_to=rules,
-        via=via,
         discover=discover,
     )
     return add_credentials(target, source, _secret(source), of_files)
