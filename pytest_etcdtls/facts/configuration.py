@@ -12,7 +12,7 @@ only at start (``ServerConfig`` in client/pkg/transport/listener.go).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -150,15 +150,9 @@ class ListenerDeclaration(Struct, frozen=True, kw_only=True):
                 yield trap
 
 
-_ROLES: Mapping[Side, tuple[Role, ...]] = {
-    "peer": (Role.PEER,),
-    "client": tuple(role for role in Role if role is not Role.PEER),
-}
-
-
 def listeners_of_side(member: str, side: Side) -> tuple[str, ...]:
     """Return the listeners of a member to which the settings of a side apply, for ``Finding.concerns``."""
-    return tuple(f"{role}-{member}" for role in _ROLES[side])
+    return tuple(f"{role}-{member}" for role in Role if role.side == side)
 
 
 class Declarations(Struct, frozen=True):

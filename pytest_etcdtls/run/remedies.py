@@ -93,7 +93,7 @@ def _clients(
     target: Target, member: DeclaredMember, side: Side
 ) -> Iterator[tuple[str, Sequence[x509.Certificate]]]:
     """Yield the clients whose certificates are here, with names for messages."""
-    credentials = target.credentials(Role.PEER if side == "peer" else Role.CLIENT)
+    credentials = target.credentials(Role(side))
     # The user's client is tried on peer ports, too. That they refuse it is right.
     seen = {identity.chain[0] for identity in target.client.identities if side == "peer" and identity.chain}
     for identity in credentials.identities:

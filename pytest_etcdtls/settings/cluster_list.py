@@ -27,6 +27,7 @@ from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, i
 from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import parse_toml
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, integer, option, read_input
+from pytest_etcdtls.settings.endpoints import ROLES
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_judging, read_live_target
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
@@ -59,9 +60,7 @@ KEYS: Final = (
 )
 """What can be said of a cluster: the options of that name without ``--etcd-``; endpoints in the plural."""
 
-_ITS_OWN: Final = frozenset(
-    {*(f"etcd_{name.replace('-', '_')}" for name in _LISTS[:4]), "etcd_config", "etcd_pid"}
-)
+_ITS_OWN: Final = frozenset({*ROLES, "etcd_config", "etcd_pid"})
 """Options that name a cluster. They are no default for the clusters of a list."""
 _TOGETHER: Final = (
     frozenset({"etcd_cert", "etcd_key", "etcd_secret"}),

@@ -392,12 +392,6 @@ def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
     return tuple(named.values())
 
 
-_ROLES: Final[dict[Side, tuple[Role, ...]]] = {
-    "client": (Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS),
-    "peer": (Role.PEER,),
-}
-
-
 def declared_credentials(members: Sequence[LabelledDeclaration]) -> CredentialSource:
     """Return the credentials that declarations name, as far as the files are here."""
     files = FoundFiles()
@@ -433,10 +427,9 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
     """Return the roles of the ports where a member serves one certificate and dials with another."""
     return frozenset(
         role
-        for side, roles in _ROLES.items()
-        for member in members
-        if (tls := _side(member.declared, side)).certificate is not None and tls.dials_with != tls.certificate
-        for role in roles
+        for role in Role
+        for tls in (_side(member.declared, role.side) for member in members)
+        if tls.certificate is not None and tls.dials_with != tls.certificate
     )
 
 

@@ -26,12 +26,7 @@ from pytest_etcdtls.target import Carrier, ConnectTo, Listener, Unreached, safe,
 from pytest_etcdtls.tls.via import words_of
 from pytest_etcdtls.untrusted.printable import is_host
 
-ROLES = {
-    "etcd_endpoint": Role.CLIENT,
-    "etcd_peer_endpoint": Role.PEER,
-    "etcd_metrics_endpoint": Role.METRICS,
-    "etcd_client_http_endpoint": Role.CLIENT_HTTP,
-}
+ROLES = {role.option.removeprefix("--").replace("-", "_"): role for role in Role}
 """The role of the listeners that each option names."""
 
 _TLS_MATERIAL = (

@@ -35,7 +35,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import find_path, issuer_faults, names_host
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
 from pytest_etcdtls.untrusted.printable import plural
@@ -369,11 +369,8 @@ def chains_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certifica
     return find_path(chain[0], chain[1:], anchors, datetime.now(UTC)) is not None
 
 
-_OPTIONS = {
-    "etcd_expect_cert": frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS}),
-    "etcd_expect_peer_cert": frozenset({Role.PEER}),
-}
-"""The roles of the listeners that serve it: etcd's ``--cert-file`` is served on all but peer listeners."""
+_OPTIONS: Final[Mapping[str, Side]] = {"etcd_expect_cert": "client", "etcd_expect_peer_cert": "peer"}
+"""The side that serves it: etcd's ``--cert-file`` is served on all but peer listeners."""
 
 
 def read_expected(source: Source, listeners: Sequence[Listener]) -> tuple[ExpectedLeaf, ...]:
@@ -386,16 +383,16 @@ def read_expected(source: Source, listeners: Sequence[Listener]) -> tuple[Expect
             given for one listener.
     """
     expected: list[ExpectedLeaf] = []
-    for name, roles in _OPTIONS.items():
-        served = [listener for listener in listeners if listener.role in roles and listener.scheme == "https"]
+    for name, side in _OPTIONS.items():
+        served = [each for each in listeners if each.role.side == side and each.scheme == "https"]
         hosts = {listener.host for listener in served}
         for host, path, _ in read_by_host(source, name, hosts, may_grow=source.flag("etcd_discover")):
             certificate = load_certificates(path, option=option(name))[0]
             meant = [listener for listener in served if host in (None, listener.host)]
             expected += [ExpectedLeaf.on(listener, certificate, str(path)) for listener in meant]
             if not meant and host is not None:
-                role = Role.PEER if Role.PEER in roles else Role.CLIENT
-                expected.append(ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host))
+                leaf = ExpectedLeaf(role=Role(side), certificate=certificate, source=str(path), host=host)
+                expected.append(leaf)
     return tuple(expected)
 
 
