@@ -175,7 +175,8 @@ class TrustBundle:
 
     Attributes:
         inferred: etcd is assumed to trust them for clients, since one of them has signed the good client. The
-            bundle may have further CAs, such as the system's.
+            bundle may have further CAs, such as the system's. For a served certificate: they are those of
+            the client port, and peers may have others.
         remark: what etcd makes of the file, if that differs; empty if it is the same or not etcd's file.
     """
 

@@ -218,12 +218,13 @@ _no_path = changed("path", error="unable to get local issuer certificate")
 
 @check("cert.trusted", on=EVERY_LISTENER, counterexample=_no_path)
 def the_served_certificate_is_trusted(
-    here: Listener, path: PathToTrust, chain: ServedChain
+    here: Listener, target: Target, path: PathToTrust, chain: ServedChain
 ) -> Iterator[Statement]:
     """A path leads from the served certificate to the given CA.
 
     Clients that trust this CA refuse the server. This check judges path and signatures only; validity, names
-    and usage have checks of their own.
+    and usage have checks of their own. Peers may have a separate CA: that of the client port can verify a
+    peer's certificate, and shows nothing where it does not.
 
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
@@ -234,7 +235,13 @@ def the_served_certificate_is_trusted(
     Remediation: serve a certificate of that CA with --{peer}cert-file, followed by its intermediates in the
         same file, or name the CA that signed it with --etcd-{peer}cacert.
     """
-    if path.error:
+    bundle = target.credentials(here.role).server_ca
+    if path.error and not path.path and bundle and bundle.inferred:
+        yield not_verified(
+            f"{path.source}, the CA of the client port, does not verify the served certificate, as where "
+            "peers have a separate CA: pass --etcd-peer-cacert"
+        )
+    elif path.error:
         anchors = name_list(anchor.subject for anchor in path.anchors)
         which = f": the file {path.remark}"
         yield Finding(

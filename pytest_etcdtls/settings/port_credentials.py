@@ -106,7 +106,7 @@ def add_credentials(
     of_members = replace(
         of_files.peer,
         named=peer,
-        server_ca=peer_cacert or of_files.peer.server_ca or cacert,
+        server_ca=peer_cacert or of_files.peer.server_ca or (cacert and replace(cacert, inferred=True)),
         identities=_good(peer, of_files.peer.identities, client),
     )
     return replace(

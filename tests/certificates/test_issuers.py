@@ -46,11 +46,13 @@ def judge(
     anchors: Sequence[x509.Certificate] = (ROOT.certificate,),
     client: Identity | None = None,
     remark: str = "",
+    inferred: bool = False,
 ) -> dict[str, CheckResult]:
     """Return what does not conform."""
     listener = serve(choosing(lambda hello, number: served)).listener()
     credentials = PortCredentials(
-        server_ca=TrustBundle(tuple(anchors), "ca.crt", remark=remark), identities=(client,) if client else ()
+        server_ca=TrustBundle(tuple(anchors), "ca.crt", inferred, remark),
+        identities=(client,) if client else (),
     )
     target = Target(label="ours", origin="live", listeners=(listener,), client=credentials)
     results = judged(target, *JUDGED)
@@ -79,6 +81,17 @@ def test_a_new_ca_with_the_old_name_is_distinguished(serve: Serve) -> None:
     found = judge(serve, issue(ROOT), [CertificateAuthority.create("root").certificate])
     assert outcomes(found) == {"cert.trusted": "violates", "cert.issuer-is-ca": "not-verified"}
     assert "another key" in found["cert.trusted"].findings[0].observed
+
+
+def test_the_client_ports_ca_shows_nothing_about_a_peer_whose_certificate_it_does_not_verify(
+    serve: Serve,
+) -> None:
+    other = CertificateAuthority.create("other").certificate
+    reason = judge(serve, issue(ROOT), [other], inferred=True)["cert.trusted"].reason
+    assert reason.endswith(
+        "does not verify the served certificate, as where peers have a separate CA: pass --etcd-peer-cacert"
+    )
+    assert not judge(serve, issue(ROOT), inferred=True)
 
 
 def test_a_leaf_that_is_given_as_the_ca_is_named(serve: Serve) -> None:
