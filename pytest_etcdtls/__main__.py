@@ -40,7 +40,17 @@ _TARGETS: Final = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:  # as "Note on SIGPIPE" in the documentation of Python's signal says
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(words: list[str]) -> int:
     if words and (instead := _GONE.get(words[0])):
         sys.stderr.write(f"ERROR: the command {words[0]} was removed: {instead}\n")
         return USAGE_ERROR
@@ -118,6 +128,13 @@ def judge(words: Sequence[str]) -> int:
             status = yield
             return (status[0], "", status[2]) if status else status
 
+    try:
+        os.getcwd()
+    except OSError as error:
+        sys.stderr.write(
+            f"ERROR: the working directory cannot be read ({error.strerror}): change to one that exists\n"
+        )
+        return USAGE_ERROR
     quiet = Quiet()
     code = int(pytest.main(arguments, [quiet]))
     if code == INTERRUPTED and not quiet.began:

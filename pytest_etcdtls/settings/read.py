@@ -422,7 +422,7 @@ def _new_waivers(source: Source) -> Path | None:
             f"--etcd-write-waivers {path} exists already, and is not overwritten: name a new file, or pass "
             "this one as --etcd-waivers"
         )
-    return None if path is None else _writable("--etcd-write-waivers", str(path), path)
+    return None if path is None else writable("--etcd-write-waivers", str(path), path)
 
 
 def _reports(source: Source, *, fleet: bool) -> tuple[list[Path], list[Path]]:
@@ -450,8 +450,7 @@ def _reports(source: Source, *, fleet: bool) -> tuple[list[Path], list[Path]]:
             )
         elif path.suffix not in REPORT_SUFFIXES:
             raise UsageError(f"{flag}: the suffix selects the format: use {', '.join(REPORT_SUFFIXES)}")
-        if not (is_directory and path.is_dir() and os.access(path, os.W_OK)):
-            _writable("--etcd-report", text, path)
+        writable("--etcd-report", text, path)
         (directories if is_directory else files).append(path)
     return files, directories
 
@@ -474,12 +473,18 @@ def _metadata(source: Source) -> Mapping[str, str]:
     return metadata
 
 
-def _writable(flag: str, text: str, path: Path) -> Path:
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is not a directory" if is_there(path.parent) else "does not exist"
-        raise UsageError(f"{flag} {text!r}: {path.parent} {problem}")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{flag} {text!r}: {path.parent} cannot be written to")
+def writable(flag: str, text: str, path: Path) -> Path:
+    """Return the path of a file, or of a directory, in which a run writes at its end.
+
+    Raises:
+        UsageError: if it could not.
+    """
+    directory = path if path.is_dir() else path.parent
+    if not directory.is_dir():
+        problem = "is not a directory" if is_there(directory) else "does not exist"
+        raise UsageError(f"{flag} {text!r}: {directory} {problem}")
+    if not os.access(directory, os.W_OK):
+        raise UsageError(f"{flag} {text!r}: {directory} cannot be written to")
     return path
 
 

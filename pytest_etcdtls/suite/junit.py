@@ -8,14 +8,44 @@ classes for it are not.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.report import write_file
+from pytest_etcdtls.settings.read import writable
 
 CAUSE: Final = "etcdtls.cause"
 """The property of an item with the violation from which its own follows."""
+
+
+def junit_file(config: pytest.Config) -> Path | None:
+    """Return the path of ``--junitxml``; ``None`` if it is not given."""
+    text = config.getoption("xmlpath", None)
+    return config.invocation_params.dir / os.path.expanduser(os.path.expandvars(text)) if text else None
+
+
+def require_writable(config: pytest.Config) -> None:
+    """Check that pytest can write its file after the run. It makes the directory.
+
+    Raises:
+        pytest.UsageError: if it cannot.
+    """
+    if (path := junit_file(config)) is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable("--junitxml", str(path), path)
+    except OSError as error:
+        raise pytest.UsageError(
+            f"--junitxml {str(path)!r}: the directory cannot be made: {error.strerror}"
+        ) from error
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def skip_consequences(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
-from pytest_etcdtls.suite.junit import skip_consequences
+from pytest_etcdtls.suite.junit import junit_file, skip_consequences
 from pytest_etcdtls.untrusted.printable import error_text, plural
 
 
@@ -91,19 +90,20 @@ class Reporting:
         with self.interruption.held():
             if not is_dry(self.config):
                 session.exitstatus = self.finish(session)
-        yield
-        if junit := self.config.getoption("xmlpath", None):
-            directory = self.config.invocation_params.dir
-            skip_consequences(directory / os.path.expanduser(os.path.expandvars(junit)))
-        terminal = self.terminal
-        with self.interruption.held():
-            lost = terminal and getattr(self.config.get_terminal_writer()._file, "lost", False)
-            if terminal is None or lost or not has_summary(self.config):
-                sys.stderr.writelines(f"etcd TLS: {message_line(text)}\n" for text in self.problems)
-            elif lines := [*self.verdict(terminal, int(session.exitstatus))]:
-                if self.config.get_verbosity() > -2:  # pytest writes one with -qq, too
-                    terminal.write_line("")
-                write_lines(terminal, lines)
+        try:
+            yield
+        finally:  # a plugin may fail, such as pytest's for --junitxml on a full disk
+            if junit := junit_file(self.config):
+                skip_consequences(junit)
+            terminal = self.terminal
+            with self.interruption.held():
+                lost = terminal and getattr(self.config.get_terminal_writer()._file, "lost", False)
+                if terminal is None or lost or not has_summary(self.config):
+                    sys.stderr.writelines(f"etcd TLS: {message_line(text)}\n" for text in self.problems)
+                elif lines := [*self.verdict(terminal, int(session.exitstatus))]:
+                    if self.config.get_verbosity() > -2:  # pytest writes one with -qq, too
+                        terminal.write_line("")
+                    write_lines(terminal, lines)
 
 
 def call_users_hooks(config: pytest.Config, report: Report) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,32 @@ def test_a_wrong_command_line_is_refused(
     output, error = capsys.readouterr()
     assert output == ""
     assert said in error
+
+
+@pytest.mark.parametrize("option", ["--list-checks", "--explain=mtls.no-certificate", "--help"])
+def test_a_reader_that_closes_the_pipe_ends_the_output(option: str) -> None:
+    """As ``| head -1``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        done = subprocess.run([PROGRAM, option], stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+    gone = 'rmdir "$PWD"; exec "$0" https://127.0.0.1:1'
+    done = run_program(["sh", "-c", gone, PROGRAM], tmp_path)
+    assert done.returncode == 4
+    assert done.stderr == (
+        "ERROR: the working directory cannot be read (No such file or directory): change to one that exists\n"
+    )
+
+
+def test_a_junit_file_that_cannot_be_written_is_refused_before_the_first_connection(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run_program([PROGRAM, "https://127.0.0.1:1", "--junitxml=file/no/x.xml"], tmp_path)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "file/no/x.xml': the directory cannot be made: Not a directory" in done.stderr
 
 
 def _raising(*_: object) -> int:
