@@ -81,6 +81,11 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         why = (last.detail or last.describe()) if last else "no attempt was made"
         is_closed = last is not None and last.phase is Phase.CONNECT
         advice = "; start etcd, or name the address and port at which it listens" if is_closed else ""
+        if last is not None and last.stream_end in (StreamEnd.RESET, StreamEnd.EOF):
+            advice = (
+                "; name the listener of etcd itself, or look at what is between: firewall, load balancer, "
+            )
+            advice += "port-forward"
         if NOT_RESOLVED in why:
             advice = "; correct the name, or name the member by its address"
         if is_closed and re.search(r"\.svc(\.|$)", here.host):
@@ -141,8 +146,9 @@ def the_listener_is_an_etcd(
     A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about the
     listener that was meant. Another port of etcd is recognised by its paths: a peer port has /members, a
     metrics port has /health without /version. The check uses the good client, or a client without a
-    certificate where no good client is accepted. Where neither is, a peer port shows by ending a connection
-    after five seconds on which nothing is sent.
+    certificate where no good client is accepted. Where neither is, and the given CA does not verify the
+    served certificate, a peer port shows by ending a connection after five seconds on which nothing is
+    sent.
 
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical

@@ -431,12 +431,19 @@ def _match(pattern: str, checks: Iterable[Check], named_by: str) -> list[Check]:
     if removed := was_removed(pattern):
         raise UsageError(f"{named_by}: {removed}")
     if not matched:
-        meant = did_you_mean(pattern, {name for check in checks for name in (check.id, check.family)})
+        meant = _meant(pattern, {name for check in checks for name in (check.id, check.family)})
         raise UsageError(
             f"{named_by} {pattern!r} matches no check: use an id, a glob, a family or a source "
             f"({', '.join(SOURCES)}, rfc5280 ...); --etcd-list-checks shows them all{meant}"
         )
     return matched
+
+
+def _meant(id_: str, known: Iterable[str]) -> str:
+    """Return a question which check is meant: one of the family if there is such a family."""
+    family, _, fact = id_.partition(".")
+    near = [name for name in known if name.startswith(f"{family}.") or name.endswith(f".{fact}")]
+    return did_you_mean(id_, near or known)
 
 
 def _is_from(source: str, reference: str) -> bool:
@@ -470,7 +477,7 @@ def was_removed(id_: str) -> str:
 
 def no_check(pattern: str) -> str:
     """Return that a pattern matches no check, why or what may be meant, for the end of a message."""
-    meant = did_you_mean(pattern, catalogue())
+    meant = _meant(pattern, catalogue())
     return was_removed(pattern) or f"{pattern!r} matches no check; --etcd-list-checks shows them all{meant}"
 
 

@@ -241,7 +241,7 @@ def other_port(
 
     Where no client is accepted, send nothing: a peer port ends that connection after five seconds
     (ConnReadTimeout of api/rafthttp in etcd's server), a client port after ten or never. That is tried if the
-    port trusts the CA of its own certificate, as peers must, and is not what the given files are for.
+    port trusts the CA of its own certificate, as peers must, and the given CA does not verify it.
     """
     if served.client is None:
         trusts_itself = (
@@ -249,7 +249,7 @@ def other_port(
             and announced is not None
             and any(certificate.issuer in announced.most for certificate in chain.certificates)
         )
-        is_foreign = good.candidates or (path_to_trust is not None and path_to_trust.error)
+        is_foreign = good.candidates if path_to_trust is None else path_to_trust.error
         if here.role not in (Role.CLIENT, Role.CLIENT_HTTP) or not trusts_itself or not is_foreign:
             return OtherPort()
         silence = wire.keep_silent("connection on which nothing is sent, as to a peer port", _PEERS_END[1])

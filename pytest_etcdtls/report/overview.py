@@ -548,11 +548,11 @@ def _good_in_words(accepted: AcceptedClient, s: str) -> str:
     issued = [_CALLED[ISSUED]] if len(given) < len(accepted.candidates) else []
     names = " and ".join([f"the given {some(given, _NAMED)}"] * bool(given) + issued)
     is_refused = any(candidate.endings <= _REFUSED for candidate in accepted.candidates)
-    return f"refuse{s} {names}" if is_refused else f"unclear on {names}"
+    return f"refuse{s} {names}" if is_refused else f"give{s} no clear answer to {names}"
 
 
 def _bad_in_words(matrices: Collection[AccessMatrix], s: str) -> Iterator[str]:
-    refuse, accept, unclear = f"refuse{s}", f"accept{s}", "unclear"
+    refuse, accept, unclear = f"refuse{s}", f"accept{s}", f"give{s} no clear answer to"
     by_ending: dict[str, list[str]] = {refuse: [], accept: [], unclear: []}
     for matrix in matrices:
         endings = matrix.cases.endings

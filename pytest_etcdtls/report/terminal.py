@@ -542,7 +542,8 @@ def _faults(report: Report, width: int, *, whole: bool) -> Iterator[Line]:
         verb = "follows" if following == 1 else "follow"
         others = f"; {plural(following, 'more check')} {verb} from it" if following else ""
         lines: list[Line] = []
-        shortest, labels = places(fault, report.seen), some(fault.listeners, _NAMED)
+        labels = some(fault.listeners, _NAMED)
+        shortest = places(fault, report.seen) if len(fault.results) > 1 else labels
         for on in (shortest if is_of_several(fault) else labels, shortest):
             text = f"{first.check} ({first.severity}) on {on}: {first.message}{others}"
             lines = [*_at_most(text, width, begin, most, "red")]

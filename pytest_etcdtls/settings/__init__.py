@@ -142,7 +142,7 @@ def seconds(source: Source, name: str, default: float) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value <= 3600:
-        raise UsageError(f"{option(name)} {text!r} is not a number of seconds between 0 and 3600")
+        raise UsageError(f"{option(name)} {text!r} is not a number of seconds above 0, at most 3600")
     return value
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hostile.handshake_refusers import drain, refusers
 from impostors.staging import FakeCluster
 from made import made_report
-from servers import Handler, Server
+from servers import Handler, Server, reset
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
@@ -130,6 +130,21 @@ def test_responses_to_plain_http(
         return
     assert (answers.outcome, refused.outcome) == (Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED)
     assert "answers neither TLS nor HTTP" in answers.reason
+
+
+@pytest.mark.parametrize("end", [reset, socket.socket.close])
+def test_a_connection_that_ends_in_the_handshake_has_a_next_step(
+    serve: Callable[[Handler], Server], end: Handler
+) -> None:
+    def handle(connection: socket.socket) -> None:
+        connection.recv(65536)
+        end(connection)
+
+    target = Target(label="t", origin="live", listeners=(serve(handle).listener(),))
+    [answers] = run_checks(Observer(target), select(["listener.answers"]))
+    assert answers.reason.endswith(
+        "name the listener of etcd itself, or look at what is between: firewall, load balancer, port-forward"
+    )
 
 
 def test_old_versions_are_found_without_a_handshake(judged: Judge) -> None:

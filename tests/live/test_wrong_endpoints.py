@@ -14,6 +14,7 @@ from zoo.model import explain
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, CALayout, PKIPlan
 from pytest_etcdtls.role import Role
@@ -221,6 +222,10 @@ def test_a_peer_port_that_refuses_the_client_is_asked_about(
                 assert "it ended after 5." in finding.observed
                 assert "only a peer port ends the connection" in finding.commands[0]
                 assert f"pass it as --etcd-peer-endpoint={listener.url}" in gate.remediation
+        if knows_clients:
+            verified = replace(given, server_ca=target.peer.server_ca)
+            observer = Observer(replace(target, client=verified, listeners=(peer,)))
+            assert observer.get(OtherPort, None, peer).silence is None, "the wait of seconds has no use"
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")

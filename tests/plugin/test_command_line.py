@@ -44,6 +44,8 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
         ([URL, "--etcd-cacert=~nobody-has-this-name/ca.crt"], "~nobody-has-this-name/ca.crt: does not exist"),
         ([URL, "--etcd-check=mtls.no-certificat"], "did you mean 'mtls.no-certificate'?"),
         (["--etcd-explain=cert.trustd"], "did you mean 'cert.trusted'?"),
+        (["--etcd-explain=tls.no-certificate"], "did you mean 'mtls.no-certificate'?"),
+        (["--etcd-explain=mtls.groups"], "did you mean 'tls.groups'?"),
         ([URL, "--etcd-binary=etcd"], "--etcd-binary starts an etcd to be judged, and --etcd-endpoint names"),
         (["--etcd-conformance", "--etcd-binary="], "--etcd-binary is empty: pass the path of an etcd"),
         ([URL, "--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "and --etcd-endpoint names a live one"),

@@ -13,9 +13,10 @@ import pytest
 from conforming import refused, sample, served
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from made import made_report
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.facts.access import Access, Case
+from pytest_etcdtls.facts.access import AcceptedClient, Access, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
@@ -28,6 +29,7 @@ from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.report.behaviour import behaviour, texts
 from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.json import LONGEST, jsonable
+from pytest_etcdtls.report.overview import access_in_words
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response, StreamEnd
@@ -69,6 +71,14 @@ def silent(seconds: float, reply: Reply = Reply.ENDED) -> SilentConnection:
         milliseconds=seconds * 1000,
     )
     return SilentConnection(patience=20.0, exchange=exchange)
+
+
+def test_who_gets_no_clear_answer_is_in_a_sentence() -> None:
+    unclear = matrix(refused(ending=Ending.UNCLEAR, alert=None, stream_end=StreamEnd.TIMEOUT))
+    accepted = sample(Need(AcceptedClient, None), Role.CLIENT)
+    seen = Recording(TARGET, [(LABEL, None, accepted), (LABEL, "none", unclear)])
+    [said, *_] = access_in_words(made_report(), seen, LISTENER)
+    assert "; gives no clear answer to clients without a certificate; " in said
 
 
 @pytest.mark.parametrize(

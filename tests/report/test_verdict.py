@@ -235,6 +235,8 @@ def test_neither_the_fault_nor_its_remedy_is_cut() -> None:
     end = next(number for number in range(at, len(text)) if text[number].endswith("reasons ..."))
     remedy = " ".join(line.strip() for line in text[end + 1 :])
     assert remedy.startswith(f"remedy: {'remedy ' * 99}ends")
+    alone = lines(report(replace(results[0], listener=LISTENERS[0].label)))
+    assert any(line.startswith(f"1. {results[0].check} (critical) on client-m0: ") for line in alone)
 
 
 def test_the_worst_fault_comes_first_with_its_remedy_and_the_number_of_its_consequences() -> None:

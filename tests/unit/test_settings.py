@@ -345,6 +345,7 @@ URLS = [
         ({"etcd_backend": "container", "etcd_binary": "/etcd"}, "--etcd-binary"),
         ({"etcd_timeout": "soon"}, "--etcd-timeout"),
         ({"etcd_timeout": "nan"}, "--etcd-timeout"),
+        ({"etcd_timeout": "0"}, "--etcd-timeout '0' is not a number of seconds above 0, at most 3600"),
         ({"etcd_concurrency": "0"}, "--etcd-concurrency"),
         ({"etcd_max_connections": "-1"}, "--etcd-max-connections"),
         ({"etcd_expiry_days": "1.5"}, "--etcd-expiry-days"),
