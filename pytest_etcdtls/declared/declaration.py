@@ -742,7 +742,10 @@ def in_force(declaration: Declaration, version: str | None) -> Declaration:
 
 
 def meant_by(setting: Setting) -> Setting | None:
-    """Return the setting that one which no version has resembles; ``None`` for none, or several."""
+    """Return the setting that one which no version has resembles; ``None`` for none, or several.
+
+    Its value is shown, so it must have the form of such a value: another may be a secret.
+    """
     section, dot, key = setting.name.removeprefix("ETCD_").lower().replace("_", "-").rpartition(".")
     known = SECTIONS.get(section, {}) if dot else {flag: flag for flag in EVERY_FLAG}
     near = meant(key, known)
@@ -751,7 +754,12 @@ def meant_by(setting: Setting) -> Setting | None:
     name, is_key = known[near[0]], setting.via is Via.KEY
     spelled = f"{section}{dot}{near[0]}" if is_key else setting.spelled
     value = setting.value or ("true" if name in SWITCHES else "")
-    return replace(setting, name=name, spelled=spelled, value=value)
+    form = "|".join(BOOLEANS) if name in SWITCHES else r"https?://[^@]*" if name in URL_LISTS else _NO_SECRET
+    return replace(setting, name=name, spelled=spelled, value=value) if re.fullmatch(form, value) else None
+
+
+_NO_SECRET = r"/\S*|TLS1\.\d"
+"""The form of a value that names a file or a version of TLS."""
 
 
 def as_meant(declaration: Declaration, *ways: Via) -> Declaration:
