@@ -754,11 +754,17 @@ def meant_by(setting: Setting) -> Setting | None:
     name, is_key = known[near[0]], setting.via is Via.KEY
     spelled = f"{section}{dot}{near[0]}" if is_key else setting.spelled
     value = setting.value or ("true" if name in SWITCHES else "")
-    form = "|".join(BOOLEANS) if name in SWITCHES else r"https?://[^@]*" if name in URL_LISTS else _NO_SECRET
+    form = (
+        "|".join(BOOLEANS)
+        if name in SWITCHES
+        else r"https?://[^@]*"
+        if name in URL_LISTS
+        else _FILE_OR_VERSION
+    )
     return replace(setting, name=name, spelled=spelled, value=value) if re.fullmatch(form, value) else None
 
 
-_NO_SECRET = r"/\S*|TLS1\.\d"
+_FILE_OR_VERSION = r"/\S*|TLS1\.\d"
 """The form of a value that names a file or a version of TLS."""
 
 
