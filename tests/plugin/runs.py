@@ -35,6 +35,9 @@ _APART = ("-W", "--timeout")
 for _module in pkgutil.walk_packages(pytest_etcdtls.__path__, "pytest_etcdtls."):
     if not _module.name.endswith("__main__"):
         importlib.import_module(_module.name)
+importlib.import_module(
+    "httpcore"
+)  # httpx does that with its first client, and keeps the names of its errors
 # A codec is one too. A thread that looks it up while a run ends does not find it, and Python remembers that.
 codecs.lookup("utf-8-sig")
 
