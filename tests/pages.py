@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 
 _CODE = re.compile(
     r"(`[^`]+`"
-    r"|--(?:[\w-]|\[[\w-]+\]|\([\w|]+\))*\w(?:=(?:https://)?(?:\.\.\.|[\w|-]+(?:[.=][\w|-]+)*))?"
+    r"|--(?:[\w-]|\[[\w-]+\]|\([\w|-]+\))*\w(?:=(?:https://)?(?:\.\.\.|[\w|-]+(?:[.=][\w|-]+)*))?"
     r"|(?<![\w/])/[a-z][\w/]*[a-z](?![\w/]))"
 )
 """Matches what is code already, a flag with its value, or an HTTP path."""
@@ -116,11 +116,13 @@ def _judges(check: Check) -> str:
 
 def _with_flags(text: str, roles: frozenset[Role]) -> str:
     """Insert the flags of the port, in both spellings if the check judges both ports."""
+    known = [role for role in Role if role in roles] or [Role.CLIENT]
+    role = f"({'|'.join(known)})" if len(known) > 1 else known[0]
     if roles == {Role.PEER}:
-        return text.format(peer="peer-", side="peer")
+        return text.format(peer="peer-", side="peer", role=role)
     if Role.PEER not in roles:
-        return text.format(peer="", side="client")
-    return text.format(peer="[peer-]", side="(client|peer)")
+        return text.format(peer="", side="client", role=role)
+    return text.format(peer="[peer-]", side="(client|peer)", role=role)
 
 
 # Facts: what a check can read, by subject, and which facts connect.

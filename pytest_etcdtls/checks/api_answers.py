@@ -93,7 +93,7 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
     Spec: etcd Documentation, /version and /health endpoints
     Severity: medium
     Level: SHOULD
-    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
+    Remediation: connect to etcd itself on --listen-{role}-urls; a proxy answers in its place.
     """
     for protocol, response, line in _responses(
         served, '"Location"', lambda response: 300 <= response.status < 400
@@ -141,7 +141,7 @@ def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
     Spec: etcd Documentation, /version and /health endpoints
     Severity: medium
     Level: SHOULD
-    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
+    Remediation: connect to etcd itself on --listen-{role}-urls; a proxy answers in its place.
     """
     encoded = _responses(served, '"Content-Encoding"', lambda response: bool(response.content_encoding))
     for protocol, response, line in encoded:
@@ -235,7 +235,7 @@ def version_answers(exchange: Annotated[ClientExchange, "/version"]) -> Iterator
     Spec: etcd Documentation, /version endpoint
     Severity: high
     Level: SHOULD
-    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
+    Remediation: connect to etcd itself on --listen-{role}-urls; a proxy answers in its place.
     """
     yield from unanswered(exchange)
     response = exchange.attempt.response
@@ -261,7 +261,7 @@ def version_is_well_formed(exchange: Annotated[ClientExchange, "/version"]) -> I
     Spec: etcd Documentation, /version endpoint
     Severity: medium
     Level: SHOULD
-    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
+    Remediation: connect to etcd itself on --listen-{role}-urls; a proxy answers in its place.
     """
     yield from unanswered(exchange)
     response = exchange.attempt.response

@@ -174,7 +174,7 @@ def every_hello_gets_the_same_chain(here: Listener, hellos: HelloVariants) -> It
     Spec: RFC 6066 section 3
     Severity: high
     Level: MUST
-    Remediation: let clients reach etcd's own --listen-{side}-urls, not a proxy that chooses certificates.
+    Remediation: let clients reach etcd's own --listen-{role}-urls, not a proxy that chooses certificates.
     """
     first, *others = [found for found in hellos.variants if found.chain]
     different = [found for found in others if found.chain != first.chain]

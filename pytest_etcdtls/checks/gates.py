@@ -153,7 +153,7 @@ def the_listener_is_an_etcd(
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical
     Level: MUST
-    Remediation: name the listener of etcd itself (--listen-{side}-urls), not a proxy in front of it.
+    Remediation: name the listener of etcd itself (--listen-{role}-urls), not a proxy in front of it.
     """
     client = served.client
     if served.stranger is not None:

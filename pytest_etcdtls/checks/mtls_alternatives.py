@@ -36,7 +36,7 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
     Follows: mtls.no-certificate
     Severity: critical
     Level: MUST, SHOULD where only the certificate request differs
-    Remediation: let clients reach etcd's own --listen-{side}-urls, not a proxy that chooses by the server
+    Remediation: let clients reach etcd's own --listen-{role}-urls, not a proxy that chooses by the server
         name or protocol; or require certificates behind each.
     """
     seen = [name for name in (names.usual, *names.others) if name.answers]

@@ -361,7 +361,7 @@ def every_tls_version_accepts_the_same_clients(
     Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: high
     Level: MUST
-    Remediation: let etcd itself terminate TLS, in every version, on --listen-{side}-urls.
+    Remediation: let etcd itself terminate TLS, in every version, on --listen-{role}-urls.
     """
     if answer.unusable:
         yield not_verified(answer.limit)

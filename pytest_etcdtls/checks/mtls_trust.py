@@ -208,11 +208,11 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.1, 2.4
-    Spec: etcd --listen-{side}-urls
+    Spec: etcd --listen-{role}-urls
     Follows: config.http-listener-beside-tls, config.listeners-as-declared, cluster.peer-urls-https
     Severity: critical
     Level: MUST
-    Remediation: name https URLs only in --listen-{side}-urls, with --{peer}cert-file, --{peer}key-file,
+    Remediation: name https URLs only in --listen-{role}-urls, with --{peer}cert-file, --{peer}key-file,
         --{peer}client-cert-auth=true and --{peer}trusted-ca-file.
     """
     if here.role is Role.METRICS and here.scheme == "http":

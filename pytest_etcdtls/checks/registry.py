@@ -64,7 +64,7 @@ class Check(Struct, frozen=True, kw_only=True):
         must_on: roles on which the level is MUST; ``None`` if the level does not depend on the role.
         lowers: single findings may be SHOULD (``Finding.level``); the docstring says which.
         remediation: like ``references`` with placeholders for the port's flags: ``{peer}`` is ``peer-`` or
-            empty, ``{side}`` is ``peer`` or ``client``.
+            empty, ``{side}`` is ``peer`` or ``client``, ``{role}`` is the role.
         roles: roles of the listeners that it judges, empty if it judges the whole target.
         needs: parameter name to fact.
         given: names of the parameters that take the ``Listener`` or the ``Target``.
@@ -136,7 +136,8 @@ class Check(Struct, frozen=True, kw_only=True):
 
 def _with_flags(text: str, role: Role | None) -> str:
     is_peer = role is Role.PEER
-    return text.format(peer="peer-" if is_peer else "", side="peer" if is_peer else "client")
+    side = "peer" if is_peer else "client"
+    return text.format(peer="peer-" if is_peer else "", side=side, role=role or side)
 
 
 _CHECKS: dict[str, Check] = {}

@@ -34,7 +34,7 @@ Spec: RFC 5280 section 4.1
 Spec: etcd --{peer}cert-file
 Severity: high
 Level: MUST
-Remediation: set --{peer}cert-file,
+Remediation: set --{peer}cert-file, --listen-{role}-urls,
     and --{side}-crl-file.
 """
 
@@ -63,8 +63,9 @@ def test_a_check_is_registered_with_all_parts_of_its_docstring() -> None:
     assert (made.severity, made.level) == (Severity.HIGH, Level.MUST)
     assert made.needs == {"chain": Need(ServedChain), "exchange": Need(ClientExchange, "/version")}
     assert made.family == "cert"
-    assert made.remedy(Role.CLIENT) == "set --cert-file, and --client-crl-file."
-    assert made.remedy(Role.PEER) == "set --peer-cert-file, and --peer-crl-file."
+    for role, prefix, side in ((Role.PEER, "peer-", "peer"), (Role.CLIENT_HTTP, "", "client")):
+        flags = f"set --{prefix}cert-file, --listen-{role}-urls, and --{side}-crl-file."
+        assert made.remedy(role) == flags
     assert made.sources(Role.PEER)[1] == "etcd --peer-cert-file"
 
 
