@@ -1,5 +1,6 @@
 """Bad identities are refused, in every TLS version and protocol of the listener alike."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, chec
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, without
 from pytest_etcdtls.etcd_log.matching import LoggedAttempt
-from pytest_etcdtls.facts.access import Access, Case
+from pytest_etcdtls.facts.access import Access, Case, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
 from pytest_etcdtls.facts.etcd_log import LogComparison
 from pytest_etcdtls.facts.listener import FirstContact
@@ -25,7 +26,9 @@ as_if_accepted = changed("matrix.cases.*.tries.*", **SERVED)
 
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted, cure=client_certificates)
-def a_client_without_a_certificate_is_refused(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+def a_client_without_a_certificate_is_refused(
+    matrix: Annotated[AccessMatrix, "none"], served: ServedClient | None
+) -> Iterator[Statement]:
     """A client without a certificate is refused.
 
     Any client that reaches the port can otherwise read and write the whole key space, in Kubernetes every
@@ -43,7 +46,18 @@ def a_client_without_a_certificate_is_refused(matrix: Annotated[AccessMatrix, "n
     Remediation: set --{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give
         --{peer}cert-file and --{peer}key-file explicitly (auto-tls disables both).
     """
-    yield from judge(matrix, "a client without a certificate")
+    behind_proxy = served is not None and served.client is not None and served.client.lacks_h2
+    for statement in judge(matrix, "a client without a certificate"):
+        if behind_proxy and isinstance(statement, Finding):
+            yield dataclasses.replace(statement, remediation=_BY_A_PROXY)
+        else:
+            yield statement
+
+
+_BY_A_PROXY = (
+    "a proxy terminates TLS on this port, since etcd would select h2: let it pass TCP through to etcd, or "
+    "require client certificates of the CA of this port's clients in it"
+)
 
 
 @check("mtls.self-signed", on=EVERY_LISTENER, counterexample=as_if_accepted, cure=client_certificates)

@@ -44,12 +44,14 @@ def _empty(announced: AnnouncedCAs, **_: object) -> Mapping[str, Any]:
 
 
 @check("mtls.announced-ca-present", on=EVERY_LISTENER, counterexample=_empty, cure=client_certificates)
-def the_listener_announces_its_cas(here: Listener, announced: AnnouncedCAs) -> Iterator[Statement]:
+def the_listener_announces_its_cas(
+    here: Listener, announced: AnnouncedCAs, client: AcceptedClient | None
+) -> Iterator[Statement]:
     """The listener requests a client certificate and announces at least one CA.
 
     An etcd with client-cert-auth and no trusted CA file announces none: it trusts every CA in the system's
     root store. One whose trusted CA file is empty or in DER announces none either: it trusts no CA. Both
-    refuse the cluster's own clients, with the same alert.
+    refuse the cluster's own clients, with the same alert. If these are accepted, a proxy may terminate TLS.
 
     Spec: RFC 8446 section 4.2.4
     Spec: RFC 5246 section 7.4.4
@@ -71,13 +73,23 @@ def the_listener_announces_its_cas(here: Listener, announced: AnnouncedCAs) -> I
             reproduce=(s_client(here.url, look=ANNOUNCED),),
         )
     if empty:
+        good = client.accepted.identity if client is not None and client.accepted is not None else ""
+        why = "either every CA in the system's root store is trusted, or none; the declaration shows which"
+        if good:
+            why = f"{good} is accepted, so its CA is in the system's root store, or a proxy terminates TLS"
         yield Finding(
-            message="the list of announced CAs is empty: either every CA in the system's root store is "
-            "trusted, or none; the declaration shows which",
+            message=f"the list of announced CAs is empty: {why}",
             expected="the names of the trusted CAs in the CertificateRequest",
             observed=f"an empty list in {', '.join(empty)}",
             reproduce=(s_client(here.url, look=ANNOUNCED),),
+            remediation=_PROXY_OR_ROOTS if good else "",
         )
+
+
+_PROXY_OR_ROOTS = (
+    "let a proxy that terminates TLS on this port pass TCP through to etcd; without one, set "
+    "--{peer}trusted-ca-file to a file with CA certificates in PEM, and restart etcd"
+)
 
 
 def _one_more(announced: AnnouncedCAs, **_: object) -> Mapping[str, Any]:

@@ -42,7 +42,7 @@ from pytest_etcdtls.facts.refusal import SANRule, by_etcd, is_of_etcd, san_rule
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, SessionSlot
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, SessionSlot
 from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
 
 PROTOCOLS: dict[Role, tuple[Protocol, ...]] = {
@@ -211,6 +211,12 @@ class Candidate(Struct, frozen=True, kw_only=True):
     def of_etcd(self) -> bool:
         """Whether etcd answered it in any TLS version and protocol."""
         return any(attempt.response is not None and is_of_etcd(attempt.response) for attempt in self.attempts)
+
+    @property
+    def lacks_h2(self) -> bool:
+        """Whether h2 was offered and not selected: etcd selects it (client/pkg/transport/listener.go)."""
+        shaken = (attempt for attempt in self.attempts if attempt.phase is Phase.READ)
+        return any("h2" in attempt.offered_alpn and attempt.alpn != "h2" for attempt in shaken)
 
     @property
     def endings(self) -> frozenset[Ending]:

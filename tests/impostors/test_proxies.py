@@ -98,6 +98,23 @@ def test_a_proxy_that_passes_everybody_on_to_etcd_violates(
 
 
 @pytest.mark.parametrize(
+    ("rules", "check"),
+    [
+        ("alpn http/1.1", "mtls.no-certificate"),
+        ("ca-verify-file {pki}/client-ca.crt verify required", "mtls.announced-ca-present"),
+    ],
+)
+def test_what_a_proxy_leaves_out_is_mended_in_the_proxy(
+    etcd: Cluster, tmp_path: Path, rules: str, check: str
+) -> None:
+    with haproxy(etcd, tmp_path, rules=rules) as target:
+        (listener,) = target.listeners
+        result = Judge(Observer(target)).result(catalogue()[check], listener)
+    assert result.outcome is Outcome.VIOLATES
+    assert "pass TCP through to etcd" in result.remediation
+
+
+@pytest.mark.parametrize(
     ("rules", "outcome"),
     [
         ("", Outcome.CONFORMS),
