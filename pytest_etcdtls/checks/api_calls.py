@@ -212,12 +212,20 @@ def grpc_range_answers(here: Listener, answer: RangeAnswer) -> Iterator[Statemen
             message="gRPC KV/Range fails",
             expected="status 0 and a RangeResponse",
             observed=f"status {answer.status} {answer.message}".strip(),
+            remediation=_NO_GRPC if answer.status is None else "",
             reproduce=(
                 etcdctl(here.url, GOOD_CLIENT, "get health --count-only --write-out=fields", '"Count"'),
             ),
         )
     elif answer.user:
         yield Note(f"requested as user {answer.user}")
+
+
+_NO_GRPC = (
+    "if this is a port of --listen-client-http-urls, which serves no gRPC, name it with "
+    f"{Role.CLIENT_HTTP.option}, and the client port with {Role.CLIENT.option}; otherwise let the proxy in "
+    "front of the client port forward gRPC over HTTP/2"
+)
 
 
 _STATUS_CALL = "/etcdserverpb.Maintenance/Status"

@@ -23,10 +23,10 @@ from pytest_etcdtls.checks.results import (
 from pytest_etcdtls.declared.cures import client_certificates, https_metrics, no_profiles, without
 from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
-from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
+from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange, serves_grpc_only
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 from pytest_etcdtls.tls.command import STATUS, Command, curl
 
@@ -218,7 +218,7 @@ def debug_variables_need_a_certificate(
     "api.gateway-needs-certificate", on=CLIENT_PORTS, counterexample=as_if_accepted, cure=client_certificates
 )
 def the_gateway_needs_a_certificate(
-    here: Listener, matrix: Annotated[AccessMatrix, "none"]
+    here: Listener, target: Target, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """The JSON gateway does not answer without a certificate.
 
@@ -230,6 +230,8 @@ def the_gateway_needs_a_certificate(
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
+    if matrix.cases.protocols == (Protocol.GRPC,):
+        raise serves_grpc_only(here, target)
     yield from _judge_cases(here, matrix, Protocol.GATEWAY, "the JSON gateway")
 
 

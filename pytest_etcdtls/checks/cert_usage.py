@@ -14,6 +14,7 @@ from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
+from pytest_etcdtls.facts.api import serves_grpc_only
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.pki.certificate import (
@@ -28,7 +29,7 @@ from pytest_etcdtls.pki.go_parser import BASIC_CONSTRAINTS, SUBJECT_ALT_NAME, Ma
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, allows, is_current, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Response
 from pytest_etcdtls.tls.command import (
     HASHED_KEY,
@@ -123,7 +124,7 @@ def _gateway_down(
     cure=reissued,
 )
 def the_certificate_is_for_clients_too(
-    here: Listener, chain: ServedChain, served: ServedClient, dialling: Dialling
+    here: Listener, target: Target, chain: ServedChain, served: ServedClient, dialling: Dialling
 ) -> Iterator[Statement]:
     """A certificate that etcd also uses as a client allows clientAuth.
 
@@ -147,7 +148,7 @@ def the_certificate_is_for_clients_too(
     elif dialling.with_another:
         yield Note("etcd dials with another certificate than the one that it serves")
     elif here.role is not Role.PEER:
-        yield from _at_the_gateway(here, chain, served)
+        yield from _at_the_gateway(here, target, chain, served)
     elif dialling.with_another is None and dialling.members != 1:
         yield not_verified(
             "it has no clientAuth, and members that have found each other may dial with another certificate: "
@@ -157,7 +158,9 @@ def the_certificate_is_for_clients_too(
         yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(here.url, USAGES))
 
 
-def _at_the_gateway(here: Listener, chain: ServedChain, served: ServedClient) -> Iterator[Statement]:
+def _at_the_gateway(
+    here: Listener, target: Target, chain: ServedChain, served: ServedClient
+) -> Iterator[Statement]:
     client = served.client
     if client is None:
         yield not_verified("it has no clientAuth; needs an accepted client to try the gateway")
@@ -173,7 +176,7 @@ def _at_the_gateway(here: Listener, chain: ServedChain, served: ServedClient) ->
     elif statuses:
         yield Note("the gateway works nevertheless: it dials with another certificate, or none is requested")
     else:
-        yield not_applicable(f"{here.url} has no gateway: HTTP is split off")
+        raise serves_grpc_only(here, target)
 
 
 def _not_for_clients(chain: ServedChain, consequence: str, line: Command) -> Finding:

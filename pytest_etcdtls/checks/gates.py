@@ -18,6 +18,7 @@ from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts, version_path
 from pytest_etcdtls.facts.refusal import is_of_etcd
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import NOT_RESOLVED, Attempt, Ending, Phase, Response, StreamEnd
@@ -145,22 +146,25 @@ def the_listener_is_an_etcd(
 
     A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about the
     listener that was meant. Another port of etcd is recognised by its paths: a peer port has /members, a
-    metrics port has /health without /version. The check uses the good client, or a client without a
-    certificate where no good client is accepted. Where neither is, and the given CA does not verify the
-    served certificate, a peer port shows by ending a connection after five seconds on which nothing is
-    sent.
+    metrics port has /health without /version, etcd's grpc-proxy has /proxy/health. The check uses the good
+    client, or a client without a certificate where no good client is accepted. Where neither is, and the
+    given CA does not verify the served certificate, a peer port shows by ending a connection after five
+    seconds on which nothing is sent.
 
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical
     Level: MUST
     Remediation: name the listener of etcd itself (--listen-{role}-urls), not a proxy in front of it.
     """
-    client = served.client
-    if served.stranger is not None:
+    client, plain = served.client, served.stranger
+    if other is not None and other.attempt is not None and (other.role is not None or other.is_proxy):
+        yield _what_answers_instead(here, other, client.identity if client is not None else "")
+        return
+    if plain is not None:
         yield Finding(
             message="the server that answers plain HTTP is not etcd",
             expected=f"{version_path(here.role)} as etcd answers",
-            observed=_show(served.stranger),
+            observed=_show(plain),
             reproduce=(curl(in_plaintext(here.url), look=STATUS),),
         )
         return
@@ -180,25 +184,6 @@ def the_listener_is_an_etcd(
     if client is None:
         yield not_verified("needs an accepted client; no answer of etcd was seen")
         return
-    if other is not None and other.role is not None and other.attempt is not None:
-        named = _A_PORT[here.role]
-        shown, looks = other.path, {other.path: _LOOKS[other.role]}
-        if other.role is Role.METRICS:
-            shown, looks["/version"] = (
-                "/health and not /version",
-                '"404": only a metrics port has no /version',
-            )
-        yield Finding(
-            message=f"this is {_A_PORT[other.role]} of etcd, named as {named}: it answers {shown}",
-            expected=f"the answers of {named}",
-            observed=f"GET {other.path}: {_show(other.attempt)}",
-            evidence={"identity": client.identity},
-            reproduce=tuple(
-                curl(here.url, path=path, client=client.identity, look=look) for path, look in looks.items()
-            ),
-            remediation=f"name it with {other.role.option}, and {named} with {here.role.option}",
-        )
-        return
     if client.of_etcd:
         if other is None:  # the listener was given up before
             yield not_verified("it may be another port of etcd: no answer shows which")
@@ -215,6 +200,36 @@ def the_listener_is_an_etcd(
         observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in client.served[:3]),
         evidence={"identity": client.identity},
         reproduce=(curl(here.url, client=client.identity, protocol=first.protocol, look=STATUS),),
+    )
+
+
+def _what_answers_instead(here: Listener, other: OtherPort, identity: str) -> Finding:
+    """Return the finding about another port of etcd, or its grpc-proxy; without an identity in plaintext."""
+    named, role, path = _A_PORT[here.role], other.role, other.path
+    if role is None:
+        message = f"this is etcd's grpc-proxy, not etcd itself: it answers {path}"
+        remediation = f"name {named} of etcd itself with {here.role.option}; the proxy's --endpoints has it"
+        looks = {path: '"health", which only a grpc-proxy answers'}
+    else:
+        shown, looks = path, {path: _LOOKS[role]}
+        if role is Role.METRICS:
+            shown, looks["/version"] = (
+                "/health and not /version",
+                '"404": only a metrics port has no /version',
+            )
+        message = f"this is {_A_PORT[role]} of etcd, named as {named}: it answers {shown}"
+        remediation = f"name it with {role.option}, and {named} with {here.role.option}"
+    url = here.url if identity else in_plaintext(here.url)
+    return Finding(
+        message=message,
+        expected=f"the answers of {named}",
+        observed=f"GET {path}: {_show(other.attempt) if other.attempt is not None else ''}",
+        evidence={"identity": identity} if identity else {},
+        reproduce=tuple(
+            curl(url, path=path, client=identity or NO_CERTIFICATE.name, look=look)
+            for path, look in looks.items()
+        ),
+        remediation=remediation,
     )
 
 

@@ -15,7 +15,13 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, RegistrationError, UnreadableJSONError
+from pytest_etcdtls.errors import (
+    NotApplicableError,
+    NotVerifiedError,
+    RegistrationError,
+    UnobservedError,
+    UnreadableJSONError,
+)
 from pytest_etcdtls.facts.access import (
     AcceptedClient,
     Candidate,
@@ -27,7 +33,7 @@ from pytest_etcdtls.facts.fact import Each, Lazy, Wire, fact
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain, TLSContact, Tried, version_path
 from pytest_etcdtls.facts.refusal import by_etcd
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
@@ -109,6 +115,7 @@ class OtherPort(Struct, frozen=True, kw_only=True):
 
     Attributes:
         role: the role of that other port; ``None`` if nothing shows one.
+        is_proxy: it is etcd's grpc-proxy.
         path: the path that shows it, which etcd serves on that port and not on the named one.
         attempt: the answer; ``None`` if nothing was suspected.
         silence: the connection on which nothing was sent that shows it instead, where no client is accepted;
@@ -116,6 +123,7 @@ class OtherPort(Struct, frozen=True, kw_only=True):
     """
 
     role: Role | None = None
+    is_proxy: bool = False
     path: str = ""
     attempt: Attempt | None = None
     silence: HelloExchange | None = None
@@ -124,6 +132,7 @@ class OtherPort(Struct, frozen=True, kw_only=True):
 @fact(connections=1)
 def client_exchange(
     here: Listener,
+    target: Target,
     key: str,
     contact: FirstContact,
     presented: Lazy[PresentedClient],
@@ -134,11 +143,11 @@ def client_exchange(
     tries: tuple[Attempt, ...] = ()
     if here.scheme == "http":
         if contact.plaintext and contact.plaintext.is_http2:
-            raise NotApplicableError(f"{here.url} serves gRPC only; HTTP is on the split-off listener")
+            raise serves_grpc_only(here, target)
         tries = wire.attempt(replace(request, plaintext=True))[0]
     else:
         client = presented.get()
-        _needs_http1(client.candidate, here.url)
+        _needs_http1(client.candidate, here, target)
         if key in (path := version_path(here.role), f"GET {path}"):
             tries = client.candidate.served_over(Protocol.HTTP1)[:1]
         request = replace(request, identity=client.identity)
@@ -146,9 +155,19 @@ def client_exchange(
     return ClientExchange(path=request.path, method=request.method, tries=tries)
 
 
-def _needs_http1(accepted: Candidate, url: str) -> None:
+def _needs_http1(accepted: Candidate, here: Listener, target: Target) -> None:
     if Protocol.HTTP1 not in accepted.served_protocols:
-        raise NotApplicableError(f"{url} serves gRPC only; HTTP is on the split-off listener")
+        raise serves_grpc_only(here, target)
+
+
+def serves_grpc_only(here: Listener, target: Target) -> UnobservedError:
+    """Return why HTTP is not judged on a client port that serves gRPC only: on which port it is, if known."""
+    if others := target.siblings(here, Role.CLIENT_HTTP):
+        return NotApplicableError(f"{here.url} serves gRPC only; HTTP is on {others[0].url}")
+    return NotVerifiedError(
+        f"{here.url} serves gRPC only, so another port serves HTTP: pass --etcd-client-http-endpoint, a URL "
+        "of --listen-client-http-urls"
+    )
 
 
 Metrics = Each[Annotated[ClientExchange, "/metrics"]]
@@ -169,12 +188,12 @@ def read_metric(metrics: Metrics, listener: Listener, pattern: re.Pattern[bytes]
 
 @fact(connections=1)
 def unauthenticated_exchange(
-    here: Listener, key: str, contact: TLSContact, good: AcceptedClient, wire: Wire
+    here: Listener, target: Target, key: str, contact: TLSContact, good: AcceptedClient, wire: Wire
 ) -> UnauthenticatedExchange:
     """Send the request of the key without a certificate, unless TLS refused the first contact."""
     reference = good.reference
     if reference is not None and reference.served:
-        _needs_http1(reference, here.url)
+        _needs_http1(reference, here, target)
     request = request_of(key)
     attempts = reference.attempts if reference is not None else ()
     return UnauthenticatedExchange(
@@ -226,12 +245,12 @@ def grpc_over_http1(here: Listener, presented: PresentedClient, wire: Wire) -> G
     return GRPCOverHTTP1(tries=wire.attempt(replace(_OVER_HTTP1, identity=presented.identity))[0])
 
 
-@fact(connections=1)
+@fact(connections=2)
 def other_port(
     here: Listener,
     served: ServedClient,
     presented: Lazy[PresentedClient],
-    good: AcceptedClient,
+    good: Lazy[AcceptedClient],
     chain: ServedChain | None,
     path_to_trust: PathToTrust | None,
     announced: AnnouncedCAs | None,
@@ -243,51 +262,65 @@ def other_port(
     (ConnReadTimeout of api/rafthttp in etcd's server), a client port after ten or never. That is tried if the
     port trusts the CA of its own certificate, as peers must, and the given CA does not verify it.
     """
-    if served.client is None:
+    if served.client is None and served.stranger is None:
         trusts_itself = (
             chain is not None
             and announced is not None
             and any(certificate.issuer in announced.most for certificate in chain.certificates)
         )
-        is_foreign = good.candidates if path_to_trust is None else path_to_trust.error
-        if here.role not in (Role.CLIENT, Role.CLIENT_HTTP) or not trusts_itself or not is_foreign:
+        is_foreign = good.get().candidates if path_to_trust is None else path_to_trust.error
+        if here.role is Role.PEER or not trusts_itself or not is_foreign:
             return OtherPort()
         silence = wire.keep_silent("connection on which nothing is sent, as to a peer port", _PEERS_END[1])
         ended = silence.reply is Reply.ENDED and silence.milliseconds >= _PEERS_END[0] * 1000
         return OtherPort(role=Role.PEER if ended else None, silence=silence)
-    suspected = _suspected(here.role, served.client)
-    if suspected is None:
-        return OtherPort()
-    role, path = suspected
-    identity = presented.get().identity
-    request = Request(purpose=f"GET {path}, as on a {role} port", identity=identity, path=path)
-    attempt = wire.attempt(request)[0][-1]
-    shown = _serves(attempt, list if path == _MEMBERS else dict)
-    return OtherPort(role=role if shown else None, path=path, attempt=attempt)
+    other = OtherPort()
+    for role, path in _suspected(here.role, served.client):
+        asked = Request(
+            purpose=f"GET {path}, as on {f'a {role} port' if role else 'a grpc-proxy'}", path=path
+        )
+        if served.stranger is not None:
+            asked = replace(asked, plaintext=True)
+        else:
+            asked = replace(asked, identity=presented.get().identity)
+        attempt = wire.attempt(asked)[0][-1]
+        shown = _serves(attempt, list if path == _MEMBERS else dict)
+        other = OtherPort(
+            role=role if shown else None, is_proxy=shown and not role, path=path, attempt=attempt
+        )
+        if shown:
+            break
+    return other
 
 
-_MEMBERS, _HEALTH = "/members", "/health"
+_MEMBERS, _HEALTH, _PROXY_HEALTH = "/members", "/health", "/proxy/health"
 _PEERS_END = (4.5, 7.0)
 """Seconds within which a peer port ends a silent connection: 5.0 from etcd 3.4 to 3.7."""
 
 
-def _suspected(role: Role, client: Candidate) -> tuple[Role, str] | None:
-    """Return which other port the answers so far suggest, and a path that etcd serves on that one alone.
+def _suspected(role: Role, client: Candidate | None) -> tuple[tuple[Role | None, str], ...]:
+    """Return which other ports the answers so far suggest, each with a path that it alone serves.
 
     /version is answered by client and peer ports, with a header for CORS on client ports only; /health by all
-    but peer ports, /members by peer ports (api/etcdhttp in etcd's server).
+    but peer ports, /members by peer ports (api/etcdhttp in etcd's server). etcd's grpc-proxy, without a role
+    here, has gRPC and /health, no /version, and from etcd 3.5 on /proxy/health (proxy/grpcproxy/health.go).
     """
+    is_etcd = client is not None and client.of_etcd
     if role is Role.METRICS:
-        return None if client.of_etcd else (Role.PEER, _MEMBERS)
-    if not client.of_etcd:
-        return Role.METRICS, _HEALTH
+        return () if is_etcd else ((Role.PEER, _MEMBERS),)
+    if client is None or not is_etcd:
+        return (None, _PROXY_HEALTH), (Role.METRICS, _HEALTH)
     responses = [attempt.response for attempt in client.served if attempt.response is not None]
     if role is Role.PEER:
         for_browsers = any("access-control-allow-origin" in response.headers for response in responses)
-        return (Role.CLIENT, _HEALTH) if for_browsers else None
+        return ((Role.CLIENT, _HEALTH),) if for_browsers else ()
     answers = [attempt.response for attempt in client.served_over(Protocol.GATEWAY) if attempt.response]
     has_gateway = any(response.status != 404 for response in answers)
-    return None if has_gateway or client.served_over(Protocol.GRPC) else (Role.PEER, _MEMBERS)
+    if not client.served_over(Protocol.GRPC):
+        return () if has_gateway else ((Role.PEER, _MEMBERS),)
+    versions = [attempt.response for attempt in client.served_over(Protocol.HTTP1) if attempt.response]
+    has_version = any(response.status != 404 for response in versions)
+    return () if has_version or not versions else ((None, _PROXY_HEALTH),)
 
 
 def _serves(attempt: Attempt, kind: type) -> bool:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import PresentedClient
+from pytest_etcdtls.facts.api import serves_grpc_only
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import ServedChain, Tried
@@ -233,7 +234,7 @@ def gateway_answer(
     client, identity = presented.candidate, presented.identity
     seen = client.served_over(Protocol.GATEWAY)
     if not seen:
-        raise NotApplicableError(f"{here.url} has no gateway: HTTP is split off")
+        raise serves_grpc_only(here, target)
     tries = seen[-1:]
     if _may_be_temporary(tries[-1]):
         threading.Event().wait(_BACKOFF_SECONDS)

@@ -98,16 +98,18 @@ def etcd_release(
 @fact
 def go_release(here: Listener, target: Target, metrics: Metrics) -> GoRelease:
     """Return what ``/metrics`` of the member's listeners reports; the peer port does not serve it."""
+    reasons: list[str] = []
     for listener in (here, *target.siblings(here, *Role)):
         if listener.role is Role.PEER:
             continue
         try:
             text = read_metric(metrics, listener, _GO)
-        except UnobservedError:
+        except UnobservedError as unobserved:
+            reasons.append(unobserved.reason)
             continue
         if (release := Release.parse(text)) is not None:
             return GoRelease(listener=listener, release=release, text=text)
-    raise NotVerifiedError(f"the Go release is not known, /metrics has it: {_ADVICE}")
+    raise NotVerifiedError(f"the Go release is not known, /metrics has it: {next(iter(reasons), _ADVICE)}")
 
 
 @fact

@@ -28,7 +28,7 @@ from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import KUBEADM
 from pytest_etcdtls.report.model import Fault, Report, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
-from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import LIVE, Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, alert_text
 from pytest_etcdtls.untrusted.printable import plural, some
@@ -518,7 +518,10 @@ def access_in_words(report: Report, seen: Recording, listener: Listener, s: str 
     bad = {key: fact for key, fact in tried.items() if key not in _OF_OTHER_ROLES}
     numbers = ", ".join(str(version).removeprefix("TLSv") for version in accepted.versions)
     versions = f"TLS {numbers}" if numbers else ""
-    yield "; ".join(filter(None, [_good_in_words(accepted, s), *_bad_in_words(bad.values(), s), versions]))
+    only_grpc = accepted.accepted is not None and accepted.accepted.served_protocols == (Protocol.GRPC,)
+    alone = f"serve{s} gRPC only, HTTP is on another port" if only_grpc else ""
+    words = [_good_in_words(accepted, s), *_bad_in_words(bad.values(), s), versions, alone]
+    yield "; ".join(filter(None, words))
     if not any(key == NO_CERTIFICATE.name and fact.cases.accepted for key, fact in bad.items()):
         others = {key: fact for key, fact in tried.items() if key in _OF_OTHER_ROLES}
         yield from _others_in_words(report, listener, others, s)
@@ -528,10 +531,10 @@ def _is_foreign(seen: Recording, listener: Listener) -> bool:
     """Return whether a listener serves clients and no answer is that of a port of etcd."""
     served = seen.known(ServedClient, label=listener.label)
     other = seen.known(OtherPort, label=listener.label)
-    if served is None or served.stranger is not None:
-        return served is not None
+    if served is None or (other is not None and other.role):
+        return False
     client = served.client
-    return client is not None and not (client.of_etcd or (other is not None and other.role))
+    return served.stranger is not None or (client is not None and not client.of_etcd)
 
 
 def _rank(key: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from zoo.model import explain
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, CALayout, PKIPlan
@@ -194,6 +196,49 @@ def test_another_port_of_etcd_is_named(etcd_binary: Path) -> None:
 
 
 @pytest.mark.kills("listener.is-etcd")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_metrics_port_in_plain_http_is_named(scheme: Literal["http", "https"], newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, metrics="http"), newest_etcd) as cluster:
+        metrics = listener_of(target := cluster.target(), Role.METRICS)
+        named = replace(metrics, role=Role.CLIENT, label="client-m0", scheme=scheme)
+        gate = _judge(replace(target, listeners=(named,)), "listener.is-etcd")
+        assert "this is a metrics port of etcd, named as a client port" in gate.findings[0].message
+        assert f"curl -sS -i -k --http1.1 http://{metrics.authority}/health" in gate.findings[0].commands[0]
+
+
+@pytest.mark.kills("listener.is-etcd")
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+@pytest.mark.parametrize("served", ["tls", "plaintext"])
+def test_a_grpc_proxy_is_named(served: str, etcd_binary: Path, tmp_path: Path) -> None:
+    nameless = replace(CLIENT, common_name=None, organization="clients")
+    with start_process(replace(GOOD, pki=PKIPlan(client=nameless)), etcd_binary) as cluster:
+        target, pki = cluster.target(), cluster.pki_directory
+        listener = listener_of(target, Role.CLIENT)
+        claim = claim_ports(1, "127.0.0.1")
+        [port] = claim.ports
+        command = [
+            *(str(etcd_binary), "grpc-proxy", "start"),
+            *(f"--data-dir={tmp_path}", f"--endpoints={listener.url}"),
+            *(f"--listen-addr=127.0.0.1:{port}", f"--advertise-client-url=127.0.0.1:{port}"),
+            *(f"--cacert={pki}/client-ca.crt", f"--cert={pki}/client.crt", f"--key={pki}/client.key"),
+        ]
+        if served == "tls":
+            command += [f"--cert-file={pki}/m0/server.crt", f"--key-file={pki}/m0/server.key"]
+            command += [f"--trusted-ca-file={pki}/client-ca.crt"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as proxy:
+            try:
+                assert proxy.stderr is not None
+                assert any("started gRPC proxy" in line for line in proxy.stderr)
+                through = replace(listener, connect_to=("127.0.0.1", port))
+                gate = _judge(replace(target, listeners=(through,)), "listener.is-etcd")
+            finally:
+                proxy.kill()
+                claim.release()
+    assert gate.outcome is Outcome.VIOLATES
+    assert gate.findings[0].message.startswith("this is etcd's grpc-proxy, not etcd itself")
+
+
+@pytest.mark.kills("listener.is-etcd")
 @pytest.mark.parametrize("layout", [CALayout.SHARED, CALayout.PER_ROLE])
 @pytest.mark.parametrize("knows_clients", [True, False], ids=["client", "no client"])
 def test_a_peer_port_that_refuses_the_client_is_asked_about(
@@ -206,10 +251,14 @@ def test_a_peer_port_that_refuses_the_client_is_asked_about(
         identities=(client,) if client else (), server_ca=TrustBundle((foreign.certificate,), "ca.crt")
     )
     wrong = ("cert.trusted", "mtls.announced-ca-expected")
-    with start_process(replace(GOOD, pki=PKIPlan(layout=layout)), etcd_binary) as cluster:
+    with start_process(replace(GOOD, metrics="https", pki=PKIPlan(layout=layout)), etcd_binary) as cluster:
         target = replace(cluster.target(), origin="live", client=given, expected=(), declared={})
         peer = replace(listener_of(target, Role.PEER), role=Role.CLIENT, label="client-m0")
-        for listener, asks in ((peer, True), (listener_of(target, Role.CLIENT), False)):
+        for listener, asks in (
+            (peer, True),
+            (replace(peer, role=Role.METRICS, label="metrics-m0"), True),
+            *((listener_of(target, role), False) for role in (Role.CLIENT, Role.METRICS)),
+        ):
             alone = replace(target, listeners=(listener,))
             gate, *others = (_judge(alone, check) for check in ("listener.is-etcd", *wrong))
             outcomes = [other.outcome for other in others]
@@ -238,6 +287,26 @@ def test_a_port_without_grpc_or_without_a_gateway_is_a_client_port(gateway: str,
             listener = replace(listener_of(target, role), role=Role.CLIENT)
             result = _judge(replace(target, listeners=(listener,)), "listener.is-etcd")
             assert result.outcome is Outcome.CONFORMS, result
+        no_grpc = _judge(replace(target, listeners=(listener,)), "api.grpc-range")
+    assert "name it with --etcd-client-http-endpoint" in no_grpc.remediation
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_http_on_another_port_is_not_verified_until_that_is_named(etcd_binary: Path) -> None:
+    served_for_servers = replace(SERVER, extended_key_usage=("serverAuth",))
+    config = replace(GOOD, client_http=True, pki=PKIPlan(server=served_for_servers), expects_health=False)
+    with start_process(config, etcd_binary) as cluster:
+        both = cluster.target()
+        grpc = replace(both, listeners=(listener_of(both, Role.CLIENT),))
+        for check in ("api.debug-vars", "api.gateway-works", "api.gateway-needs-certificate", *_OVER_HTTP):
+            result, result_of_both = (judge(target, check, Role.CLIENT) for target in (grpc, both))
+            assert result.outcome is Outcome.NOT_VERIFIED, result
+            assert "pass --etcd-client-http-endpoint" in result.reason
+            assert result_of_both.outcome is Outcome.NOT_APPLICABLE, result_of_both
+        assert "pass --etcd-client-http-endpoint" in judge(grpc, "advisory.go-runtime").reason
+
+
+_OVER_HTTP = ("api.version-answers", "api.healthy", "api.metrics-needs-certificate", "cert.client-usage")
 
 
 @pytest.mark.kills("mtls.plaintext-refused")
