@@ -340,6 +340,8 @@ class Target:
         logs: logs of members, by their label or host; under the empty string, the log of all others
             (``--etcd-log``, or those of an owned cluster).
         replay: the source of the declaration that the etcd replays; ``None`` for every other target.
+        generated: why the replayed etcd has generated keys and certificates, in a sentence. They prove
+            nothing of the declared ones. Empty if it has those.
         failure: why an etcd that was started for this run does not run; ``None`` if it runs.
         sparing: only cipher suites and groups that decide a verdict are looked for (``--etcd-gentle``, if no
             declaration, profile or baseline lists them).
@@ -369,6 +371,7 @@ class Target:
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
     replay: str | None = None
+    generated: str = ""
     failure: StartFailure | None = None
     sparing: bool = False
 

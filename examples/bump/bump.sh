@@ -14,7 +14,7 @@ option=--etcd-image
     python3 -m venv .etcd-tls
     .etcd-tls/bin/python -m pip install --quiet ./pytest_etcdtls-*.whl
 }
-set -- "$option=$etcd" --etcd-config=etcd.yaml --etcd-check='!lifecycle'
+set -- "$option=$etcd" --etcd-config=etcd.yaml --etcd-pki-dir=.
 [ ! -f etcd.baseline ] || set -- "$@" --etcd-baseline=etcd.baseline
 mkdir -p etcd-tls
 rm -f etcd-tls/bump.*

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -14,7 +14,11 @@ from pytest_etcdtls.declared.declaration import Setting, Via
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.flags import has_key
 from pytest_etcdtls.declared.traps import TRAPS
-from pytest_etcdtls.declared.traps.revocation import the_revocation_list_exists
+from pytest_etcdtls.declared.traps.revocation import (
+    the_revocation_list_can_be_read,
+    the_revocation_list_exists,
+    the_revocation_list_is_the_only_one,
+)
 from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.configuration import (
@@ -44,14 +48,24 @@ def trap_check(
     return register
 
 
+_OF_CONTENT: Final = {the_revocation_list_can_be_read.id, the_revocation_list_is_the_only_one.id}
+_WITH_COPY: Final = "pass --etcd-pki-dir, a directory with a copy"
+
+
 def _judge_of(id_: str) -> CheckFunction:
-    """Return the check of a trap on the whole target: a finding for each, if it is certain."""
+    """Return the check of a trap on the whole target: a finding for each, if it is certain.
+
+    What is in a revocation list that could not be read is not known.
+    """
+    unread = the_revocation_list_exists.id if id_ in _OF_CONTENT else ""
 
     def judge(declarations: Declarations, rehearsal: Rehearsal | None) -> Iterator[Statement]:
         for member in declarations.members:
             for trap in member.traps:
                 if trap.id == id_:
                     yield _statement(member, trap, rehearsal)
+                elif trap.id == unread:
+                    yield not_verified(f"{member.label}: {trap.summary}: {_WITH_COPY}")
 
     return judge
 
@@ -91,17 +105,34 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal 
         concerns=concerned(member, trap.listeners, trap.settings) if trap.of_tls else (member.label,),
         observed="; ".join(map(str, trap.settings)) or source,
         evidence=evidence,
-        reproduce=tuple(_shown(member, trap.settings)),
+        reproduce=(*_lists_shown(member, trap), *_shown(member, trap.settings)),
         level=Level.SHOULD if trap.harmless else None,
         remediation=trap.remediation.replace("{", "{{").replace("}", "}}"),  # a remediation is a format
     )
+
+
+def _lists_shown(member: MemberDeclaration, trap: FoundTrap) -> Iterator[Command]:
+    """Yield commands that show what the trap is about in the files of revocation lists."""
+    lists = (member.declared.crls.get(setting.value) for setting in trap.settings)
+    for crl in lists if trap.id in _OF_CONTENT else ():
+        if crl is None or crl.path is None:
+            continue
+        file, reads = file_word(crl.path), (crl.path,)
+        if crl.pem:
+            look = "a line for each list in PEM; DER has no such line"
+            yield local("grep", "-na", "BEGIN X509 CRL", file, reads=reads, look=look)
+        else:
+            look = '"Version 1", or an error'
+            yield local(
+                "openssl", "crl", "-inform", "DER", "-in", file, "-noout", "-text", reads=reads, look=look
+            )
 
 
 def _shown(member: MemberDeclaration, settings: Iterable[Setting]) -> Iterator[Command]:
     """Yield commands that print settings in their files; what a configuration file hides, in that file."""
     declaration = member.declared.declaration
     in_file = next((given.place.file for given in declaration.settings.values() if given.via is Via.KEY), "")
-    names: dict[tuple[str, bool], dict[str, None]] = {}
+    names: dict[tuple[str, bool, bool], dict[str, None]] = {}
     for setting in settings:
         if hidden := setting in declaration.hidden:
             key = setting.name.removeprefix("peer-")
@@ -109,17 +140,20 @@ def _shown(member: MemberDeclaration, settings: Iterable[Setting]) -> Iterator[C
             path, name = in_file or declaration.config_file or "", f'(^|[^-a-z])({key})[": ]'
         else:
             path, name = setting.place.file, setting.spelled.rpartition(".")[2]
-        names.setdefault((path, hidden), {})[name] = None
-    for (path, hidden), wanted in names.items():
+        names.setdefault((path, hidden, setting.place.line is None), {})[name] = None
+    for (path, hidden, of_process), wanted in names.items():
         patterns = [word for name in wanted for word in ("-e", name)]
         if hidden:
             look = '"not in this file", or another value: etcd reads this file alone'
             options = ("grep", "-nE", *patterns, file_word(path))
             ends = " || echo not in this file"
             yield Command(program=Program.ANY, options=options, ends=ends, look=look, reads=(path,))
-        else:
+        elif of_process:  # an end of a word is a NUL there
             then = f"tr '\\0' '\\n' | {pasted('grep', '-nF', *patterns)}"
             yield local("cat", file_word(path), reads=(path,), then=then, look="what is declared")
+        else:
+            words = (*patterns, file_word(path))
+            yield local("grep", "-nF", *words, reads=(path,), look="what is declared")
 
 
 def concerned(
@@ -189,10 +223,12 @@ def _judge_missing_list(
                     for setting in trap.settings
                 ),
             )
+        elif declaration.member.replayed:
+            yield not_verified(f"{trap.summary}; the replay has a generated list: {_WITH_COPY}")
         elif accepted:
             yield not_verified(
                 f"{trap.summary}; {accepted} is accepted: etcd finds the list, or was started "
-                "without it: run on the member, or pass --etcd-pki-dir, a directory with a copy"
+                f"without it: run on the member, or {_WITH_COPY}"
             )
         elif closed := [
             found
@@ -212,8 +248,7 @@ def _judge_missing_list(
             )
         else:
             yield not_verified(
-                f"{trap.summary}; a good client would show it, and none is accepted: pass --etcd-pki-dir, a "
-                "directory with a copy"
+                f"{trap.summary}; a good client would show it, and none is accepted: {_WITH_COPY}"
             )
 
 

@@ -28,7 +28,6 @@ from pytest_etcdtls.declared.declaration import (
     reached_host,
 )
 from pytest_etcdtls.declared.effective import effective_of
-from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.etcd.config import START_SECONDS
 from pytest_etcdtls.etcd.home import LOOPBACK, Home, Server, Start, why_ended
@@ -92,10 +91,16 @@ class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
         return replay_files(self.declared, self.target.client, self.target.peer, key_type=self.key_type)
 
     @property
+    def generated(self) -> str:
+        """Why etcd gets generated keys and certificates, in a sentence; empty if it gets the declared."""
+        why = self.files.generated
+        return f"keys and certificates are generated in the declared shape: {why}" if why else ""
+
+    @property
     def notes(self) -> Iterator[str]:
         """How the replay differs from the declaration, one sentence each."""
-        if self.files.generated:
-            yield f"keys and certificates are generated in the declared shape: {self.files.generated}"
+        if self.generated:
+            yield self.generated
         yield from replacements(self.declaration)
         yield from self.target.remarks
 
@@ -124,6 +129,7 @@ class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
             unreached=unreached,
             remarks=tuple(self.notes),
             replay=self.declaration.source,
+            generated=self.generated,
         )
 
 
@@ -244,16 +250,12 @@ class ReplayedEtcd:
                 outline.listeners, _judged(self._plan.declaration, self._home.etcd.version), strict=True
             )
         )
-        declared = self._plan.declared
-        if self._plan.files.generated:
-            declared = declared_member(self._plan.declaration, self._home.pki)
         log = own_log(f"the log of {self._plan.label}", self._log)
         return replace(
             outline,
             listeners=listeners,
             client=self._with_files(outline.client),
             peer=self._with_files(outline.peer),
-            declared=MappingProxyType({self._plan.label: declared}),
             connect_to=tuple(self._connect_to(host)),
             logs=MappingProxyType({self._plan.label: log}),
             failure=self.failure,

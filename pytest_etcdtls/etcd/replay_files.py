@@ -1,28 +1,24 @@
 """The files of a replayed declaration: the declared ones, or generated ones of the same shape.
 
-If one of the declared files is not here, or no client certificate that etcd accepts, all are generated: CAs,
-certificates, keys and revocation lists with the names, key types and purposes of the declared ones.
+If one of the declared files is not here, or no client certificate that etcd accepts, CAs, certificates and
+keys are generated with the names, key types and purposes of the declared ones. A revocation list that is
+here, and a file of trusted CAs that etcd does not read, are the declared ones even then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from pathlib import PurePosixPath
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from pytest_etcdtls.declared.declaration import (
-    FILES,
-    CRLFile,
-    DeclaredMember,
-    Setting,
-    hosts_of,
-)
+from pytest_etcdtls.declared.declaration import FILES, DeclaredMember, Setting, hosts_of
 from pytest_etcdtls.declared.effective import SIDES, allowed_names, prefix
+from pytest_etcdtls.declared.files import why_absent
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.etcd.relocation import below_root
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -58,7 +54,7 @@ class ReplayFiles:
         contents: by their path below the PKI directory; keys among them are never shown.
         client: the matching credentials for client ports.
         peer: the matching credentials for peer ports.
-        generated: why they are generated; empty if they are the declared ones.
+        generated: why they are generated, and what to do; empty if they are the declared ones.
     """
 
     contents: Mapping[PurePosixPath, bytes] = field(repr=False)
@@ -93,7 +89,7 @@ def replay_files(
             return _generate(declared, why=read, key_type=key_type)
         contents[below_root(setting.value)] = read
     if settings and not client.identities:
-        why = "no client certificate that etcd accepts is here"
+        why = "no client certificate that etcd accepts is here: pass --etcd-cert and --etcd-key"
         return _generate(declared, why=why, key_type=key_type)
     return ReplayFiles(contents=contents, client=client, peer=peer)
 
@@ -111,7 +107,7 @@ def _read(declared: DeclaredMember, setting: Setting) -> bytes | str:
     """Return the content of a declared file, or why it cannot be read."""
     path = None if setting.name in declared.others else declared.paths.find(setting.value)
     if path is None:
-        return f"the file of {setting} is not here"
+        return why_absent(declared, setting)
     try:
         return read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
@@ -292,24 +288,13 @@ class _Generation:
         setting = _given(self._declared, f"{side}-crl-file")
         if setting is None:
             return None
-        known = self._declared.crls.get(setting.value)
-        if known is not None and known.path and known.known and not _is_usual(known):
-            self._put(setting.value, read_regular(Path(known.path), MAXIMUM_SIZE))
-            return None
-        revoked = None
-        if known is None or not known.path or known.serial_numbers:
+        content, revoked = _read(self._declared, setting), None
+        if isinstance(content, str):
             revoked = authority.issue(replace(profile, common_name="revoked"), name="revoked")
             authority.revoke(revoked.chain[0])
-        encoding: Literal["der", "pem"] = "pem" if PurePosixPath(setting.value).suffix == ".pem" else "der"
-        if known is not None and known.known:
-            encoding = "pem" if known.pem else "der"
-        self._put(setting.value, authority.crl(encoding))
+            content = authority.crl("der")  # every version reads that
+        self._put(setting.value, content)
         return revoked
-
-
-def _is_usual(crl: CRLFile) -> bool:
-    """Return whether every version reads a list of ours in that encoding as it reads the declared one."""
-    return not crl.up_to_3_5.error and bool(crl.since_3_6.error) is crl.pem
 
 
 def _bundle(authority: CertificateAuthority) -> TrustBundle:

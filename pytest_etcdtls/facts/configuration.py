@@ -293,6 +293,7 @@ def _untrusted(_planned: Planned) -> tuple[str, ...]:
 
 @fact(reported=False)
 def declared_bundle(
+    target: Target,
     declaration: ListenerDeclaration,
     _contact: TLSContact,  # without TLS, nothing shows whether the setting is in force
     client: Lazy[AcceptedClient],
@@ -305,7 +306,8 @@ def declared_bundle(
         raise NotApplicableError(f"no --{name} is declared for {declaration.here.url}")
     declared = declaration.member.declared
     path = declared.paths.find(setting.value)
-    certificates, absent = _read_bundle(setting, path) if path else ((), why_absent(declared, setting))
+    absent = target.generated or (why_absent(declared, setting) if path is None else "")
+    certificates, absent = ((), absent) if absent or path is None else _read_bundle(setting, path)
     accepted, now = client.get().accepted, datetime.now(UTC)
     issued = accepted and find_path(accepted.chain[0], accepted.chain[1:], certificates, now, CLIENT_AUTH)
     flaws = dict.fromkeys(map(str, ca_faults(issued or (), now, CLIENT_AUTH)))

@@ -87,7 +87,7 @@ def refusal_grounds(
 ) -> RefusalGrounds:
     """Return what is known of the bundle and the rules, and the Go release where a client is refused."""
     credentials = credentials_at(here, target)
-    declared = _declared_bundle(declaration) if declaration else None
+    declared = _declared_bundle(declaration) if declaration and not target.generated else None
     bundle = declared or ((trust.certificates, trust.source) if trust is not None else None)
     go = None if all(candidate.served for candidate in client.candidates) else release.known()
     allowed = [

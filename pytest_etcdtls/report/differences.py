@@ -84,7 +84,8 @@ class TargetDifference(Struct, frozen=True, kw_only=True):
         """What differs, with the first of many."""
         details = f" ({some(self.details, _SOME)})" if any(self.details) else ""
         subjects = some(self.subjects, _SOME)
-        return f"alert for {subjects}{details}" if self.topic == "alert" else f"{subjects}{details}"
+        of = {"alert": "alert for ", "lifecycle": "experiment: "}.get(self.topic, "")
+        return f"{of}{subjects}{details}"
 
     @property
     def change(self) -> str:
@@ -195,7 +196,8 @@ def compare(
     """Return the differences between two targets."""
     labels = paired_labels(before, after)
     differences = [*_outcomes(before, after, labels), *_behaviours(before, after, labels)]
-    remarks = [*remarks, *_remarks(before, after, labels)]
+    names = ("the baseline", "this run") if baseline else (before.label, after.label)
+    remarks = [*remarks, *_remarks(before, after, labels, names)]
     not_started = tuple(_not_started((before, after)))
     if not_started:
         differences = [one for one in differences if not {one.before, one.after} & _NO_EVIDENCE]
@@ -286,7 +288,9 @@ def _importance(difference: TargetDifference) -> tuple[object, ...]:
     return difference.follows, *harm, difference.subjects, difference.details
 
 
-def _remarks(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[str]:
+def _remarks(
+    before: Snapshot, after: Snapshot, labels: Mapping[str, str], names: tuple[str, str]
+) -> Iterator[str]:
     if not before.behaviour and after.behaviour:
         yield f"{before.label} has no record of its behaviour: only outcomes are compared"
     alone = [label for label, _ in before.listeners if label not in labels]
@@ -294,10 +298,10 @@ def _remarks(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> It
     if alone:
         yield f"without a counterpart: {some(alone, _SOME)}"
     paired = {(labels.get(label, label), check) for label, check in before.outcomes}
-    known = set(labels.values())
-    left = {check for label, check in paired ^ set(after.outcomes) if label in known}
-    if left:
-        yield f"{len(left)} {'check is' if len(left) == 1 else 'checks are'} in one of them alone"
+    both = (paired, set(after.outcomes))
+    for name, own, others in zip(names, both, reversed(both), strict=True):
+        if left := {check for label, check in others - own if label in labels.values()}:
+            yield f"no result in {name}, so not compared: {some(sorted(left), _SOME)}"
 
 
 def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> list[TargetDifference]:
@@ -431,15 +435,16 @@ _CRL = "etcd, client/pkg/transport/listener_tls.go; Go, crypto/x509.ParseRevocat
 MEANINGS: Final = (
     Meaning(
         *("lifecycle", "crl-encoding, pem", "accepted", "refused"),
-        "A revocation list in PEM, which was read before, now refuses every client: convert it to DER.",
+        "With a revocation list in PEM, which was read before, every client is now refused.",
         _CRL,
-        "Convert the list before the update: `openssl crl -in crl.pem -outform DER -out crl.der`.",
+        "If --client-crl-file or --peer-crl-file is PEM, convert it before the update: "
+        "`openssl crl -in crl.pem -outform DER -out crl.der`.",
     ),
     Meaning(
         *("lifecycle", "crl-encoding, pem", "refused", "accepted"),
-        "A revocation list in PEM is read, which refuses every client in the other version.",
+        "A revocation list in PEM is read, with which the other version refuses every client.",
         _CRL,
-        "Convert the list to DER, which every version reads.",
+        "If --client-crl-file or --peer-crl-file is PEM, convert it to DER, which every version reads.",
     ),
     Meaning(
         *("versions", "", "", "TLS 1.3"),

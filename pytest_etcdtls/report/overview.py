@@ -231,6 +231,7 @@ def judged(report: Report) -> str:
     of_members = f"{number} members of " if number > 1 else ""
     if not target.live:
         started = "that replays the declaration" if target.replay else "that this run started"
+        started += " with generated keys and certificates" if target.generated else ""
         return f"{of_members}{etcd} {started}{instead}"
     clients = [listener for listener in target.listeners if listener.role is Role.CLIENT]
     # That of a kubeadm node on loopback is the same on every node.

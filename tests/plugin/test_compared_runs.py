@@ -84,13 +84,13 @@ def test_a_version_bump_shows_the_differences(run: Runner, etcd_binaries: dict[s
     assert first["alert for none (TLS 1.3)"]["after"] == "116 certificate_required"
     assert first["key exchange groups (TLS 1.3)"]["after"].startswith("X25519MLKEM768")
     assert first["GET /livez, GET /readyz"]["after"] == "HTTP 200"
-    cliff = second["crl-encoding, pem (good client)"]
+    cliff = second["experiment: crl-encoding, pem (good client)"]
     assert (cliff["before"], cliff["after"], cliff["listeners"]) == (
         "accepted",
         "refused",
         ["client", "peer"],
     )
-    assert "convert it to DER" in cliff["meaning"]
+    assert "every client is now refused" in cliff["meaning"]
     assert "storage" in second["fields of /version"]["after"]
     assert not [one for one in second.values() if one["judgement"] == "worse"]
 

@@ -85,7 +85,7 @@ def test_a_removed_flag(etcd_binary: Path, tmp_path: Path) -> None:
 def test_a_pem_crl_refuses_every_client_from_3_6_on(
     *, generated: bool, etcd_binary: Path, tmp_path: Path
 ) -> None:
-    """Also a list that is generated, since the keys are not here: it has the declared encoding."""
+    """The declared list counts, also where the keys are not here and are generated."""
     changes = {
         "client-crl-file": "/etc/kubernetes/pki/etcd/crl.pem",
         "feature-gates": None,
@@ -104,6 +104,28 @@ def test_a_pem_crl_refuses_every_client_from_3_6_on(
         else:
             assert "mtls.trusted-client" in seen.violated
             assert seen.faults == {"config.crl-encoding"}
+
+
+@pytest.mark.parametrize("name", ["crl.pem", "revoked.crl"])
+def test_what_is_generated_proves_nothing_of_the_declared(
+    name: str, newest_etcd: Path, tmp_path: Path
+) -> None:
+    """Neither certificates nor a revocation list: their name says nothing. Behaviour is judged."""
+    changes = {
+        "client-crl-file": f"/etc/kubernetes/pki/etcd/{name}",
+        "feature-gates": None,
+        "watch-progress-notify-interval": None,
+    }
+    kubernetes = node(tmp_path, changes)
+    with replayed(plan_of(kubernetes, files=False), newest_etcd, tmp_path) as seen:
+        assert not seen.violated
+        for check in ("config.crl-encoding", "config.crl-one-list", "config.crl-fresh"):
+            assert seen.outcomes(check) == {Outcome.NOT_VERIFIED}
+        certificates = {one.outcome for one in seen.results if one.check.startswith("cert.")}
+        assert certificates == {Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}
+        assert seen.outcomes("config.served-file") == {Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}
+        for check in ("mtls.trusted-client", "mtls.revoked-http"):
+            assert Outcome.CONFORMS in seen.outcomes(check)
 
 
 SHAPES_READ = (

@@ -62,6 +62,7 @@ _EVERY_PEER_IS_CLOSED = {
         ),
     ],
 }
+_OF_CONTENT = ("config.crl-encoding", "config.crl-one-list")
 _NO_CA_TRUSTED = {
     "client": ["mtls.trusted-client", "mtls.announced-ca-present", "mtls.announced-ca-expected"],
     "cluster": ["config.trusted-ca-usable"],
@@ -210,7 +211,7 @@ ZOO = [
         faults=("config.crl-missing",),
         config=replace(BROKEN, client_crl_file="gone.der"),
         violated={"client": ["mtls.trusted-client", "config.crl-missing"]},
-        not_verified=_EVERYBODY_IS_CLOSED,
+        not_verified=_EVERYBODY_IS_CLOSED | {"cluster": [*NO_ACCEPTED_CLIENT["cluster"], *_OF_CONTENT]},
     ),
     Misconfigured(
         name="peer-crl-gone",
@@ -218,7 +219,7 @@ ZOO = [
         faults=("config.crl-missing",),
         config=replace(BROKEN, peer_crl_file="gone.der"),
         violated={"peer": ["mtls.trusted-client", "config.crl-missing"]},
-        not_verified=_EVERY_PEER_IS_CLOSED,
+        not_verified=_EVERY_PEER_IS_CLOSED | {"cluster": [*NO_ACCEPTED_PEER["cluster"], *_OF_CONTENT]},
     ),
     Misconfigured(
         name="crl-without-client-auth",
