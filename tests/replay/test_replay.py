@@ -104,6 +104,11 @@ def test_a_pem_crl_refuses_every_client_from_3_6_on(
         else:
             assert "mtls.trusted-client" in seen.violated
             assert seen.faults == {"config.crl-encoding"}
+            [encoding] = seen.of("config.crl-encoding")
+            declared = kubernetes / "pki/etcd/crl.pem"
+            shows_list, shows_setting = encoding.findings[0].commands
+            assert shows_list.startswith(f"grep -na 'BEGIN X509 CRL' {declared}")
+            assert shows_setting.startswith("grep -nF -e --client-crl-file ")
 
 
 @pytest.mark.parametrize("name", ["crl.pem", "revoked.crl"])
