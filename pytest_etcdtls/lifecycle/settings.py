@@ -2,7 +2,8 @@
 
 Starting a cluster takes longer than most experiments. So those that need the same configuration share a
 cluster, a *setting*, one after the other, and each restores what it changed. Settings are independent of each
-other and run in parallel. An experiment is registered beside the checks that judge it.
+other and run in parallel. An experiment is registered beside the checks that judge it, or in
+:mod:`pytest_etcdtls.lifecycle.changes` where it needs more than a :class:`Lab`.
 """
 
 from __future__ import annotations
