@@ -16,6 +16,7 @@ from pytest_etcdtls.target import Bounds, Target
 SEED = 20
 ALONE = 12
 """Number of checks that are run alone."""
+IN_THE_LOG = "mtls.log-tells-the-same"
 
 Outcomes = dict[tuple[str, str], Outcome]
 
@@ -40,9 +41,22 @@ def assert_order_does_not_matter(
     in_order = _outcomes(results)
     shuffled = random.Random(SEED).sample(checks, len(checks))  # noqa: S311 - the same order each time
     again = _outcomes(judged(shuffled))
-    differing = {place: (one, again[place]) for place, one in in_order.items() if again[place] is not one}
-    assert not differing, f"{differing}\n{explain(results)}"
+    assert again.keys() == in_order.keys()
+    _assert_same(in_order, again, results)
     for check in shuffled[:ALONE]:
-        alone = _outcomes(judged([check]))
-        assert alone == {place: in_order[place] for place in alone}, f"{check.id}\n{explain(results)}"
+        _assert_same(in_order, _outcomes(judged([check])), results)
     return in_order
+
+
+def _assert_same(first: Outcomes, later: Outcomes, results: Sequence[CheckResult]) -> None:
+    """Compare outcomes with those of the first run.
+
+    etcd drops similar lines from the 101st within a second, in which a later run may be: then its log lacks
+    every line about the later run.
+    """
+    differing = {
+        place: (first[place], outcome)
+        for place, outcome in later.items()
+        if outcome is not first[place] and (place[0], outcome) != (IN_THE_LOG, Outcome.NOT_VERIFIED)
+    }
+    assert not differing, f"{differing}\n{explain(results)}"

@@ -260,8 +260,9 @@ def test_a_peer_port_that_refuses_the_client_is_asked_about(
             *((listener_of(target, role), False) for role in (Role.CLIENT, Role.METRICS)),
         ):
             alone = replace(target, listeners=(listener,))
-            gate, *others = (_judge(alone, check) for check in ("listener.is-etcd", *wrong))
-            outcomes = [other.outcome for other in others]
+            checks = [catalogue()[check] for check in ("listener.is-etcd", *wrong)]
+            results = {result.check: result for result in run_checks(Observer(alone), checks)}
+            gate, outcomes = results["listener.is-etcd"], [results[check].outcome for check in wrong]
             assert gate.outcome is (Outcome.VIOLATES if asks else Outcome.NOT_VERIFIED), gate
             assert outcomes[0] is (Outcome.NOT_VERIFIED if asks else Outcome.VIOLATES), outcomes
             assert not asks or outcomes[1] is Outcome.NOT_VERIFIED
