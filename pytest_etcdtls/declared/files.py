@@ -41,7 +41,7 @@ from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_cr
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
-from pytest_etcdtls.untrusted.process_root import may_read, resolved, status_of
+from pytest_etcdtls.untrusted.process_root import may_read, not_readable, resolved, status_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 
@@ -481,7 +481,7 @@ def _found(fact: FileFact, path: Path) -> FileFact:
     if not exists(path):
         return replace(fact, absent=f"{path} is not there")
     if not may_read(path):
-        return replace(fact, absent=f"{path} may not be read by this user: run as one who may")
+        return replace(fact, absent=f"{path} {': '.join(not_readable(path))}")
     return fact
 
 

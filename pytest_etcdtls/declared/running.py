@@ -17,6 +17,7 @@ before and after its files are read.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -196,6 +197,11 @@ def read_running(process: Process) -> RunningMember:
     except (UnreadableFileError, OSError) as error:
         if not process.runs:
             raise _ended(process) from error
+        if isinstance(error, OSError) and error.errno == errno.EPERM:  # of user_of
+            raise UsageError(
+                f"{process.name} ({process.argv[0]}) is not read: {error.strerror}; a process that a user "
+                "started with the rights of another one is no etcd: stop it, or name the others"
+            ) from error
         raise UsageError(
             f"{process.name} ({process.argv[0]}) may not be read by this user: run as its user, "
             "or as root with CAP_SYS_PTRACE (kubectl debug --profile=sysadmin)"
@@ -207,7 +213,7 @@ def read_running(process: Process) -> RunningMember:
         if not exists(here):
             raise UsageError(
                 f"{process.name} was started with the configuration file {path}, and {here} is "
-                "not a file that this user may read: put it back, or run as root"
+                "not a file that the user of the process may read: put it back, or correct its mode"
             )
         return here
 

@@ -1,4 +1,4 @@
-"""Paths below ``/proc/PID/root``, the root directory of another process, such as one in a container.
+"""Files of another process: below ``/proc/PID/root``, and what it has open, ``/proc/PID/fd/N``.
 
 Whoever controls the file system of a container can place a symbolic link in it. The kernel resolves the
 absolute target of a link against the root of the process that opens it, so such a link would lead out of the
@@ -10,6 +10,10 @@ for it, and a container's seccomp filter may refuse it.
 
 ``O_PATH`` opens nothing: no device is touched, and no named pipe is waited for. What was found is named by
 ``/proc/self/fd/N``, which stays that one file whatever happens to its path afterwards.
+
+All of this is done with the rights of the user of the process (:mod:`pytest_etcdtls.untrusted.process_user`),
+so that a process cannot have root read what it may not read itself. No other module opens anything below
+``/proc/PID/root``, ``/proc/PID/cwd`` or ``/proc/PID/fd``.
 """
 
 from __future__ import annotations
@@ -24,33 +28,77 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-_BELOW_ROOT = re.compile(r"(/proc/[0-9]+/root)(?:/(.*))?", re.DOTALL)
+from pytest_etcdtls.untrusted.process_user import rights_of, user_of
+
+_OF_PROCESS = re.compile(r"(?P<proc>/proc/(?P<pid>[0-9]+))/(?:root(?:/(?P<below>.*))?|fd/[0-9]+)", re.DOTALL)
+_READS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
+)
 _MOST_LINKS: Final = 40
 """Symbolic links that a look-up follows, as in Linux (path_resolution(7))."""
 
 
 def inside(path: str) -> str:
     """Return a path below ``/proc/PID/root`` as the process itself names it; any other path as it is."""
-    below = _BELOW_ROOT.fullmatch(path)
-    return f"/{below[2]}" if below and below[2] else path
+    of_process = _OF_PROCESS.fullmatch(path)
+    return f"/{of_process['below']}" if of_process and of_process["below"] else path
+
+
+def not_readable(path: Path) -> tuple[str, str]:
+    """Return that a path may not be read, by whose rights, and what to do; for messages."""
+    if of_process := _OF_PROCESS.fullmatch(str(path)):
+        reader = f"the user of process {of_process['pid']}"
+        return (
+            f"may not be read by {reader}",
+            f"{reader} needs it for the next start: correct its owner and mode",
+        )
+    return (
+        "may not be read by this user",
+        "run as a user who may read it, or pass a copy that only you can read",
+    )
 
 
 @contextmanager
-def looked_up(path: Path) -> Iterator[Path]:
-    """Yield a path with which the file can be opened: another one for a path below ``/proc/PID/root``.
+def looked_up(path: Path, *, reads: bool = False) -> Iterator[Path]:
+    """Yield a path with which a file can be opened: another one for that of another process.
+
+    Args:
+        path: the path.
+        reads: whether the content will be read, of a regular file or a directory. Without it only its status
+            may be.
 
     Raises:
-        OSError: if the path below ``/proc/PID/root`` does not exist, or cannot be looked up.
+        OSError: if the path of another process does not exist, cannot be looked up, or may not be read by
+            the user of that process.
     """
-    below = _BELOW_ROOT.fullmatch(str(path))
-    if below is None:
+    of_process = _OF_PROCESS.fullmatch(str(path))
+    if of_process is None:
         yield path
         return
-    descriptor = _look_up(below[1], below[2] or "")
+    root = f"{of_process['proc']}/root"
+    user = user_of(int(of_process["pid"]))
+    with rights_of(user):
+        if str(path).startswith(root):
+            descriptor = _look_up(root, of_process["below"] or "")
+        else:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        if reads:
+            descriptor = _opened(descriptor)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def _opened(found: int) -> int:
+    """Open what was found for reading, and close that."""
+    try:
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(errno.EINVAL, "it is neither a regular file nor a directory")
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def _look_up(root: str, path: str) -> int:
@@ -102,9 +150,9 @@ def status_of(path: Path) -> os.stat_result:
 
 
 def may_read(path: Path) -> bool:
-    """Return whether this user may read a file."""
+    """Return whether this user may read a file; of another process, whether its user may, too."""
     try:
-        with looked_up(path) as here:
+        with looked_up(path, reads=True) as here:
             return os.access(here, os.R_OK)
     except (OSError, ValueError):
         return False
@@ -113,7 +161,7 @@ def may_read(path: Path) -> bool:
 def names_in(directory: Path) -> list[str]:
     """Return the names in a directory, sorted; empty if it cannot be listed."""
     try:
-        with looked_up(directory) as here:
+        with looked_up(directory, reads=True) as here:
             return sorted(os.listdir(here))
     except (OSError, ValueError):
         return []
@@ -121,9 +169,10 @@ def names_in(directory: Path) -> list[str]:
 
 def resolved(path: Path) -> Path:
     """Return the path with symbolic links resolved, as :func:`os.path.realpath` does; inside its root."""
-    below = _BELOW_ROOT.fullmatch(str(path))
-    if below is None:
+    of_process = _OF_PROCESS.fullmatch(str(path))
+    if of_process is None:
         return Path(os.path.realpath(path))
+    root = f"{of_process['proc']}/root"
     with looked_up(path) as here:
-        inside = os.readlink(here).removeprefix(os.readlink(below[1]).rstrip("/"))
-    return Path(below[1] + inside)
+        inside = os.readlink(here).removeprefix(os.readlink(root).rstrip("/"))
+    return Path(root + inside)

@@ -3,19 +3,26 @@
 A path may be that of a pipe without a writer, which blocks, or of a device, which has no end. Only regular
 files are opened. Each problem is an :class:`~pytest_etcdtls.errors.UnreadableFileError` that names it. A path
 below ``/proc/PID/root`` is looked up inside that root (:mod:`pytest_etcdtls.untrusted.process_root`).
+
+A file of the kernel, such as ``/proc/kmsg``, is called regular and is none: it may wait, have no end, or lose
+what is read. So nothing is read in such file systems, but of a process what proc(5) describes. A file of FUSE
+is not read either: the program that serves it decides how long that takes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
+import struct
+import sys
 import time
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from pytest_etcdtls.errors import UnreadableFileError
-from pytest_etcdtls.untrusted.process_root import looked_up, status_of
+from pytest_etcdtls.untrusted.process_root import looked_up, not_readable, status_of
 
 PIPE_SECONDS: Final = 10.0
 """Seconds within which the pipe of a shell's process substitution, ``<(vault read ...)``, must end."""
@@ -27,6 +34,22 @@ _KINDS: Final = (
     (stat.S_ISBLK, "a block device"),
     (stat.S_ISSOCK, "a socket"),
 )
+_OF_THE_KERNEL: Final = frozenset(
+    {
+        *(
+            0x9FA0,
+            0x62656572,
+            0x64626720,
+            0x74726163,
+            0x73636673,
+        ),  # proc, sysfs, debugfs, tracefs, securityfs
+        *(0x27E0EB, 0x63677270, 0xCAFE4A11),  # securityfs, cgroup 1, 2, bpf
+        *(0x6165676C, 0x62656570, 0xDE5E81E4),  # pstore, configfs, efivarfs
+        *(0x19800202, 0x65735546),  # mqueue, FUSE
+    }
+)
+"""File systems whose files are not stored content (linux/magic.h)."""
+_OF_A_PROCESS = re.compile(r"/proc/(?:[0-9]+|self)/[a-z]+")
 _DESCRIPTORS: Final = ("/dev/fd", "/proc/self/fd")
 _FLAGS: Final = (
     os.O_RDONLY
@@ -64,7 +87,7 @@ def read_regular(path: Path, maximum: int) -> bytes:
             data = file.read(maximum + 1)
         except (OSError, ValueError) as error:
             raise UnreadableFileError(f"cannot be read ({error})", "check the path") from error
-    return _within(data, maximum)
+    return _within(data or b"", maximum)  # None if a read would wait
 
 
 def _within(data: bytes, maximum: int) -> bytes:
@@ -78,17 +101,19 @@ def _descriptor(path: Path) -> int:
     try:
         with looked_up(path) as here:
             _check_regular(os.stat(here))
+        with looked_up(path, reads=True) as here:
             descriptor = os.open(here, _FLAGS)
         try:
             _check_regular(os.fstat(descriptor))  # another file may have the path by now
+            if not _OF_A_PROCESS.fullmatch(str(path)):
+                _check_stored(descriptor)
         except UnreadableFileError:
             os.close(descriptor)
             raise
     except FileNotFoundError as error:
         raise UnreadableFileError("does not exist", "check the path") from error
     except PermissionError as error:
-        advice = "run as a user who may read it, or pass a copy that only you can read"
-        raise UnreadableFileError("may not be read by this user", advice) from error
+        raise UnreadableFileError(*not_readable(path)) from error
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UnreadableFileError(f"cannot be read ({why})", "check the path") from error
@@ -103,6 +128,21 @@ def _check_regular(status: os.stat_result) -> None:
         raise UnreadableFileError(
             f"is no regular file but {kind}", "write the content to a file, and name that"
         )
+
+
+def _check_stored(descriptor: int) -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    status = ctypes.create_string_buffer(512)  # struct statfs begins with f_type (statfs(2))
+    if ctypes.CDLL(None).fstatfs(descriptor, status) == 0:
+        (kind,) = struct.unpack_from("@l", status)
+        if kind & 0xFFFFFFFF in _OF_THE_KERNEL:
+            raise UnreadableFileError(
+                "is a file of the kernel or of FUSE, not one with stored content",
+                "write the content to a file, and name that",
+            )
 
 
 def _read_pipe(path: Path, maximum: int) -> bytes | None:
