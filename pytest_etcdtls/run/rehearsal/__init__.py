@@ -14,7 +14,6 @@ start with another declaration (``--etcd-config``), the process's own settings a
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -61,6 +60,7 @@ from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
 from pytest_etcdtls.untrusted.printable import some
+from pytest_etcdtls.untrusted.process_user import OVERRIDES
 from pytest_etcdtls.versions import version_key
 
 COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
@@ -82,7 +82,6 @@ _QUIET: Final = 3.0
 """Seconds in which an etcd listens whose log does not say that it serves."""
 _NAMED: Final = 4
 """Maximum number of observations that are named of a topic."""
-_LOG_SIZE: Final = 1024 * 1024
 _LIMITS: Final = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current"),
     "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -126,6 +125,27 @@ def _start_of(plan: Plan) -> Plan:
 def _rehearsed(
     observer: Observer, running: RunningMember, declaration: Declaration, plan: Plan, *, compares: bool = True
 ) -> Rehearsal:
+    """Rehearse a start; if it is denied files of other users that the running etcd reads, again with them."""
+    reads_all = replace(plan, reads_all=bool(plan.capabilities & OVERRIDES))
+    try:
+        made = _rehearsed_once(observer, running, declaration, plan, compares=compares)
+        denied = made.failure is not None and _is_denied("\n".join((made.failure.reason, *made.failure.log)))
+    except (NotVerifiedError, OSError) as error:
+        if not (reads_all.reads_all and _is_denied(str(error))):
+            raise
+        denied = True
+    if reads_all.reads_all and denied:
+        return _rehearsed_once(observer, running, declaration, reads_all, compares=compares)
+    return made
+
+
+def _is_denied(text: str) -> bool:
+    return "permission denied" in text.lower()
+
+
+def _rehearsed_once(
+    observer: Observer, running: RunningMember, declaration: Declaration, plan: Plan, *, compares: bool
+) -> Rehearsal:
     began = time.monotonic()
     with started(plan, running.process.name) as etcd:
         failure = etcd.await_served(declaration)
@@ -146,22 +166,20 @@ class RehearsedEtcd:
         plan: what it was started with.
         member: the running etcd in messages.
         stage: the connection to ``stage.py``.
-        output: its log.
 
     Attributes:
         pid: process 1 of its namespaces.
     """
 
-    def __init__(self, plan: Plan, member: str, stage: socket.socket, output: int) -> None:
+    def __init__(self, plan: Plan, member: str, stage: socket.socket) -> None:
         self._plan = plan
         self._member = member
         self._stage = stage
         self._unread = b""
+        self._log = ""
+        self._status: object = None
         self.pid = int(self._told("pid"))
         self._told("started")
-        inside = f"/proc/{self.pid}/root"
-        files = (f"{inside}{'' if log.startswith('/') else plan.working}/{log}" for log in plan.logs)
-        self._logs = dict.fromkeys((f"/proc/self/fd/{output}", *files), b"")
 
     def _told(self, name: str) -> str:
         told = self._next(SECONDS)
@@ -201,15 +219,18 @@ class RehearsedEtcd:
         Raises:
             NotVerifiedError: if the rehearsal itself may be the reason.
         """
-        status = self._next(seconds).get("ended")
-        if status is None:
+        if self._status is None:
+            self._status = self._next(seconds).get("ended")
+        if self._status is None:
             return None
         log = self.log()
-        if (number := int(str(status))) < 0:
+        if (number := int(str(self._status))) < 0:
             raise NotVerifiedError(f"it was ended by signal {-number}")
         if doubt := next((text for text in _NOT_OURS if text in log.lower()), ""):
             raise NotVerifiedError(doubt)
-        if self._plan.label and "permission denied" in log.lower():
+        if self._plan.capabilities and "operation not permitted" in log.lower():
+            raise NotVerifiedError("it is denied what it may do by a capability of the running etcd")
+        if self._plan.label and _is_denied(log):
             raise NotVerifiedError(f"it is denied access, with the security label {self._plan.label}")
         return why_not_started(self._member, f"it ends with status {number}", log)
 
@@ -240,18 +261,18 @@ class RehearsedEtcd:
 
     def _new_log(self) -> bytes:
         """Read its log further, and return what is new."""
-        parts = []
-        for path, read in self._logs.items():
-            with suppress(OSError), open(path, "rb") as file:
-                file.seek(len(read))
-                parts.append(file.read(_LOG_SIZE - len(read)))
-                self._logs[path] = read + parts[-1]
-        return b"".join(parts)
+        self._stage.sendall(b"\n")
+        while "log" not in (told := self._next(SECONDS)):
+            if not told:
+                raise NotVerifiedError(f"the process that starts it does not answer within {SECONDS:g} s")
+            self._status = told.get("ended", self._status)
+        self._log += str(told["log"])
+        return str(told["log"]).encode("utf-8", "surrogatepass")
 
     def log(self) -> str:
         """Return its log, without secrets."""
         self._new_log()
-        text = b"\n".join(self._logs.values()).decode("utf-8", "replace")
+        text = self._log
         for name, value in self._plan.environment.items():
             if len(value) > 3 and masked(FLAG_OF.get(name, name), value) == NOT_SHOWN:
                 text = text.replace(value, NOT_SHOWN)
@@ -271,22 +292,23 @@ def started(plan: Plan, member: str) -> Iterator[RehearsedEtcd]:
             f"{max(available, 0) >> 20} MiB of memory are available, and it takes up to {needed >> 20}"
         )
     ours, theirs = socket.socketpair()
-    with ours, theirs, open(os.memfd_create("rehearsal"), "rb") as output:
-        given = replace(plan, output=output.fileno())
-        with subprocess.Popen(
+    with (
+        ours,
+        theirs,
+        subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(stage.__file__))],
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
             stderr=subprocess.DEVNULL,
             env=child_environment(),
-            pass_fds=(given.output,),
-        ):
-            theirs.close()
-            try:
-                ours.sendall(json.dumps(asdict(given)).encode() + b"\n")
-                yield RehearsedEtcd(plan, member, ours, given.output)
-            finally:
-                ours.close()  # with which it ends
+        ),
+    ):
+        theirs.close()
+        try:
+            ours.sendall(json.dumps(asdict(plan)).encode() + b"\n")
+            yield RehearsedEtcd(plan, member, ours)
+        finally:
+            ours.close()  # with which it ends
 
 
 def available_memory(root: Path = Path("/")) -> int:

@@ -2,8 +2,12 @@
 
 Three settings cannot stay as they are, since the etcd of a rehearsal has no data and no other members: those
 about the cluster that it joins (``initial-cluster*``, ``discovery*``), ``wal-dir``, and a data directory that
-does not exist. Each is changed in the form that has it, since etcd ends if a flag shadows a variable. A value
-that etcd refuses stays.
+does not exist. A log to the journal or to ``/dev/stderr`` goes to standard error: on the stage there is no
+journal, and /proc is that of other processes. Each is changed in the form that has it, since etcd ends if a
+flag shadows a variable. A value that etcd refuses stays.
+
+The program is a stranger's, so it gets at most the rights of the process (``stage.py``). A declaration that
+gives it another user is rehearsed only if the process could become that user.
 """
 
 from __future__ import annotations
@@ -32,8 +36,9 @@ from pytest_etcdtls.declared.running import PROC, Process, RunningMember
 from pytest_etcdtls.declared.yaml_files import edited
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.run.rehearsal.stage import Plan
+from pytest_etcdtls.run.rehearsal.system_calls import filter_program, keyctl
 from pytest_etcdtls.tls.namespace import network_of
-from pytest_etcdtls.untrusted.process_root import status_of
+from pytest_etcdtls.untrusted.process_user import ProcessUser, user_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 _LARGEST: Final = 4 * 1024 * 1024
@@ -41,9 +46,13 @@ _OF_THE_START: Final = frozenset(
     ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 ) | {"JOURNAL_STREAM", "INVOCATION_ID"}
 """Variables by which systemd and a program that it started find each other (sd_notify(3))."""
-_STREAMS: Final = frozenset({"stderr", "stdout", "default", "systemd/journal", "/dev/stderr", "/dev/stdout"})
+_ONLY_OUTSIDE: Final = frozenset({"systemd/journal", "/dev/stderr", "/dev/stdout"})
+"""Outputs of the log that do not exist on the stage."""
+_STREAMS: Final = _ONLY_OUTSIDE | {"stderr", "stdout", "default"}
 _IDs = tuple[int, int, tuple[int, ...]]
 """The IDs of a user, of its group, and of further groups."""
+_BECOMES: Final = 1 << 6 | 1 << 7
+"""The capabilities ``CAP_SETGID`` and ``CAP_SETUID``."""
 _DISCOVERY: Final = ("discovery", "discovery-srv", "discovery-endpoints")
 
 
@@ -60,24 +69,24 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
     process, own = running.process, running.declared.declaration
     if process.embedded:
         raise NotVerifiedError("it runs etcd within another program, which is not started again")
-    here = PROC / str(process.pid)
-    if os.readlink(here / "ns/user") != os.readlink(PROC / "self/ns/user"):
-        raise NotVerifiedError("it has a user namespace of its own")
+    here, user = PROC / str(process.pid), user_of(process.pid)
     for line in _text(here / "mountinfo").splitlines():
         source, place = line.split()[3:5]
         if source.endswith("//deleted") and place in map(declaration.text, FILES):
             source = source.removesuffix("//deleted")
             why = f"{place} is mounted by itself, and {source} was replaced"
             raise NotVerifiedError(f"{why}: a container that is started again has the new file")
-    status = dict(line.split(":\t", 1) for line in _text(here / "status").splitlines() if ":\t" in line)
-    root, argv = status_of(process.root), _words(here / "cmdline")
+    argv = _words(here / "cmdline")
     variables = (word.partition("=")[::2] for word in reversed(_words(here / "environ")) if "=" in word)
-    environment = {name: value for name, value in dict(variables).items() if name not in _OF_THE_START}
-    user, group = (int(status[name].split()[1]) for name in ("Uid", "Gid"))
-    ids = user, group, tuple(map(int, status["Groups"].split()))
+    environment = {
+        name: value
+        for name, value in dict(variables).items()
+        if name not in _OF_THE_START and not (user.secure and name.startswith("LD_"))  # ld.so(8)
+    }
+    ids = user.uid, user.gid, user.groups
     if declaration is not own:
         argv, environment = _declared(declaration, running, argv[0], environment)
-        ids = _declared_ids(declaration, process, ids)
+        ids = _declared_ids(declaration, process, user)
     configuration, changes = declaration.started_with.configuration, dict(_changes(declaration, running))
     if configuration is not None:
         configuration = edited(
@@ -96,20 +105,20 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
     sockets = [one.url.host for one in declared_listeners(declaration) if one.url.is_socket]
     return Plan(
         pid=process.pid,
-        root=(root.st_dev, root.st_ino),
+        seen=user.seen,
         program=argv[0] if argv[0].startswith("/") else "",
         argv=tuple(argv),
         environment={**environment, "GOMAXPROCS": "2"},  # threads and their memory are for two processors
         user=ids[0],
         group=ids[1],
         groups=ids[2],
-        bounding=int(status["CapBnd"], 16),
-        ambient=int(status["CapAmb"], 16),
-        no_new_privileges=status["NoNewPrivs"] == "1",
-        umask=int(status["Umask"], 8),
-        label=_label(here),
+        capabilities=user.capabilities,
+        umask=user.umask,
+        label=user.label,
         working=running.declared.paths.working,
         data=changes.get("data-dir") or _data(declaration),
+        system_calls=filter_program(sockets=bool(sockets)).hex(),
+        keyctl=keyctl(),
         written=tuple(str(PurePosixPath(path).parent) for path in (*logs, *sockets)),
         logs=tuple(logs),
         config_file=(own if declaration.form is Form.YAML else declaration).config_file or "",
@@ -124,18 +133,6 @@ def _text(path: Path) -> str:
 
 def _words(path: Path) -> list[str]:
     return _text(path).removesuffix("\0").split("\0")
-
-
-def _label(process: Path) -> str:
-    """Return what is written to keep the label of a security module; empty if it has none."""
-    try:
-        label = (process / "attr/current").read_bytes().decode("utf-8", "replace").strip("\0\n")
-    except OSError:
-        return ""
-    if label in ("", "unconfined", "kernel"):
-        return ""
-    profile, mode, _ = label.partition(" (")
-    return f"exec {profile}" if mode else label
 
 
 def _data(declaration: Declaration) -> str:
@@ -159,6 +156,10 @@ def _changes(declaration: Declaration, running: RunningMember) -> Iterator[tuple
         yield "data-dir", data
     if declaration.text("wal-dir"):
         yield "wal-dir", f"{data}/wal"
+    for name in ("log-outputs", "log-output"):
+        outputs = declaration.words(name)
+        if not _ONLY_OUTSIDE.isdisjoint(outputs):
+            yield name, ",".join(dict.fromkeys("stderr" if one in _ONLY_OUTSIDE else one for one in outputs))
 
 
 def _declared(
@@ -190,19 +191,29 @@ def unknown_of(declaration: Declaration, own: Declaration) -> dict[str, Setting]
     return {name: own.settings[name] for name in declaration.started_with.left_out & own.settings.keys()}
 
 
-def _declared_ids(declaration: Declaration, process: Process, ids: _IDs) -> _IDs:
-    """Return the declared IDs of user, group and further groups; those of the process if not known."""
-    declared = declaration.run_as
-    if declared is None or declared.user in (str(ids[0]), ""):
+def _declared_ids(declaration: Declaration, process: Process, user: ProcessUser) -> _IDs:
+    """Return the declared IDs of user, group and further groups; those of the process if not known.
+
+    Raises:
+        NotVerifiedError: if the process cannot become that user, so it would get the rights of another one.
+    """
+    declared, ids = declaration.run_as, (user.uid, user.gid, user.groups)
+    if declared is None or declared.user in (str(user.uid), ""):
         return ids
     named = not all(text.isdecimal() for text in (declared.user, declared.group, *declared.others) if text)
     if named and os.readlink(PROC / str(process.pid) / "root") != "/":
         return ids  # this machine does not know the users of a container
     try:
-        user, group, groups = ids_of(declared)
+        uid, gid, groups = ids_of(declared)
     except KeyError:
         return ids
-    return user, group or 0, tuple(sorted(groups))
+    then = uid, gid or 0, tuple(sorted(groups))
+    if then != ids and (user.uid != 0 or ~user.capabilities & _BECOMES):
+        raise NotVerifiedError(
+            f"{declaration.source} declares user {uid}, and it runs as user {user.uid}: a rehearsal gives it "
+            "no rights of another user"
+        )
+    return then
 
 
 def _hosts(declaration: Declaration, process: int) -> Iterator[str]:

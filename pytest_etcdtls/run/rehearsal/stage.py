@@ -1,20 +1,38 @@
-"""The stage of a rehearsal: a program is started where nothing is written and nothing gets out.
+"""The stage of a rehearsal: a program is started again, with no more power than its user has.
 
 This file is a program of its own, with the standard library alone: ``python -I -S stage.py``. It reads a
-:class:`Plan`, one line of JSON, from standard input, and reports with lines of JSON on standard output.
+:class:`Plan`, one line of JSON, from standard input, and reports with lines of JSON on standard output:
+``pid``, ``started``, ``ended``, ``failed``. For each further octet that it reads it reports ``log``: what the
+program has written since.
 
-The first process enters the network and the mount namespace of the running etcd, and makes namespaces of its
-own: mount, network, IPC and PID (namespaces(7)). The second is process 1 of that PID namespace, so the kernel
-ends whatever it started when it ends (pid_namespaces(7)). It ends when its standard input does, so nothing
-outlives the run, however that ends: mounts, network and processes are the namespaces', and these end with the
-last process in them. The third one becomes etcd.
+The program may be a stranger's, and this one is started by root. Five processes follow one another, each the
+child of the one before and with less power:
+
+1. The *keeper* stays root and outside. It refuses a process that is not the one that was planned, bounds
+   the memory of the others by a control group, waits, and removes the group.
+2. The *mapper* enters the network, the mounts and the user namespace of the running etcd, each by a
+   descriptor. It writes which users the next one has (user_namespaces(7), ``uid_map``).
+3. The *owner* makes namespaces of its own (namespaces(7)). Its user namespace has etcd's user and group
+   alone, and owns the others, so no capability reaches outside them. Root makes it, so no process of etcd's
+   user outside can enter it. Then it becomes that user: from here on each path is looked up by somebody who
+   can do what etcd's user can, and a link leads where that user could go.
+4. *Process 1* of the PID namespace mounts, on mounts that only this stage sees. It starts etcd, reads its
+   log, and ends with its standard input. When it ends, the kernel ends whatever it started, and mounts and
+   network end with the last process in them (pid_namespaces(7)). So nothing outlives the run.
+5. *etcd* has no capability, cannot gain one (``PR_SET_NO_NEW_PRIVS``), and has limits and a filter of system
+   calls. It cannot trace or read process 1, which has capabilities that it lacks and is not dumpable.
+
+What etcd finds on the stage:
 
 - The network has the addresses of etcd's on its loopback interface, and no route.
-- Every mount is read-only, recursively (mount_setattr(2)), before anything else is mounted.
-- What etcd writes goes to a tmpfs: its data directory, and the directories of its log files and sockets, are
-  overlays, and in that of the data ``member`` is hidden, so etcd starts as a new member of its own.
+- Every mount is read-only, without set-user-ID programs and devices, but ``/dev/null``.
+- What it writes goes to one tmpfs. A directory in which it writes becomes a directory of that tmpfs, in which
+  each entry of the old one is mounted again, read-only; sockets and named pipes are left out. In the data
+  directory ``member`` is left out, so etcd starts as a new member. An overlay would lose the flags of what is
+  below it, and does not work over another overlay.
 
-After the change of the root directory nothing is imported: a container's files are not ours.
+The mapper is in the file system of a container, so nothing is imported from there on. Where the kernel or a
+container refuses a step, the stage fails: nothing weaker is tried.
 """
 
 from __future__ import annotations
@@ -30,21 +48,38 @@ import socket
 import stat
 import struct
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-_NEW_NAMESPACES = 0x00020000 | 0x40000000 | 0x08000000 | 0x20000000
-"""``CLONE_NEWNS``, ``CLONE_NEWNET``, ``CLONE_NEWIPC`` and ``CLONE_NEWPID``."""
-_BIND, _RECURSIVE, _PRIVATE, _NOSUID_NODEV = 0x1000, 0x4000, 0x40000, 0x6
-_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
-"""Numbers of system calls, the same on every machine."""
-_HERE, _EMPTY_PATH, _AT_RECURSIVE, _CLONE = -100, 0x1000, 0x8000, 1
-_SET_DEATH_SIGNAL, _DROP_BOUNDING, _KEEP_CAPABILITIES, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 24, 8, 38, 47
-_CAPABILITIES = 64
-_TMPFS = "rehearsal"
-_JOURNAL = "/run/systemd/journal"
-_LARGEST = 1024 * 1024
+_NEW_NAMESPACES = 0x10000000 | 0x20000 | 0x40000000 | 0x8000000 | 0x4000000 | 0x20000000 | 0x2000000
+"""``CLONE_NEWUSER``, ``NS``, ``NET``, ``IPC``, ``UTS``, ``PID``, ``CGROUP`` (linux/sched.h)."""
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
+"""System calls with one number on every machine. ``mount_setattr`` came with Linux 5.12."""
+_HERE, _EMPTY_PATH, _RECURSIVE, _NOFOLLOW = -100, 0x1000, 0x8000, 0x100
+"""``AT_FDCWD``, ``AT_EMPTY_PATH``, ``AT_RECURSIVE``, ``AT_SYMLINK_NOFOLLOW`` (linux/fcntl.h)."""
+_READ_ONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
+"""``MOUNT_ATTR_...`` (linux/mount.h)."""
+_PRIVATE = 0x4000 | 0x40000
+"""``MS_REC`` and ``MS_PRIVATE`` (linux/mount.h)."""
+_DEATH_SIGNAL, _DUMPABLE, _SECCOMP, _DROP_BOUNDING, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 4, 22, 24, 38, 47
+"""``PR_...`` (linux/prctl.h)."""
+_OVERRIDES, _BIND_SERVICE = 1 << 1 | 1 << 2, 1 << 10
+"""``CAP_DAC_OVERRIDE`` and ``CAP_DAC_READ_SEARCH``, ``CAP_NET_BIND_SERVICE`` (linux/capability.h)."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_LARGEST = 1 << 20
+"""Octets of its log that are kept, and of a file that is read."""
+_ENTRIES = 4096
+"""Most entries of a directory in which it writes."""
+_GROUP = "pytest-etcdtls-rehearsal-"
+_ENDS_WITHIN = 5000
+"""Milliseconds after the end of the run in which the stage ends by itself."""
+_LIMITS = {"AS": 16 << 30, "NOFILE": 1024, "CPU": 300, "CORE": 1}
+"""Limits of etcd (setrlimit(2)), beside that of its memory. Its address space bounds page tables: of bbolt's
+file it maps 10 GiB (server/storage/backend, InitialMmapSize). With 0 instead of 1 for cores, a program that
+core_pattern names is started all the same (core(5))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,45 +88,63 @@ class Plan:
 
     Attributes:
         pid: the running etcd.
-        root: device and inode of its root directory.
-        program: the path of the program in that root; empty for the one that runs.
+        seen: what identifies it: ``ProcessUser.seen``.
+        program: the path of the program in its root directory; empty for the one that runs.
         groups: further groups.
-        bounding: the capabilities that it may have.
-        ambient: the capabilities that it keeps without being root.
+        capabilities: what the running etcd can do. Two of them are kept with ``reads_all``.
+        reads_all: it reads files of other users, as the running one can: all users of its user namespace are
+            those of this one.
         label: that of a security module; empty if it has none.
         working: the working directory.
         written: directories in which it writes logs and sockets.
         logs: the files of its log.
+        system_calls: the filter of system calls, as hexadecimal text (``system_calls.py``).
+        keyctl: the number of that system call.
         configuration: the text that it gets instead of its file; ``None`` for that on disk.
         hosts: lines to add to ``/etc/hosts``.
-        output: the descriptor of the file that gets its standard output and error.
         size: octets of the file system to which it writes. It allocates two segments of its log, 64 MiB each.
         memory: octets of its own that it may have (``RLIMIT_DATA``). What it maps of the database is a file.
+        whole: octets of memory that the whole stage may have, where a control group can be made.
     """
 
     pid: int
-    root: tuple[int, int]
+    seen: str
     program: str
     argv: tuple[str, ...]
     environment: dict[str, str]
     user: int
     group: int
     groups: tuple[int, ...]
-    bounding: int
-    ambient: int
-    no_new_privileges: bool
+    capabilities: int
     umask: int
     label: str
     working: str
     data: str
+    system_calls: str
+    keyctl: int
     written: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     config_file: str = ""
     configuration: str | None = None
     hosts: str = ""
-    output: int = -1
-    size: int = 192 * 1024 * 1024
-    memory: int = 320 * 1024 * 1024
+    reads_all: bool = False
+    size: int = 192 << 20
+    memory: int = 320 << 20
+    whole: int = 640 << 20
+
+
+class _Running:
+    """Descriptors of the running etcd."""
+
+    def __init__(self, pid: int) -> None:
+        self.proc = os.open("/proc", _DIRECTORY)
+        self.here = here = os.open(str(pid), _DIRECTORY, dir_fd=self.proc)
+        self.user, self.network, self.mounts = (
+            os.open(f"ns/{name}", os.O_RDONLY, dir_fd=here) for name in ("user", "net", "mnt")
+        )
+        self.root, self.working, self.program = (
+            os.open(name, os.O_PATH, dir_fd=here) for name in ("root", "cwd", "exe")
+        )
 
 
 def _call(action: str, result: int) -> int:
@@ -101,70 +154,187 @@ def _call(action: str, result: int) -> int:
     return result
 
 
-def _mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str = "") -> None:
-    words = [os.fsencode(word) if word is not None else None for word in (source, target, kind)]
-    action = f"{kind or 'mount'} on {target}"
-    _call(action, _LIBC.mount(*words, ctypes.c_ulong(flags), os.fsencode(data) if data else None))
-
-
-def _enter(namespace: int) -> None:
-    _call("setns", _LIBC.setns(namespace, 0))
-
-
 def _tell(**values: object) -> None:
     os.write(1, json.dumps(values).encode() + b"\n")
-
-
-def main() -> None:
-    """Enter the namespaces of the running etcd, make others, and wait for the process in them."""
-    plan = Plan(**json.loads(sys.stdin.buffer.readline()))
-    try:
-        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        network, mounts = (
-            os.open(f"{plan.pid}/ns/{name}", os.O_RDONLY, dir_fd=proc) for name in ("net", "mnt")
-        )
-        own = os.stat("self/ns/mnt", dir_fd=proc)
-        _write("self/oom_score_adj", "1000", proc)
-        os.nice(10)
-        _enter(network)
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
-            addresses = _addresses(netlink)
-        if os.fstat(mounts).st_ino != own.st_ino:
-            _enter(mounts)
-        _call("unshare", _LIBC.unshare(_NEW_NAMESPACES))
-        told, telling = os.pipe()
-        child = os.fork()
-        os.close(told if child else telling)
-        if child:
-            _tell(pid=child)
-            os.write(telling, b"\n")
-            os.waitpid(child, 0)
-            return
-        _LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-        os.read(told, 1)  # its process ID is told before whatever it tells
-        if select.select([told], [], [], 0)[0]:
-            os._exit(0)  # the parent ended before its end was a signal
-        sys.path.clear()
-        sys.meta_path.clear()
-        _set_up_network(addresses)
-        _change_root(plan, proc)
-        _cover(plan)
-        _watch(plan, proc)
-    except BaseException as error:
-        _tell(failed=_text(error))
-    os._exit(0)
 
 
 def _text(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def _read(path: str, directory: int | None = None) -> bytes:
+    with open(os.open(path, os.O_RDONLY, dir_fd=directory), "rb") as file:
+        return file.read(_LARGEST)
+
+
 def _write(path: str, text: str, directory: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY, dir_fd=directory)
+    with open(os.open(path, os.O_WRONLY, dir_fd=directory), "wb", buffering=0) as file:
+        file.write(os.fsencode(text))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process with its parent. A change of its IDs or capabilities resets this."""
+    _LIBC.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+
+
+def _child(work: Callable[[], None]) -> tuple[int, int]:
+    """Start a process that waits for an octet before it works; return it and the end to write that to.
+
+    It ends at once if its parent ended before the end of that was a signal.
+    """
+    waits, starts = os.pipe()
+    if child := os.fork():
+        os.close(waits)
+        return child, starts
     try:
-        os.write(descriptor, os.fsencode(text))
-    finally:
-        os.close(descriptor)
+        os.close(starts)
+        _end_with_parent()
+        if os.read(waits, 1):
+            work()
+    except BaseException as error:
+        _tell(failed=_text(error))
+    os._exit(0)
+
+
+# 1. The keeper.
+
+
+def main() -> None:
+    """Be the keeper: check what is started, bound its memory, start the others, and wait."""
+    plan = Plan(**json.loads(sys.stdin.buffer.readline()))
+    groups, name = -1, f"{_GROUP}{os.getpid()}"
+    try:
+        etcd = _Running(plan.pid)
+        if plan.seen != _seen(etcd.here):
+            raise OSError("it executed another program meanwhile")
+        groups = _bound_memory(plan.whole, name)
+        mapper, starts = _child(lambda: _map(plan, etcd))
+        if groups >= 0:
+            _write(f"{name}/cgroup.procs", str(mapper), groups)
+        os.write(starts, b"\n")
+        _await(mapper)
+    except BaseException as error:
+        _tell(failed=_text(error))
+    if groups >= 0:
+        _remove(name, groups)
+
+
+def _seen(here: int) -> str:
+    """Return what identifies a process and its program, as ``process_user.user_of`` does."""
+    return (_read("auxv", here) + _read("stat", here).rpartition(b")")[2].split()[19]).hex()
+
+
+def _bound_memory(most: int, name: str) -> int:
+    """Make a control group with a limit, and return the directory that has it; -1 if none can be made."""
+    for line in _read("/proc/self/cgroup").decode().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":  # version 1
+            above, limit = f"/sys/fs/cgroup/memory{path}", "memory.limit_in_bytes"
+        elif not controllers:  # version 2: beside ours; one with processes has no limits below it
+            above, limit = f"/sys/fs/cgroup{os.path.dirname(path)}", "memory.max"
+        else:
+            continue
+        with suppress(OSError):
+            directory = os.open(above, _DIRECTORY)
+            for old in os.listdir(directory):
+                if old.startswith(_GROUP) and not os.path.exists(f"/proc/{old.removeprefix(_GROUP)}"):
+                    with suppress(OSError):  # its keeper was killed
+                        os.rmdir(old, dir_fd=directory)
+            os.mkdir(name, dir_fd=directory)
+            try:
+                _write(f"{name}/{limit}", str(most), directory)
+            except OSError:
+                os.rmdir(name, dir_fd=directory)
+                continue
+            for limit, value in (("memory.oom.group", "1"), ("memory.swap.max", "0")):  # of version 2
+                with suppress(OSError):
+                    _write(f"{name}/{limit}", value, directory)
+            return directory
+    return -1
+
+
+def _await(mapper: int) -> None:
+    """Wait until the others end, which they do with the run; end them if they do not."""
+    ends, poll = os.pidfd_open(mapper), select.poll()
+    poll.register(ends, select.POLLIN)
+    poll.register(0, select.POLLRDHUP)
+    if ends not in {descriptor for descriptor, _ in poll.poll()}:
+        poll.unregister(0)
+        if not poll.poll(_ENDS_WITHIN):
+            os.kill(mapper, signal.SIGKILL)
+    os.waitpid(mapper, 0)
+
+
+def _remove(name: str, groups: int) -> None:
+    for _ in range(100):  # processes that were killed leave it late
+        try:
+            os.rmdir(name, dir_fd=groups)
+            break
+        except OSError:
+            select.poll().poll(10)
+
+
+# 2. The mapper.
+
+
+def _map(plan: Plan, etcd: _Running) -> None:
+    """Enter the namespaces of the running etcd, start the owner and write its maps."""
+    _write("self/oom_score_adj", "1000", etcd.proc)
+    os.nice(10)
+    os.setgroups(plan.groups)
+    _call("its network", _LIBC.setns(etcd.network, 0))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
+        addresses = _addresses(netlink)
+    _call("its mounts", _LIBC.setns(etcd.mounts, 0))  # this process has their root directory now
+    sys.path.clear()
+    sys.meta_path.clear()
+    chrooted = os.readlink("root", dir_fd=etcd.here) != "/"
+    os.fchdir(etcd.root if chrooted else etcd.working)  # unshare(2) takes it along into a copy of the mounts
+    ids = {"gid": plan.group, "uid": plan.user}
+    within = os.fstat(etcd.user).st_ino != os.stat("self/ns/user", dir_fd=etcd.proc).st_ino
+    if within:
+        ids = {kind: _inside(_read(f"{kind}_map", etcd.here), number) for kind, number in ids.items()}
+        _call("its user namespace", _LIBC.setns(etcd.user, 0))
+        _end_with_parent()
+
+    asks, asked = os.pipe()
+    mapped = os.pipe()
+
+    def own() -> None:
+        os.close(mapped[1])
+        if within:  # user_namespaces(7): who makes one needs an ID in the one above
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        if _LIBC.unshare(_NEW_NAMESPACES):
+            if ctypes.get_errno() == 28:  # ENOSPC
+                raise OSError("no user namespace may be made (user.max_user_namespaces)")
+            _call("namespaces", -1)
+        _end_with_parent()
+        os.write(asked, b"\n")
+        if os.read(mapped[0], 1):
+            _own(ids["uid"], ids["gid"], lambda: _stage(plan, etcd, addresses, chrooted))
+
+    owner, starts = _child(own)
+    os.write(starts, b"\n")
+    os.close(asked)
+    os.close(mapped[0])
+    os.close(0)
+    if os.read(asks, 1):
+        _write(f"{owner}/setgroups", "deny", etcd.proc)
+        for kind, number in ids.items():
+            ranges = [line.split() for line in _read(f"self/{kind}_map", etcd.proc).decode().splitlines()]
+            every = "".join(f"{first} {first} {count}\n" for first, _, count in ranges)
+            _write(f"{owner}/{kind}_map", every if plan.reads_all else f"{number} {number} 1\n", etcd.proc)
+        os.write(mapped[1], b"\n")
+    os.waitpid(owner, 0)
+
+
+def _inside(maps: bytes, number: int) -> int:
+    """Return an ID as the user namespace with these maps has it."""
+    for first, outside, count in (map(int, line.split()) for line in maps.splitlines()):
+        if outside <= number < outside + count:
+            return first + number - outside
+    raise OSError("its user is not one of its user namespace")
 
 
 def _addresses(netlink: socket.socket) -> set[tuple[int, bytes]]:
@@ -188,6 +358,40 @@ def _addresses(netlink: socket.socket) -> set[tuple[int, bytes]]:
             answer = answer[(length + 3) & ~3 :]
 
 
+# 3. The owner.
+
+
+def _own(user: int, group: int, work: Callable[[], None]) -> None:
+    """Become a user of the new namespaces, start process 1 of them and wait for it."""
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+    _LIBC.prctl(_DUMPABLE, 0, 0, 0, 0)  # so that no process of that user traces this one
+    _end_with_parent()
+    first, starts = _child(work)
+    _tell(pid=first)
+    os.write(starts, b"\n")
+    os.close(0)
+    os.waitpid(first, 0)
+
+
+# 4. Process 1: what etcd finds on the stage.
+
+
+def _stage(plan: Plan, etcd: _Running, addresses: set[tuple[int, bytes]], chrooted: bool) -> None:
+    _LIBC.syscall(plan.keyctl, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING: an empty one
+    _set_up_network(addresses)
+    if plan.capabilities & _BIND_SERVICE:
+        _write("sys/net/ipv4/ip_unprivileged_port_start", "0", etcd.proc)  # of this network
+    _call("private mounts", _LIBC.mount(None, b"/", None, ctypes.c_ulong(_PRIVATE), None))
+    _enter_root(etcd, chrooted)
+    try:
+        os.chdir(plan.working)
+    except OSError:  # its user cannot enter it by name, and is in it: the mapper took it along
+        if chrooted:
+            raise
+    _watch(plan, etcd, _cover(plan))
+
+
 def _set_up_network(addresses: set[tuple[int, bytes]]) -> None:
     """Give the loopback interface the addresses (RTM_NEWADDR)."""
     with socket.socket() as any_socket:
@@ -203,167 +407,232 @@ def _set_up_network(addresses: set[tuple[int, bytes]]) -> None:
                 raise OSError(-error, f"an address of etcd's network: {os.strerror(-error)}")
 
 
-def _change_root(plan: Plan, proc: int) -> None:
-    """Make the root directory of etcd ours, with every mount private and read-only."""
-    _mount(None, "/", flags=_RECURSIVE | _PRIVATE)
-    root = os.readlink(f"{plan.pid}/root", dir_fd=proc)
-    if root != "/":
-        os.chroot(root)
-        os.chdir("/")
-        _mount("/", "/", flags=_BIND | _RECURSIVE)
-        os.chdir("/..")
+def _enter_root(etcd: _Running, chrooted: bool) -> None:
+    if chrooted:  # the mapper stands in it: it becomes the root of the mounts, so nothing is above it
+        tree = _clone(_HERE, ".")
+        _attach(os.dup(tree), _HERE, "/")
+        os.fchdir(tree)
         os.chroot(".")
-        _mount(None, "/", flags=_RECURSIVE | _PRIVATE)
-    os.chdir("/")
-    here = os.stat("/")
-    if (here.st_dev, here.st_ino) != tuple(plan.root):
+        os.close(tree)
+    here, there = os.stat("/"), os.fstat(etcd.root)
+    if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
         raise OSError("the root directory of etcd cannot be reached")
-    read_only = ctypes.create_string_buffer(struct.pack("=QQQQ", 1, 0, 0, 0))
-    _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, _HERE, b"/", _AT_RECURSIVE, read_only, 32))
 
 
-def _cover(plan: Plan) -> None:
-    """Mount over everything that etcd writes."""
-    os.chdir(plan.working)
-    data = os.path.realpath(plan.data)
-    below = _call("open_tree", _LIBC.syscall(_OPEN_TREE, _HERE, os.fsencode(data), _CLONE))
-    like = os.stat(data)
-    _mount(_TMPFS, data, "tmpfs", _NOSUID_NODEV, f"size={plan.size},mode=755")
-    os.chdir(data)
-    scratch = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    for name in ("data", "upper", "work", "files"):
-        os.mkdir(name)
-    _call("move_mount", _LIBC.syscall(_MOVE_MOUNT, below, b"", _HERE, b"data", 4))  # from an empty path
-    os.chdir(plan.working)
-    logs = [os.path.abspath(log) for log in plan.logs]
-    written = {os.path.realpath(directory) for directory in plan.written}
-    os.fchdir(scratch)
-    for directory in sorted(written):
-        if os.path.isdir(directory) and not f"{directory}/".startswith(f"{data}/"):
-            _overlay(directory, directory, os.stat(directory))
-    upper = _overlay("data", data, like, hides="member")
-    for log in logs:
-        if os.path.lexists(log):
-            _replace(log, b"")
-    if plan.configuration is not None:
-        os.chdir(plan.working)
-        config = os.path.realpath(plan.config_file)
-        os.fchdir(scratch)
-        _replace(config, os.fsencode(plan.configuration))
+def _clone(directory: int, name: str = "") -> int:
+    """Return a mount of a file or directory, with the mounts below it, that is nowhere yet (open_tree(2))."""
+    flags = 1 | _RECURSIVE | _NOFOLLOW | os.O_CLOEXEC | (0 if name else _EMPTY_PATH)
+    return _call(f"open_tree {name}", _LIBC.syscall(_OPEN_TREE, directory, os.fsencode(name), flags))
+
+
+def _attach(mount: int, directory: int, name: str = "") -> None:
+    """Mount over a file or directory, by its name or by its descriptor (move_mount(2))."""
+    flags = 0x04 | (0 if name else 0x40)
+    _call(f"move_mount {name}", _LIBC.syscall(_MOVE_MOUNT, mount, b"", directory, os.fsencode(name), flags))
+    os.close(mount)
+
+
+def _cover(plan: Plan) -> list[tuple[int, str]]:
+    """Make every mount read-only and mount over what etcd writes; return directory and name of its logs."""
+    logs, data = [os.path.realpath(log) for log in plan.logs], os.path.realpath(plan.data)
+    left_out = {data: {"member"}}
+    for directory in (*map(os.path.dirname, logs), *map(os.path.realpath, plan.written)):
+        names = {os.path.basename(log) for log in logs if os.path.dirname(log) == directory}
+        left_out.setdefault(directory, set()).update(names)
+    writable = {path for path in (*left_out, *logs) if os.access(path, os.W_OK)}
+    if data not in writable:
+        raise OSError("its data directory cannot be written by its user")
+    _make_read_only()
+    tmpfs = _tmpfs(plan.size)
+    covered = os.open(data, _DIRECTORY)
+    _attach(os.dup(tmpfs), covered)  # a mount is used once it is somewhere: another one will cover it
+    scratch = os.open(".", _DIRECTORY, dir_fd=tmpfs)
+    places: list[tuple[int, str]] = []
+    for path in sorted(writable & left_out.keys()):
+        target = covered if path == data else os.open(path, _DIRECTORY)
+        name = str(len(os.listdir(scratch)))
+        made = _copy(scratch, name, target, left_out[path], depth=2 if path == data else 0)
+        _attach(_clone(scratch, name), target)
+        for log in logs:
+            if os.path.dirname(log) == path:
+                places.append((made, os.path.basename(log)))
+                if log in writable:  # one that is there is there again, empty
+                    os.close(os.open(places[-1][1], os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=made))
+    alone = [log for log in logs if log in writable and os.path.dirname(log) not in writable]
+    places += [(scratch, _replace(scratch, log, b"")) for log in alone]
+    if plan.configuration is not None and _content(plan.config_file) is not None:
+        _replace(scratch, plan.config_file, os.fsencode(plan.configuration))
     if plan.hosts and (hosts := _content("/etc/hosts")) is not None:
-        _replace("/etc/hosts", hosts + plan.hosts.encode())
-    if os.path.isdir(_JOURNAL):
-        _mount(_TMPFS, _JOURNAL, "tmpfs", _NOSUID_NODEV, "size=1m")
-    if os.stat(data).st_dev == like.st_dev or not os.path.isdir(upper):
+        _replace(scratch, "/etc/hosts", hosts + os.fsencode(plan.hosts))
+    if os.stat(data).st_dev != os.fstat(scratch).st_dev:
         raise OSError("the data directory is not covered")
-    os.close(scratch)
-    os.chdir("/")
+    return places
 
 
-def _overlay(lower: str, target: str, like: os.stat_result, *, hides: str = "") -> str:
-    """Mount an overlay that takes what is written, and return the directory that gets it."""
-    if set(",:\\") & set(lower):
-        raise OSError(f"overlay: {lower} has a comma, a colon or a backslash")
-    number = len(os.listdir("upper"))
-    upper, work = f"upper/{number}", f"work/{number}"
-    os.mkdir(work)
-    os.mkdir(upper)
-    os.chown(upper, like.st_uid, like.st_gid)
-    os.chmod(upper, stat.S_IMODE(like.st_mode))
-    if hides:
-        os.mknod(f"{upper}/{hides}", stat.S_IFCHR, os.makedev(0, 0))  # a whiteout
-    _mount("overlay", target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
-    return upper
+def _make_read_only() -> None:
+    """Make every mount read-only, without set-user-ID programs and devices, except the null device."""
+    device = -1
+    with suppress(OSError):
+        null = os.stat("/dev/null")
+        if stat.S_ISCHR(null.st_mode) and null.st_rdev == os.makedev(1, 3):
+            device = _clone(_HERE, "/dev/null")
+    attributes = struct.pack("=QQQQ", _READ_ONLY | _NOSUID | _NODEV, 0, 0, 0)
+    _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, _HERE, b"/", _RECURSIVE, attributes, len(attributes)))
+    if device >= 0:
+        _attach(device, _HERE, "/dev/null")
 
 
-def _replace(target: str, content: bytes) -> None:
-    """Mount a file with another content over a file, with its owner and mode."""
-    like, name = os.stat(target), f"files/{len(os.listdir('files'))}"
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
+def _tmpfs(size: int) -> int:
+    """Return the mount of an empty tmpfs that is nowhere yet (fsopen(2))."""
+    kind = _call("tmpfs", _LIBC.syscall(_FSOPEN, b"tmpfs", 1))
+    for name, value in ((b"size", size), (b"nr_inodes", 2 * _ENTRIES), (b"mode", 700)):
+        _call("tmpfs", _LIBC.syscall(_FSCONFIG, kind, 1, name, str(value).encode(), 0))  # FSCONFIG_SET_STRING
+    _call("tmpfs", _LIBC.syscall(_FSCONFIG, kind, 6, None, None, 0))  # FSCONFIG_CMD_CREATE
+    return _call("tmpfs", _LIBC.syscall(_FSMOUNT, kind, 1, _NOSUID | _NODEV | _NOEXEC))
+
+
+def _copy(above: int, name: str, source: int, left_out: set[str], depth: int) -> int:
+    """Make a directory with the entries of another one, each mounted again, and return it.
+
+    Directories down to a depth are made anew, so that etcd can write in them, as it tries to.
+    """
+    os.mkdir(name, 0o700, dir_fd=above)
+    made, entries = os.open(name, _DIRECTORY, dir_fd=above), os.listdir(source)
+    if len(entries) > _ENTRIES:
+        raise OSError(f"a directory in which it writes has more than {_ENTRIES} entries")
+    for entry in set(entries) - left_out:
+        mode = os.stat(entry, dir_fd=source, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            os.symlink(os.readlink(entry, dir_fd=source), entry, dir_fd=made)
+        elif stat.S_ISDIR(mode) and depth:
+            inner = os.open(entry, _DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
+            os.close(_copy(made, entry, inner, set(), depth - 1))
+            os.close(inner)
+        elif stat.S_ISDIR(mode):
+            os.mkdir(entry, dir_fd=made)
+            _attach(_clone(source, entry), made, entry)
+        elif stat.S_ISREG(mode):
+            os.close(os.open(entry, os.O_CREAT, dir_fd=made))
+            _attach(_clone(source, entry), made, entry)
+    os.fchmod(made, stat.S_IMODE(os.fstat(source).st_mode))
+    return made
+
+
+def _replace(scratch: int, path: str, content: bytes) -> str:
+    """Mount a file with another content over a file, and return its name in the tmpfs."""
+    target, name = os.open(path, os.O_PATH), str(len(os.listdir(scratch)))
+    with open(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=scratch), "wb") as file:
         file.write(content)
-    os.chown(name, like.st_uid, like.st_gid)
-    os.chmod(name, stat.S_IMODE(like.st_mode))
-    _mount(name, target, flags=_BIND)
+    _attach(_clone(scratch, name), target)
+    return name
 
 
-def _content(path: str) -> bytes | None:
-    """Return the content of a small regular file; ``None`` for anything else."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        return file.read() if stat.S_ISREG(status.st_mode) and status.st_size < _LARGEST else None
+def _content(path: str, directory: int | None = None, begin: int = 0, most: int = _LARGEST) -> bytes | None:
+    """Return the content of a regular file from an octet on, in a directory no link; ``None`` for others."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if directory is not None else 0)
+    with suppress(OSError), open(os.open(path, flags, dir_fd=directory), "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.seek(begin)
+            return file.read(most)
+    return None
 
 
-def _watch(plan: Plan, proc: int) -> None:
-    """Start etcd, report its end, and return when nobody listens any more."""
-    failed, failing = os.pipe()
-    child = os.fork()
-    if not child:
+def _watch(plan: Plan, etcd: _Running, logs: list[tuple[int, str]]) -> None:
+    """Start etcd, report its end and its log, and return when nobody listens any more."""
+    (failed, failing), (error, erring) = os.pipe(), os.pipe()
+    if not (child := os.fork()):
         try:
-            _become_etcd(plan, proc)
-        except BaseException as error:
-            os.write(failing, _text(error).encode("utf-8", "backslashreplace"))
+            _become_etcd(plan, etcd, erring)
+        except BaseException as problem:
+            os.write(failing, _text(problem).encode("utf-8", "backslashreplace"))
         os._exit(127)
     os.close(failing)
+    os.close(erring)
     if why := os.read(failed, 4096):
         raise OSError(why.decode("utf-8", "replace"))
     _tell(started=True)
-    ends = os.pidfd_open(child)
-    poll = select.poll()
-    poll.register(0, select.POLLIN | select.POLLHUP)
-    poll.register(ends, select.POLLIN)
+    log, ends, poll = _Log(error, logs), os.pidfd_open(child), select.poll()
+    for descriptor in (0, ends, error):
+        poll.register(descriptor, select.POLLIN)
     while ready := {descriptor for descriptor, _ in poll.poll()}:
-        if ends in ready:
+        if error in ready:
+            if not log.drain():
+                poll.unregister(error)
+        elif ends in ready:  # after the last of its output
             poll.unregister(ends)
             _tell(ended=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         if 0 in ready:
-            return
+            if not os.read(0, 1):
+                return
+            _tell(log=log.news().decode("utf-8", "replace"))
 
 
-def _become_etcd(plan: Plan, proc: int) -> None:
-    """Take the user, the capabilities and the label of etcd, and execute it."""
-    os.chdir(plan.working)
+class _Log:
+    """The log of etcd: its standard error, and its files. Of all together a bounded part is kept."""
+
+    def __init__(self, error: int, files: list[tuple[int, str]]) -> None:
+        self._error = error
+        self._read = dict.fromkeys(files, 0)
+        self._news = b""
+        self._left = _LARGEST
+
+    def _keep(self, data: bytes) -> None:
+        self._news += data[: self._left]
+        self._left = max(0, self._left - len(data))
+
+    def drain(self) -> bool:
+        """Read standard error, so that etcd does not wait; return whether it is open."""
+        data = os.read(self._error, 65536)
+        self._keep(data)
+        return bool(data)
+
+    def news(self) -> bytes:
+        """Return what was written since."""
+        for directory, name in self._read:
+            data = _content(name, directory, self._read[directory, name], self._left) or b""
+            self._read[directory, name] += len(data)
+            self._keep(data)
+        news, self._news = self._news, b""
+        return news
+
+
+# 5. etcd.
+
+
+def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
+    """Give up everything that etcd's user does not have, and execute etcd."""
     os.setsid()
     os.umask(plan.umask)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    most = plan.memory if most == resource.RLIM_INFINITY else min(most, plan.memory)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    program = plan.program or os.readlink(f"{plan.pid}/exe", dir_fd=proc).removesuffix(" (deleted)")
-    label = os.open("thread-self/attr/exec", os.O_WRONLY, dir_fd=proc) if plan.label else -1
-    nothing, closed = os.pipe()
-    os.close(closed)
-    for capability in range(_CAPABILITIES):
-        if not plan.bounding >> capability & 1:
+    with suppress(OSError):
+        os.chdir(plan.working)  # with what covers it
+    for name, most in {**_LIMITS, "DATA": plan.memory}.items():
+        limit = getattr(resource, f"RLIMIT_{name}")
+        _, hard = resource.getrlimit(limit)
+        most = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        resource.setrlimit(limit, (most, most))
+    label = os.open("thread-self/attr/exec", os.O_WRONLY, dir_fd=etcd.proc) if plan.label else -1
+    kept = plan.capabilities & _OVERRIDES if plan.reads_all else 0
+    for capability in range(64):
+        if not kept >> capability & 1:
             _LIBC.prctl(_DROP_BOUNDING, capability, 0, 0, 0)
-    _LIBC.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0)
-    os.setgroups(plan.groups)
-    os.setresgid(plan.group, plan.group, plan.group)
-    os.setresuid(plan.user, plan.user, plan.user)
-    if plan.user:
-        low, high = plan.ambient & 0xFFFFFFFF, plan.ambient >> 32
-        header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
-        sets = ctypes.create_string_buffer(struct.pack("=6I", low, low, low, high, high, high))
-        _call("capset", _LIBC.capset(header, sets))
-        for capability in range(_CAPABILITIES):
-            if plan.ambient >> capability & 1:
-                _call("ambient capability", _LIBC.prctl(_AMBIENT, 2, capability, 0, 0))
-    if plan.no_new_privileges:
-        _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    _LIBC.prctl(_AMBIENT, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
+    sets = struct.pack("=6I", kept, kept, 0, 0, 0, 0)  # effective, permitted, inheritable: low, then high
+    _call("capset", _LIBC.capset(struct.pack("=Ii", 0x20080522, 0), sets))  # _LINUX_CAPABILITY_VERSION_3
+    _call("no_new_privs", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     if plan.label:
         os.write(label, os.fsencode(plan.label))
-    os.dup2(nothing, 0)
-    os.dup2(plan.output, 1)
-    os.dup2(plan.output, 2)
-    os.set_inheritable(plan.output, plan.output <= 2)
+    nothing, closed = os.pipe()
+    os.close(closed)
+    for descriptor, standard in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(descriptor, standard)
+    rows = ctypes.create_string_buffer(bytes.fromhex(plan.system_calls))
+    program = struct.pack("@HP", (len(rows) - 1) // 8, ctypes.addressof(rows))  # struct sock_fprog
+    _call("seccomp", _LIBC.prctl(_SECCOMP, 2, program, 0, 0))  # SECCOMP_MODE_FILTER
     try:
-        os.execve(program, plan.argv, plan.environment)  # noqa: S606 - etcd, without a shell
+        os.execve(plan.program or etcd.program, plan.argv, plan.environment)  # noqa: S606 - etcd, without a shell
     except OSError as error:
-        os.write(1, f"{program} cannot be executed: {error.strerror}\n".encode("utf-8", "backslashreplace"))
+        why = f"{plan.program or 'its program'} cannot be executed: {error.strerror}\n"
+        os.write(1, why.encode("utf-8", "backslashreplace"))
 
 
 if __name__ == "__main__":
