@@ -217,6 +217,23 @@ def test_a_value_that_is_not_in_the_manifest(node: Container, process: Process, 
     assert_nothing_changes(target(process, etcd_config=manifest))
 
 
+@pytest.mark.parametrize("output", ["systemd/journal", "/dev/stderr"])
+@pytest.mark.parametrize("by_file", [False, True], ids=["flag", "file"])
+def test_a_log_that_is_not_on_the_stage(
+    output: str, by_file: bool, newest_etcd: Path, tmp_path: Path
+) -> None:
+    """There is no journal, and no /dev/stderr: it is no reason not to start."""
+    with container(tmp_path / "node", newest_etcd, "127.0.0.48") as made:
+        process = made.start(by_file=by_file)
+        declared = tmp_path / "declared.yaml"
+        if by_file:
+            document = yaml.safe_load(made.configuration) | {"log-outputs": [output]}
+            declared.write_text(yaml.safe_dump(document), encoding="utf-8")
+        else:
+            declared.write_text(changed(made.node.text, {"log-outputs": output}), encoding="utf-8")
+        assert_nothing_changes(target(process, etcd_config=declared))
+
+
 def test_the_program_of_another_image(node: Container, process: Process, tmp_path: Path) -> None:
     """It is not in the container that runs, so it is not known what it negotiates, nor whether it starts."""
     manifest = tmp_path / "etcd.yaml"

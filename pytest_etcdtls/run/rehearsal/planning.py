@@ -49,6 +49,8 @@ _OF_THE_START: Final = frozenset(
 _ONLY_OUTSIDE: Final = frozenset({"systemd/journal", "/dev/stderr", "/dev/stdout"})
 """Outputs of the log that do not exist on the stage."""
 _STREAMS: Final = _ONLY_OUTSIDE | {"stderr", "stdout", "default"}
+_LISTS: Final = ("log-outputs", "log-output")
+"""Settings that are lists in a configuration file."""
 _IDs = tuple[int, int, tuple[int, ...]]
 """The IDs of a user, of its group, and of further groups."""
 _BECOMES: Final = 1 << 6 | 1 << 7
@@ -89,9 +91,10 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
         ids = _declared_ids(declaration, process, user)
     configuration, changes = declaration.started_with.configuration, dict(_changes(declaration, running))
     if configuration is not None:
+        values = {key: value.split(",") if key in _LISTS else value for key, value in changes.items()}
         configuration = edited(
             configuration,
-            lambda keys: {key: keys[key] for key in keys if str(key).lower() not in changes} | changes,
+            lambda keys: {key: keys[key] for key in keys if str(key).lower() not in changes} | values,
         )
     else:
         for name, value in changes.items():
@@ -100,7 +103,7 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
                 environment[given.spelled] = value
             else:
                 argv.append(f"--{name}={value}")
-    outputs = (*declaration.words("log-outputs"), *declaration.words("log-output"))
+    outputs = [output for name in _LISTS for output in declaration.words(name)]
     logs = [output for output in outputs if output not in _STREAMS]
     sockets = [one.url.host for one in declared_listeners(declaration) if one.url.is_socket]
     return Plan(
@@ -156,7 +159,7 @@ def _changes(declaration: Declaration, running: RunningMember) -> Iterator[tuple
         yield "data-dir", data
     if declaration.text("wal-dir"):
         yield "wal-dir", f"{data}/wal"
-    for name in ("log-outputs", "log-output"):
+    for name in _LISTS:
         outputs = declaration.words(name)
         if not _ONLY_OUTSIDE.isdisjoint(outputs):
             yield name, ",".join(dict.fromkeys("stderr" if one in _ONLY_OUTSIDE else one for one in outputs))
