@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from process.hostile_program import AS_STRANGER, PYTHON, STRANGER, stranger, tol
 from pytest_etcdtls.declared.running import Process, find_process, read_running
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.etcd.clocks import until
-from pytest_etcdtls.run.rehearsal import started
+from pytest_etcdtls.run.rehearsal import started, system_calls
 from pytest_etcdtls.run.rehearsal.planning import plan_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.untrusted.process_user import user_of
@@ -205,6 +206,16 @@ def _all_root(home: Home, stack: ExitStack) -> int:
     return _raised(stack, [str(raising), str(home.program), "-IS", "-c", code], home)
 
 
+def _group_of_root(home: Home, stack: ExitStack) -> int:
+    """Start a set-group-ID program that makes all of its group IDs root's."""
+    raising = home.directory / "raising"
+    shutil.copy(PYTHON, raising)
+    os.chown(raising, STRANGER, 0)
+    raising.chmod(0o2755)
+    code = "import os, sys; os.setresgid(0, 0, 0); sys.stdin.read()"
+    return _raised(stack, [str(raising), str(home.program), "-IS", "-c", code], home)
+
+
 def _raised(stack: ExitStack, words: list[str], home: Home) -> int:
     code = f"{AS_STRANGER}os.execve(sys.argv[1], sys.argv[2:], dict(os.environ))"
     preload = home.directory / "preload.so"
@@ -222,13 +233,11 @@ def _raised(stack: ExitStack, words: list[str], home: Home) -> int:
     executed = f"{home.program}\0".encode()
     assert until(lambda: Path(f"/proc/{child.pid}/cmdline").read_bytes().startswith(executed), 20)
     if "raising" in words[0]:
-        assert until(lambda: _uids(child.pid) == {"0"}, 20)
+        status = Path(f"/proc/{child.pid}/status")
+        assert until(
+            lambda: re.search(r"^[UG]id:(\s0){4}$", status.read_text(encoding="utf-8"), re.MULTILINE), 20
+        )
     return child.pid
-
-
-def _uids(pid: int) -> set[str]:
-    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return set(re.findall(r"^Uid:\s(.*)$", text, re.MULTILINE)[0].split())
 
 
 @pytest.mark.parametrize(
@@ -236,8 +245,9 @@ def _uids(pid: int) -> set[str]:
     [
         (_waiting_su, "its real, effective, saved and file-system IDs differ"),
         (_all_root, "it was started with more rights than its user has"),
+        (_group_of_root, "it was started with more rights than its user has"),
     ],
-    ids=["su", "sudo"],
+    ids=["su", "sudo", "group"],
 )
 def test_a_set_user_id_process_is_refused(start: Any, why: str, home: Home) -> None:
     """Its IDs are root's, its arguments and variables a stranger's: nothing is read or started for it."""
@@ -363,6 +373,23 @@ def test_output_without_end_is_bounded(home: Home) -> None:
 
 def _child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii"))
+
+
+def test_the_session_keyring_is_an_empty_one(home: Home) -> None:
+    """A key of the run is not found by the program, also without the filter."""
+    calls = system_calls._NUMBERS[os.uname().machine]
+    libc = ctypes.CDLL(None, use_errno=True)
+    text = home.program.read_text()
+    search = f"call({calls['keyctl']}, 10, -3, b'user', b'of-the-run', 0)"  # KEYCTL_SEARCH in the session's
+    home.program.write_text(text.replace("TRIES = {", f'TRIES = {{"find a key": lambda: {search} > 0,', 1))
+    assert libc.syscall(calls["keyctl"], 1, None) > 0, "this machine has no session keyrings"
+    assert libc.syscall(calls["add_key"], b"user", b"of-the-run", b"secret", 6, -3) > 0
+    assert libc.syscall(calls["keyctl"], 10, -3, b"user", b"of-the-run", 0) > 0
+    with (
+        stranger(home.program, *home.words, environment=home.environment) as (process, _),
+        started(without_filter(plan(process)), process.name) as etcd,
+    ):
+        assert told(etcd)["find a key"] == "ENOKEY"
 
 
 def test_memory_of_the_whole_stage_is_bounded(home: Home) -> None:
