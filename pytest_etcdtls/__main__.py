@@ -2,9 +2,9 @@
 
 ``pytest-etcdtls https://10.0.0.11:2379 --cacert ca.crt --cert client.crt --key client.key`` is
 ``pytest --pyargs pytest_etcdtls`` with the same options, results and exit codes. Its options are the suite's
-without ``etcd-``. It runs the suite alone: no test, ``conftest.py``, configuration file or plugin of the
-directory or of the environment takes part, and nothing is written that no option asks for. Without a target
-it judges each etcd that runs on this machine (``--etcd-pid=auto``).
+without ``etcd-``. It runs the suite alone: no test, ``conftest.py``, configuration file, plugin or module of the
+working directory and no plugin of the environment takes part, and nothing is written that no option asks for.
+Without a target it judges each etcd that runs on this machine (``--etcd-pid=auto``).
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def judge(words: Sequence[str]) -> int:
     arguments = [*_of_pytest(given), *_of_suite(given), *theirs]
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    # A worker of pytest-xdist is a "python -c", which would import from the working directory.
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONSAFEPATH": "1"}
 
     class Quiet:
         began = False

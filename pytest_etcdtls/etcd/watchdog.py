@@ -45,7 +45,9 @@ _PAUSE_SECONDS = 0.02
 
 
 def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]:
-    """Return a command line that calls a module's function with one argument, from any directory.
+    """Return a command line that calls a module's function with one argument.
+
+    It runs in any directory, and imports nothing from it.
 
     Args:
         function: a function that can be imported by name. It may call :func:`sys.exit`.
@@ -54,7 +56,7 @@ def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]
     here = str(Path(__file__).parents[2])
     module, name = function.__module__, function.__name__
     program = f"import sys; sys.path.insert(0, {here!r}); from {module} import {name}; {name}({argument!r})"
-    return (sys.executable, "-c", program)
+    return (sys.executable, "-P", "-c", program)
 
 
 def this_process() -> str:
