@@ -2,9 +2,9 @@
 
 ``pytest-etcdtls https://10.0.0.11:2379 --cacert ca.crt --cert client.crt --key client.key`` is
 ``pytest --pyargs pytest_etcdtls`` with the same options, results and exit codes. Its options are the suite's
-without ``etcd-``. It runs the suite alone: no test, ``conftest.py``, configuration file, plugin or module of the
-working directory and no plugin of the environment takes part, and nothing is written that no option asks for.
-Without a target it judges each etcd that runs on this machine (``--etcd-pid=auto``).
+without ``etcd-``. It runs the suite alone: no test, ``conftest.py``, configuration file, plugin or module of
+the working directory and no plugin of the environment takes part, and nothing is written that no option asks
+for. Without a target it judges each etcd that runs on this machine (``--etcd-pid=auto``).
 """
 
 from __future__ import annotations

@@ -117,9 +117,9 @@ def _activate(config: pytest.Config, invocation: Invocation) -> None:
         return
     else:
         from pytest_etcdtls.suite.session import activate
-    from pytest_etcdtls.suite.junit import require_writable
+    from pytest_etcdtls.suite.junit import JUnitFile
     from pytest_etcdtls.suite.state import add_metadata
 
-    require_writable(config)
+    JUnitFile.register(config)
     add_metadata(config)
     activate(config, invocation)

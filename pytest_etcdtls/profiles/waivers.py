@@ -8,6 +8,7 @@ listed: nothing shows that it is no longer needed.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -141,8 +142,9 @@ def write_proposal(path: Path, violations: Iterable[CheckResult], today: dt.date
     Raises:
         OSError: if the file exists or cannot be written.
     """
-    path.touch(0o600, exist_ok=False)
-    path.write_text(proposal(violations, today), encoding="utf-8")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(proposal(violations, today))
 
 
 def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> CheckResult:

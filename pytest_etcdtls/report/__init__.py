@@ -9,6 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def write_document(report: Report, path: Path) -> list[str]:
     return lost
 
 
-def write_file(path: Path, parts: Iterable[str]) -> None:
+def write_file(path: Path, parts: Iterable[str], mode: int = 0o600) -> None:
     """Write a file of these parts and replace an existing one, whose mode it keeps if this user owns it.
 
     A link is replaced too, and its target not changed. A new file is readable by its owner alone, like every
@@ -61,14 +62,17 @@ def write_file(path: Path, parts: Iterable[str]) -> None:
     Raises:
         OSError: if it cannot be written. An existing file is not changed.
     """
+    if path.suffix == ".prom":
+        mode = 0o644
+    with suppress(OSError):
+        there = path.lstat()
+        if stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid():
+            mode = stat.S_IMODE(there.st_mode)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, mode)  # not by its name, which may be another file's by now
             file.writelines(parts)
-        if path.suffix == ".prom":
-            os.chmod(name, 0o644)
-        if path.is_file() and not path.is_symlink() and path.stat().st_uid == os.geteuid():
-            os.chmod(name, stat.S_IMODE(path.stat().st_mode))
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -4,13 +4,18 @@ pytest writes each failed item as a failure. A consequence is a failed item, bec
 again, and a report has one outcome for all plugins. A CI server that counts failures would count one wrong
 flag fourteen times. So the file is changed after pytest has written it: its format is public, and pytest's
 classes for it are not.
+
+pytest opens the file by its name, and would write through a link that somebody else has put there. So it
+writes to a private directory, and the file is renamed into place as every report is.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Generator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
@@ -23,51 +28,83 @@ CAUSE: Final = "etcdtls.cause"
 """The property of an item with the violation from which its own follows."""
 
 
-def junit_file(config: pytest.Config) -> Path | None:
-    """Return the path of ``--junitxml``; ``None`` if it is not given."""
-    text = config.getoption("xmlpath", None)
-    return config.invocation_params.dir / os.path.expanduser(os.path.expandvars(text)) if text else None
+class JUnitFile:
+    """A plugin for pytest that has the file of ``--junitxml`` written safely, and changes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def register(cls, config: pytest.Config) -> None:
+        """Register the plugin if pytest writes such a file, after a check that it can. Make the directory.
+
+        Raises:
+            pytest.UsageError: if it cannot.
+        """
+        if not (text := config.getoption("xmlpath", None)):
+            return
+        path = config.invocation_params.dir / os.path.expanduser(os.path.expandvars(text))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writable("--junitxml", str(path), path)
+        except OSError as error:
+            raise pytest.UsageError(
+                f"--junitxml {str(path)!r}: the directory cannot be made: {error.strerror}"
+            ) from error
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        config.pluginmanager.register(cls(path), "etcdtls-junit")
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Have pytest write another file, before its terminal reporter names this one."""
+        place = os.path.abspath(self._path)
+        plugins = session.config.pluginmanager.get_plugins()
+        writer = next((one for one in plugins if getattr(one, "logfile", None) == place), None)
+        if writer is None or not is_replaceable(self._path):
+            return (yield)
+        with TemporaryDirectory() as directory:
+            written = Path(directory, "junit.xml")
+            writer.logfile = str(written)
+            try:
+                return (yield)
+            finally:
+                writer.logfile = place
+                if written.exists():
+                    text = skip_consequences(written.read_text(encoding="utf-8"))
+                    write_file(self._path, [text], stat.S_IMODE(written.stat().st_mode))
 
 
-def require_writable(config: pytest.Config) -> None:
-    """Check that pytest can write its file after the run. It makes the directory.
-
-    Raises:
-        pytest.UsageError: if it cannot.
-    """
-    if (path := junit_file(config)) is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable("--junitxml", str(path), path)
-    except OSError as error:
-        raise pytest.UsageError(
-            f"--junitxml {str(path)!r}: the directory cannot be made: {error.strerror}"
-        ) from error
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from error
+def is_replaceable(path: Path) -> bool:
+    """Return whether a file may be renamed to this path: not to a device or pipe, such as ``/dev/stdout``."""
+    directory = os.path.realpath(path.parent)
+    if directory == "/dev" or directory.startswith("/proc/"):
+        return False
+    return path.is_symlink() or path.is_file() or not path.exists()
 
 
-def skip_consequences(path: Path) -> None:
-    """Make test cases that follow from another one skipped, with the cause."""
+def skip_consequences(text: str) -> str:
+    """Return the file with test cases that follow from another one as skipped, with the cause."""
     from xml.etree import ElementTree
 
-    with suppress(OSError, ElementTree.ParseError):
-        tree = ElementTree.parse(path)  # noqa: S314 - pytest has just written it
-        changed = False
-        for suite in tree.iter("testsuite"):
-            skipped = 0
-            for case in suite.iterfind("testcase"):
-                causes = (one.get("value", "") for one in case.iter("property") if one.get("name") == CAUSE)
-                cause, failure = next(causes, ""), case.find("failure")
-                if cause and failure is not None:
-                    failure.tag, failure.text = "skipped", None
-                    failure.attrib.clear()
-                    failure.attrib.update(type="pytest.skip", message=f"follows from {cause}")
-                    skipped += 1
-            for name, change in (("failures", -skipped), ("skipped", skipped)):
-                suite.set(name, str(int(suite.get(name, "0")) + change))
-            changed |= skipped > 0
-        if changed:
-            text = ElementTree.tostring(tree.getroot(), "unicode")
-            write_file(path, ["<?xml version='1.0' encoding='utf-8'?>\n", text])
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 - pytest has just written it
+    except ElementTree.ParseError:  # it could not write all of it
+        return text
+    changed = 0
+    for suite in root.iter("testsuite"):
+        skipped = 0
+        for case in suite.iterfind("testcase"):
+            causes = (one.get("value", "") for one in case.iter("property") if one.get("name") == CAUSE)
+            cause, failure = next(causes, ""), case.find("failure")
+            if cause and failure is not None:
+                failure.tag, failure.text = "skipped", None
+                failure.attrib.clear()
+                failure.attrib.update(type="pytest.skip", message=f"follows from {cause}")
+                skipped += 1
+        for name, change in (("failures", -skipped), ("skipped", skipped)):
+            suite.set(name, str(int(suite.get(name, "0")) + change))
+        changed += skipped
+    if not changed:
+        return text
+    return f"<?xml version='1.0' encoding='utf-8'?>\n{ElementTree.tostring(root, 'unicode')}"

@@ -16,7 +16,6 @@ from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
-from pytest_etcdtls.suite.junit import junit_file, skip_consequences
 from pytest_etcdtls.untrusted.printable import error_text, plural
 
 
@@ -93,8 +92,6 @@ class Reporting:
         try:
             yield
         finally:  # a plugin may fail, such as pytest's for --junitxml on a full disk
-            if junit := junit_file(self.config):
-                skip_consequences(junit)
             terminal = self.terminal
             with self.interruption.held():
                 lost = terminal and getattr(self.config.get_terminal_writer()._file, "lost", False)

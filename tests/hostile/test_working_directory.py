@@ -1,4 +1,4 @@
-"""Where a run stands is not where its code comes from: nothing that lies in the working directory is executed."""
+"""Where a run stands is not where its code comes from: nothing of the working directory is executed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from starting import start_process
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.engine import pull_without_limit
+from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.watchdog import command
 
 PROGRAM = Path(sys.executable).with_name("pytest-etcdtls")
@@ -68,6 +69,7 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
 def places(cluster: Cluster, newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What stands for the words in braces of a command line."""
     [member] = cluster.members
+    assert isinstance(member.server, EtcdProcess)
     listed = tmp_path_factory.mktemp("list") / "clusters.toml"
     entry = '[[cluster]]\nlabel = "{}"\nendpoints = ["{}"]\ncacert = "{}"\n'
     authority = member.file("server-ca.crt")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
-from pytest_etcdtls.suite.junit import CAUSE, skip_consequences
+from pytest_etcdtls.suite.junit import CAUSE, is_replaceable, skip_consequences
 
 READER = """
 import json
@@ -94,18 +94,38 @@ WRITTEN = f"""<testsuites><testsuite failures="2" skipped="0">
 </testsuite></testsuites>"""
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o600])
-def test_consequences_are_skipped_and_no_planted_link_is_followed(tmp_path: Path, mode: int) -> None:
-    path, victim = tmp_path / "j.xml", tmp_path / "victim"
-    path.write_text(WRITTEN, encoding="utf-8")
-    path.chmod(mode)
-    victim.write_text("of somebody else", encoding="utf-8")
-    (tmp_path / "j.xml.part").symlink_to(victim)
-    skip_consequences(path)
-    suite = ElementTree.parse(path).getroot()[0]  # noqa: S314 - written above
+def test_consequences_are_skipped() -> None:
+    suite = ET.fromstring(skip_consequences(WRITTEN))[0]  # noqa: S314 - made here
     assert (suite.get("failures"), suite.get("skipped")) == ("1", "1")
     assert [case[-1].tag for case in suite] == ["failure", "skipped"]
     assert suite[0].get("name") == "kůň"
-    assert victim.read_text(encoding="utf-8") == "of somebody else"
-    assert stat.S_IMODE(path.stat().st_mode) == mode
-    assert {one.name for one in tmp_path.iterdir()} == {"j.xml", "j.xml.part", "victim"}
+
+
+@pytest.mark.parametrize("text", [WRITTEN.replace(CAUSE, "another"), WRITTEN[:-20]], ids=["whole", "part"])
+def test_a_file_without_consequences_is_as_pytest_wrote_it(text: str) -> None:
+    assert skip_consequences(text) == text
+
+
+def test_the_junit_file_has_the_mode_that_pytest_gives_it_and_keeps_it(run: Runner, live: Live) -> None:
+    path = run.directory / "junit.xml"
+    before = os.umask(0o027)
+    try:
+        for mode in (0o640, 0o604):
+            out = run(*live.options, "--etcd-check=listener", f"--junitxml={path}", report=False).out
+            assert f"generated xml file: {path} " in out
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+            path.chmod(0o604)
+    finally:
+        os.umask(before)
+
+
+def test_a_pipe_and_a_device_are_not_replaced(run: Runner, live: Live) -> None:
+    pipe = run.directory / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    run(*live.options, "--etcd-check=listener.answers", "--junitxml=pipe", report=False)
+    with open(reader, encoding="utf-8") as file:
+        assert "<testsuites" in file.read()
+    assert pipe.is_fifo()
+    places = {"/dev/null": False, "/dev/stdout": False, "/dev/fd/1": False, "/dev/shm/new.xml": True}  # noqa: S108
+    assert {place: is_replaceable(Path(place)) for place in places} == places
