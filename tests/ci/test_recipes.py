@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from planting import acted, plant
 from programs import run_program
 from starting import start_process
 
@@ -41,10 +43,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job(tmp_path: Path, wheel: Path) -> Path:
+def job(tmp_path: Path, wheel: Path) -> Iterator[Path]:
     """The repository of a job, with the wheel and in ``.venv`` a Python of its own without the package.
 
-    The packages that it requires are those of this environment: the job has no index.
+    The packages that it requires are those of this environment: the job has no index. Everything that it
+    could import is in the repository, too, and nothing of that is imported.
     """
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / ".venv")], check=True)
     (tmp_path / "packages").mkdir()
@@ -53,8 +56,10 @@ def job(tmp_path: Path, wheel: Path) -> Path:
             (tmp_path / "packages" / path.name).symlink_to(path)
     repository = tmp_path / "repository"
     repository.mkdir()
+    plant(repository)
     shutil.copy(wheel, repository)
-    return repository
+    yield repository
+    assert acted(repository) == []
 
 
 def _bash(script: str, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -97,10 +102,13 @@ def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, job: Path) -
 
 @pytest.mark.program("bash")
 def test_the_action_fails_as_pytest_does(newest_etcd: Path, job: Path) -> None:
+    (job / "reports").mkdir()
+    (job / "reports/etcd-tls.md").symlink_to("/etc/hostname")  # of the checkout, so not for the summary
     ran = _act(job, f"--etcd-binary={newest_etcd}\n--etcd-check=no-such-check; touch injected")
     assert ran.returncode == pytest.ExitCode.USAGE_ERROR
     assert "no-such-check" in ran.stdout
     assert not (job / "injected").exists()
+    assert not (job / "summary.md").exists()
 
 
 @pytest.mark.program("bash")
@@ -148,11 +156,8 @@ def _commands(output: str) -> list[str]:
 @pytest.mark.program("bash")
 def test_the_runner_takes_no_line_of_the_run_for_a_command(job: Path) -> None:
     attack = "\n::error::owned\n::stop-commands::mine\n::mine::\n"
-    (job / "conftest.py").write_text(
-        f"import pytest\n\ndef pytest_configure(config):\n    raise pytest.UsageError({attack!r})\n",
-        encoding="utf-8",
-    )
-    ran = _act(job, "")
+    (job / "checks.py").write_text(f"import atexit\natexit.register(print, {attack!r})\n", encoding="utf-8")
+    ran = _act(job, "--checks-file=checks.py\nhttps://127.0.0.1:1")
     assert "\n::error::owned\n" in ran.stdout
     first, last = _commands(ran.stdout)
     token = first.removeprefix("::stop-commands::")
@@ -165,15 +170,14 @@ def test_the_runner_takes_no_line_of_the_run_for_a_command(job: Path) -> None:
 def test_the_workflow_judges_a_release(etcd_images: dict[str, str], job: Path) -> None:
     [script] = [step["run"] for step in _loaded(GITHUB)["jobs"]["each-release"]["steps"] if "run" in step]
     *_, new = etcd_images.values()
-    ran = _bash(script.replace(" -q ", f" -q {' '.join(FEW)} "), job, IMAGE=new)
+    ran = _bash(script.replace('"--image=$IMAGE"', f'"--image=$IMAGE" {" ".join(FEW)}'), job, IMAGE=new)
     assert ran.returncode == 0, ran.stdout
 
 
 def _try(repository: Path, etcd: Path) -> tuple[int, str]:
     """Try an etcd as the recipe of GitLab does; return the exit code and the page, without marks of code."""
     script = "\n".join(_loaded(BUMP / GITLAB.name)["etcd-bump"]["script"])
-    few = "--etcd-check=config,listener,mtls.trusted-client,api.version-body -p no:cacheprovider"
-    ran = _bash(script.replace("$name/etcd", str(etcd)), repository, PYTEST_ADDOPTS=few)
+    ran = _bash(script.replace("$name/etcd", str(etcd)), repository)
     assert ran.returncode in (0, 1), ran.stdout
     page, folded, _ = (repository / "etcd-tls/bump.md").read_text(encoding="utf-8").partition("<details>")
     assert folded
@@ -198,6 +202,10 @@ def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], job: Path) -> None:
         pytest.skip("needs etcd 3.6.16 and 3.7.3; run make etcd")
     repository = Path(shutil.copytree(BUMP, job, dirs_exist_ok=True))
     declaration, baseline = repository / "etcd.yaml", repository / "etcd.baseline"
+    recipe, few = repository / "bump.sh", "--check=config,listener,mtls.trusted-client,api.version-body"
+    recipe.write_text(
+        recipe.read_text(encoding="utf-8").replace('"$@" --j', f'"$@" {few} --j'), encoding="utf-8"
+    )
 
     status, page = _try(repository, etcd_binaries["3.6.16"])
     assert status == 1

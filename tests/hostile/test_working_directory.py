@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from planting import acted, plant
 from programs import run_program
 from starting import start_process
 
@@ -21,42 +21,12 @@ from pytest_etcdtls.etcd.watchdog import command
 
 PROGRAM = Path(sys.executable).with_name("pytest-etcdtls")
 
-ACTS = 'open(__file__ + ".acted", "w").close()\n'
-
-MODULES = {
-    *(sys.stdlib_module_names | packages_distributions().keys()),
-    *("pytest_etcdtls", "sitecustomize", "usercustomize", "planted", "conftest", "__init__", "test_planted"),
-}
-"""All that a run imports, and what Python and pytest look for."""
-
-SETTINGS = {
-    "pytest.ini": "[pytest]\naddopts = -p planted\npythonpath = .\n",
-    "tox.ini": "[pytest]\naddopts = -p planted\n",
-    "setup.cfg": "[tool:pytest]\naddopts = -p planted\n",
-    "pyproject.toml": '[tool.pytest.ini_options]\naddopts = "-p planted"\n',
-}
-
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory of somebody else's, each file of which leaves another one if it is executed."""
     directory = tmp_path_factory.mktemp("planted")
-    for name in MODULES:
-        (directory / f"{name}.py").write_text(ACTS, encoding="utf-8")
-    for name in ("encodings", "pytest_etcdtls", "xdist"):  # a package precedes a module of its name
-        (directory / name).mkdir()
-        (directory / name / "__init__.py").write_text(ACTS, encoding="utf-8")
-    for name, text in SETTINGS.items():
-        (directory / name).write_text(text, encoding="utf-8")
+    plant(directory)
     return directory
-
-
-def acted(directory: Path) -> list[str]:
-    """Return what was executed, and forget it."""
-    found = [*directory.rglob("*.acted")]
-    for path in found:
-        path.unlink()
-    return sorted(str(path.relative_to(directory)) for path in found)
 
 
 @pytest.fixture(scope="module")
