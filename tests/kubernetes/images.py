@@ -86,7 +86,7 @@ def write_python_image(archive: Path, name: str) -> None:
     compiled = [path for path in (*modules, *Path(sys.prefix).rglob("*.so")) if ".so" in path.suffixes]
     files = {str(path): path for path in (binary, *modules, *_shared_libraries([binary, *compiled]))}
     busybox = Path(shutil.which("busybox") or "busybox")
-    files |= {f"/bin/{applet}": busybox for applet in ("sh", "rm", "cat")}
+    files |= {f"/bin/{applet}": busybox for applet in ("sh", "rm", "cat", "mkdir")}
     files["/usr/local/bin/python3"] = binary
     write_image(archive, name, files)
 

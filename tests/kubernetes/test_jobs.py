@@ -64,10 +64,15 @@ def test_the_job_of_a_list_needs_no_privilege(cluster: KubeadmCluster) -> None:
 def test_every_hour(cluster: KubeadmCluster, runner: str) -> None:
     name = "control-plane-cronjob.yaml"
     cluster.laptop.write(str(cluster.laptop.directory / name), manifest(name))
+    node = cluster.node
+    collector = "/var/lib/node_exporter/textfile_collector"
+    for planted in ("conftest.py", "json.py", "planted.py"):
+        node.write(f"{collector}/{planted}", 'open("/reports/acted", "w").close()\n')
+    node.write(f"{collector}/pytest.ini", "[pytest]\naddopts = -p planted\npythonpath = /reports\n")
     said = paste(cluster, block("--from=cronjob/etcd-tls"))
     assert "CHECKS CLEAN (without config.ca-key-beside)" in said, said
-    node = cluster.node
-    path = "/var/lib/node_exporter/textfile_collector/etcd-tls.prom"
+    assert "acted" not in node.run("ls", collector).stdout
+    path = f"{collector}/etcd-tls.prom"
     metrics = {family.name: family for family in text_string_to_metric_families(node.read(path))}
     [clean] = metrics["etcdtls_clean"].samples
     assert (clean.labels, clean.value) == ({"target": "cp1"}, 0)  # a check is left out
