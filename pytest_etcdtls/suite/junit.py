@@ -6,7 +6,8 @@ flag fourteen times. So the file is changed after pytest has written it: its for
 classes for it are not.
 
 pytest opens the file by its name, and would write through a link that somebody else has put there. So it
-writes to a private directory, and the file is renamed into place as every report is.
+writes to a private directory, and the file is renamed into place as every report is. pytest has no public way
+to give its plugin another path, so the attribute ``logfile`` is another one while the file is written.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class JUnitFile:
             finally:
                 writer.logfile = place
                 if written.exists():
+                    self._path.parent.mkdir(parents=True, exist_ok=True)  # as pytest does
                     text = skip_consequences(written.read_text(encoding="utf-8"))
                     write_file(self._path, [text], stat.S_IMODE(written.stat().st_mode))
 
