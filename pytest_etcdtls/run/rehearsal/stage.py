@@ -254,15 +254,16 @@ def _bound_memory(most: int, name: str) -> int:
 
 
 def _await(mapper: int) -> None:
-    """Wait until the others end, which they do with the run; end them if they do not."""
-    ends, poll = os.pidfd_open(mapper), select.poll()
-    poll.register(ends, select.POLLIN)
+    """Wait until the others end, which they do with the run; end them if they do not, and wait no longer."""
+    poll = select.poll()
+    poll.register(os.pidfd_open(mapper), select.POLLIN)
     poll.register(0, select.POLLRDHUP)
-    if ends not in {descriptor for descriptor, _ in poll.poll()}:
+    if {descriptor for descriptor, _ in poll.poll()} == {0}:
         poll.unregister(0)
         if not poll.poll(_ENDS_WITHIN):
             os.kill(mapper, signal.SIGKILL)
-    os.waitpid(mapper, 0)
+            poll.poll(_ENDS_WITHIN)  # a file system that does not answer holds even a killed process
+    os.waitpid(mapper, os.WNOHANG)
 
 
 def _remove(name: str, groups: int) -> None:
