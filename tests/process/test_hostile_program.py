@@ -63,6 +63,7 @@ HELD_BY_THE_FILTER = {
     "map shared memory": "EPERM",
     "make a memory file": "EPERM",
     "connect to a socket of the file system": "EAFNOSUPPORT",
+    "send from a pair to a socket of the file system": "EPERM",
     "connect to an abstract socket": "EAFNOSUPPORT",
     "open a VSOCK": "EAFNOSUPPORT",
     "make a user namespace": "EPERM",
@@ -106,6 +107,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
         unix.bind(str(directory / "socket"))
         (directory / "socket").chmod(0o777)
         unix.listen()
+        datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        datagrams.bind(str(directory / "datagrams"))
+        (directory / "datagrams").chmod(0o777)
         abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
         abstract.bind(f"\0{tmp_path}")
         abstract.listen()
@@ -119,6 +123,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
                 "covered": str(readable),
                 "content": "of root",
                 "socket": str(directory / "socket"),
+                "datagrams": str(directory / "datagrams"),
                 "abstract": str(tmp_path),
                 "port": listening.getsockname()[1],
                 "pipe": str(pipe),
@@ -173,7 +178,12 @@ def test_namespaces_hold_without_the_filter(home: Home) -> None:
         said = told(etcd)
     assert {name: said[name] for name in HELD_BY_NAMESPACES} == HELD_BY_NAMESPACES
     acts = {name for name in HELD_BY_THE_FILTER if said[name] == "acts"}
-    assert acts >= {"start a process", "connect to a socket of the file system", "make a user namespace"}
+    assert acts >= {
+        "start a process",
+        "connect to a socket of the file system",
+        "send from a pair to a socket of the file system",
+        "make a user namespace",
+    }
 
 
 @pytest.mark.parametrize("filtered", [True, False])
