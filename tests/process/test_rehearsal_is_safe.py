@@ -383,6 +383,18 @@ def test_an_unprivileged_etcd(newest_etcd: Path, tmp_path: Path) -> None:
     assert f"{manifest} declares user 0, and it runs as user 65533: a rehearsal gives it no rights" in why
 
 
+def test_a_data_directory_of_another_user(newest_etcd: Path, tmp_path: Path) -> None:
+    """Root's etcd writes it by a capability, with which it is rehearsed if it cannot be without."""
+    with container(tmp_path, newest_etcd, "127.0.0.55") as node:
+        process = node.start()
+        data = node.node.root / "var/lib/etcd"
+        os.chown(data, 65533, 65533)
+        data.chmod(0o700)
+        before = sorted(path.name for path in data.iterdir())
+        assert_nothing_changes(target(process))
+        assert sorted(path.name for path in data.iterdir()) == before
+
+
 _DROP = "import ctypes, os, struct, sys\n%s\nos.execv(sys.argv[1], sys.argv[1:])"
 _FILTER = """
 code = ctypes.create_string_buffer(struct.pack(

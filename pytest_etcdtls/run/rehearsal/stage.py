@@ -73,6 +73,7 @@ _LARGEST = 1 << 20
 """Octets of its log that are kept, and of a file that is read."""
 _ENTRIES = 4096
 """Most entries of a directory in which it writes."""
+DATA_NOT_WRITABLE = "its data directory cannot be written by its user"
 _GROUP = "pytest-etcdtls-rehearsal-"
 _ENDS_WITHIN = 5000
 """Milliseconds after the end of the run in which the stage ends by itself."""
@@ -441,7 +442,7 @@ def _cover(plan: Plan) -> list[tuple[int, str]]:
         left_out.setdefault(directory, set()).update(names)
     writable = {path for path in (*left_out, *logs) if os.access(path, os.W_OK)}
     if data not in writable:
-        raise OSError("its data directory cannot be written by its user")
+        raise OSError(DATA_NOT_WRITABLE)
     _make_read_only()
     tmpfs = _tmpfs(plan.size)
     covered = os.open(data, _DIRECTORY)
