@@ -26,6 +26,7 @@ from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.run.rehearsal import started, system_calls
 from pytest_etcdtls.run.rehearsal.planning import plan_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
+from pytest_etcdtls.untrusted.process_root import not_readable
 from pytest_etcdtls.untrusted.process_user import user_of
 
 pytestmark = [
@@ -442,6 +443,9 @@ def test_a_user_namespace_of_another_user(home: Home) -> None:
         _,
     ):
         assert user_of(process.pid).own_namespace
+        why, advice = not_readable(process.root / "etc/shadow")
+        assert why.endswith("whose capabilities in its user namespace are not taken")
+        assert "pass a copy" in advice  # not: correct its owner and mode
         with started(plan(process), process.name) as etcd:
             said = told(etcd)
             uid = Path(f"/proc/{_child_of(etcd.pid)}/status").read_text(encoding="utf-8")
