@@ -29,6 +29,10 @@ from pytest_etcdtls.etcd.watchdog import OWNER, command, this_process
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
+    from docker.models.networks import Network
+
+    Made = Container | Network
 
 LABEL = "pytest-etcdtls"
 """Label of all containers and networks that are created here. Its value identifies their owner."""
@@ -250,13 +254,46 @@ def remove_all(token: str) -> int:
     Raises:
         UsageError: if no engine answers.
     """
-    label = f"{LABEL}={token}"
     with engine() as client:
-        containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
-        _at_once([partial(container.remove, force=True, v=True) for container in containers])
-        networks = client.networks.list(filters={"label": label})
-        _at_once([network.remove for network in networks])
-    return len(containers) + len(networks)
+        return remove(made_here(client, f"{LABEL}={token}"))
+
+
+def made_here(client: docker.DockerClient, *labels: str) -> list[Made]:
+    """Return the containers and networks that were created with labels, in this order.
+
+    A container also has the labels of its image, which may have been committed from one of ours. These do not
+    count: it is another's.
+    """
+    filters: dict[str, str | list[str] | bool] = {"label": [*labels]}
+    containers = client.containers.list(all=True, filters=filters, ignore_removed=True)
+    return [
+        *(one for one in containers if labels_of(one)[LABEL] != _label_of_image(client, one)),
+        *client.networks.list(filters=filters),
+    ]
+
+
+def labels_of(made: Made) -> dict[str, str]:
+    """Return the labels of a container or network."""
+    labels: dict[str, str] = made.attrs.get("Labels") or made.attrs["Config"]["Labels"]
+    return labels
+
+
+def _label_of_image(client: docker.DockerClient, container: Container) -> str | None:
+    import docker.errors
+
+    with suppress(docker.errors.NotFound):  # it was removed, so it cannot be asked
+        labels: dict[str, str] = client.images.get(container.attrs["Image"]).labels
+        return labels.get(LABEL)
+    return None
+
+
+def remove(made: Sequence[Made]) -> int:
+    """Remove containers, then networks, and return how many there were."""
+    from docker.models.containers import Container
+
+    _at_once([partial(one.remove, force=True, v=True) for one in made if isinstance(one, Container)])
+    _at_once([one.remove for one in made if not isinstance(one, Container)])
+    return len(made)
 
 
 def _at_once(removals: Sequence[Callable[[], object]]) -> None:

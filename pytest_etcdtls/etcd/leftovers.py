@@ -3,8 +3,8 @@
 A watchdog removes what its owner leaves. If both are killed, a later run does it, on the same host and as the
 same user. A directory has a record, which only this user can read: the process that owns it, and a secret. A
 process names its record and has the secret; a container and a network name the process that owns them. They
-are removed only if that process has ended for certain (:func:`~pytest_etcdtls.etcd.watchdog.is_dead`).
-What ``--etcd-keep`` leaves names no owner.
+are removed only if that process has ended for certain (:func:`~pytest_etcdtls.etcd.watchdog.is_dead`), each
+by its own labels, and not those of its image. What ``--etcd-keep`` leaves names no owner.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd.engine import LABEL, engine, remove_all
+from pytest_etcdtls.etcd.engine import LABEL, engine, labels_of, made_here, remove
 from pytest_etcdtls.etcd.watchdog import OWNER, PREFIX, RECORD, is_dead, kill
 
 _LONGEST = 4096
@@ -79,21 +79,11 @@ def remove_containers() -> tuple[str, ...]:
         What was removed, in words.
     """
     said: list[str] = []
-    with suppress(UsageError):
-        with engine() as client:
-            filters: dict[str, str | list[str] | bool] = {"label": [LABEL, OWNER]}
-            made = [
-                *client.containers.list(all=True, filters=filters, ignore_removed=True),
-                *client.networks.list(filters=filters),
-            ]
-        tokens = {
-            labels[LABEL]
-            for resource in made
-            if is_dead((labels := resource.attrs.get("Labels") or resource.attrs["Config"]["Labels"])[OWNER])
-        }
-        said += [
-            f"removed: containers and networks of {token}" for token in sorted(tokens) if remove_all(token)
-        ]
+    with suppress(UsageError), engine() as client:
+        dead = [one for one in made_here(client, LABEL, OWNER) if is_dead(labels_of(one)[OWNER])]
+        remove(dead)
+        tokens = {labels_of(one)[LABEL] for one in dead}
+        said += [f"removed: containers and networks of {token}" for token in sorted(tokens)]
     return tuple(said)
 
 

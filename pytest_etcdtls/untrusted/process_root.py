@@ -24,11 +24,11 @@ import re
 import stat
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from pytest_etcdtls.untrusted.process_user import rights_of, user_of
+from pytest_etcdtls.untrusted.process_user import OVERRIDES, rights_of, user_of
 
 _OF_PROCESS = re.compile(r"(?P<proc>/proc/(?P<pid>[0-9]+))/(?:root(?:/(?P<below>.*))?|fd/[0-9]+)", re.DOTALL)
 _READS: Final = (
@@ -48,6 +48,13 @@ def not_readable(path: Path) -> tuple[str, str]:
     """Return that a path may not be read, by whose rights, and what to do; for messages."""
     if of_process := _OF_PROCESS.fullmatch(str(path)):
         reader = f"the user of process {of_process['pid']}"
+        with suppress(OSError, ValueError):
+            user = user_of(int(of_process["pid"]))
+            if user.own_namespace and user.capabilities & OVERRIDES:
+                return (
+                    f"may not be read by {reader}, whose capabilities in its user namespace are not taken",
+                    "check its owner and mode, or pass a copy that only you can read",
+                )
         return (
             f"may not be read by {reader}",
             f"{reader} needs it for the next start: correct its owner and mode",

@@ -19,7 +19,8 @@ import pytest
 from cluster.conftest import DEADLINE, gone, left_behind
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import start_cluster
-from pytest_etcdtls.etcd.engine import remove_all
+from pytest_etcdtls.etcd.engine import LABEL, WORK_SECONDS, engine, owner_labels, remove_all
+from pytest_etcdtls.etcd.leftovers import remove_containers
 from pytest_etcdtls.etcd.request import ClusterChoices
 from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, Watchdog, is_dead, this_process, watch
 
@@ -386,6 +387,38 @@ def test_what_is_left_without_a_watchdog_is_removed_later(
         assert living.difference() == ""
     if backend == "image":
         assert remove_all(Path(left).name) == 0
+
+
+@pytest.mark.container
+def test_only_containers_whose_own_labels_name_a_dead_owner_are_removed(etcd_images: dict[str, str]) -> None:
+    """Not one that has the value of theirs and lives, and not one of an image that was made of theirs."""
+    image, token = [*etcd_images.values()][-1], f"{PREFIX}{os.urandom(8).hex()}"
+    host, _, *rest = this_process().split(" ")
+    dead = " ".join((host, "of-another-boot", *rest))
+    with ExitStack() as stack:
+        client = stack.enter_context(engine(WORK_SECONDS))
+
+        def make(image: str, labels: dict[str, str]) -> str:
+            made = client.containers.create(image, network_mode="none", labels=labels)
+            stack.callback(_remove_container, made)
+            return str(made.id)
+
+        abandoned = make(image, owner_labels(token, dead))
+        living, kept = make(image, owner_labels(token, this_process())), make(image, owner_labels(token, ""))
+        committed = client.containers.get(abandoned).commit(f"{PREFIX}committed", token)
+        stack.callback(client.images.remove, str(committed.id), force=True)
+        of_image = make(str(committed.id), {})
+        said = remove_containers.__wrapped__()
+        left = {one.id for one in client.containers.list(all=True, filters={"label": f"{LABEL}={token}"})}
+    assert f"removed: containers and networks of {token}" in said
+    assert left == {living, kept, of_image}
+
+
+def _remove_container(container: Any) -> None:
+    import docker.errors
+
+    with suppress(docker.errors.NotFound):
+        container.remove(force=True)
 
 
 def test_what_is_left_is_named_in_an_ascii_locale(tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ def connected(family, address, kind=socket.SOCK_STREAM, protocol=0):
         tries.settimeout(2)
         tries.connect(address)
         return True
+def sent(path):
+    with socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0] as one:
+        return one.sendto(b"from the stage", path) > 0
 def device():
     os.mknod(FACTS["data"] + "/device", 0o666 | stat.S_IFBLK, FACTS["device"])
     return os.open(FACTS["data"] + "/device", os.O_RDONLY) >= 0
@@ -80,6 +83,7 @@ TRIES = {
     "map shared memory": lambda: shared(64 << 20),
     "make a memory file": lambda: os.memfd_create("m") > 0,
     "connect to a socket of the file system": lambda: connected(socket.AF_UNIX, FACTS["socket"]),
+    "send from a pair to a socket of the file system": lambda: sent(FACTS["datagrams"]),
     "connect to an abstract socket": lambda: connected(socket.AF_UNIX, "\\0" + FACTS["abstract"]),
     "connect to the machine": lambda: connected(socket.AF_INET, ("127.0.0.1", FACTS["port"])),
     "open a VSOCK": lambda: connected(40, (2, 1)),

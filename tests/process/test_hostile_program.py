@@ -26,6 +26,7 @@ from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.run.rehearsal import started, system_calls
 from pytest_etcdtls.run.rehearsal.planning import plan_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
+from pytest_etcdtls.untrusted.process_root import not_readable
 from pytest_etcdtls.untrusted.process_user import user_of
 
 pytestmark = [
@@ -63,6 +64,7 @@ HELD_BY_THE_FILTER = {
     "map shared memory": "EPERM",
     "make a memory file": "EPERM",
     "connect to a socket of the file system": "EAFNOSUPPORT",
+    "send from a pair to a socket of the file system": "EPERM",
     "connect to an abstract socket": "EAFNOSUPPORT",
     "open a VSOCK": "EAFNOSUPPORT",
     "make a user namespace": "EPERM",
@@ -106,6 +108,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
         unix.bind(str(directory / "socket"))
         (directory / "socket").chmod(0o777)
         unix.listen()
+        datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        datagrams.bind(str(directory / "datagrams"))
+        (directory / "datagrams").chmod(0o777)
         abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
         abstract.bind(f"\0{tmp_path}")
         abstract.listen()
@@ -119,6 +124,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
                 "covered": str(readable),
                 "content": "of root",
                 "socket": str(directory / "socket"),
+                "datagrams": str(directory / "datagrams"),
                 "abstract": str(tmp_path),
                 "port": listening.getsockname()[1],
                 "pipe": str(pipe),
@@ -173,7 +179,12 @@ def test_namespaces_hold_without_the_filter(home: Home) -> None:
         said = told(etcd)
     assert {name: said[name] for name in HELD_BY_NAMESPACES} == HELD_BY_NAMESPACES
     acts = {name for name in HELD_BY_THE_FILTER if said[name] == "acts"}
-    assert acts >= {"start a process", "connect to a socket of the file system", "make a user namespace"}
+    assert acts >= {
+        "start a process",
+        "connect to a socket of the file system",
+        "send from a pair to a socket of the file system",
+        "make a user namespace",
+    }
 
 
 @pytest.mark.parametrize("filtered", [True, False])
@@ -432,6 +443,9 @@ def test_a_user_namespace_of_another_user(home: Home) -> None:
         _,
     ):
         assert user_of(process.pid).own_namespace
+        why, advice = not_readable(process.root / "etc/shadow")
+        assert why.endswith("whose capabilities in its user namespace are not taken")
+        assert "pass a copy" in advice  # not: correct its owner and mode
         with started(plan(process), process.name) as etcd:
             said = told(etcd)
             uid = Path(f"/proc/{_child_of(etcd.pid)}/status").read_text(encoding="utf-8")

@@ -383,6 +383,18 @@ def test_an_unprivileged_etcd(newest_etcd: Path, tmp_path: Path) -> None:
     assert f"{manifest} declares user 0, and it runs as user 65533: a rehearsal gives it no rights" in why
 
 
+def test_a_data_directory_of_another_user(newest_etcd: Path, tmp_path: Path) -> None:
+    """Root's etcd writes it by a capability, with which it is rehearsed if it cannot be without."""
+    with container(tmp_path, newest_etcd, "127.0.0.58") as node:
+        process = node.start()
+        data = node.node.root / "var/lib/etcd"
+        os.chown(data, 65533, 65533)
+        data.chmod(0o700)
+        before = sorted(path.name for path in data.iterdir())
+        assert_nothing_changes(target(process))
+        assert sorted(path.name for path in data.iterdir()) == before
+
+
 _DROP = "import ctypes, os, struct, sys\n%s\nos.execv(sys.argv[1], sys.argv[1:])"
 _FILTER = """
 code = ctypes.create_string_buffer(struct.pack(
@@ -426,6 +438,34 @@ def test_without_privileges_the_line_is_that_of_today(
     assert made.stdout.splitlines()[-1].startswith("etcd TLS: CLEAN (cp1: ")
     [why] = [line for line in made.stdout.splitlines() if "is not rehearsed" in line]
     assert why.startswith(f"process {process.pid} is not rehearsed: {denied}")
+
+
+_READ_ONLY_SETTINGS = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"',
+    "sh",
+)
+"""Words before a program that make settings of the kernel read-only, as they are in a container."""
+
+
+@pytest.mark.program("mount")
+def test_a_run_in_a_container(process: Process, tmp_path: Path) -> None:
+    """Where settings of the kernel cannot be written, an etcd with a capability for low ports uses none."""
+    made = subprocess.run(
+        [*_READ_ONLY_SETTINGS, sys.executable, "-m", "pytest_etcdtls", f"--pid={process.pid}", "--rehearse"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+        cwd=tmp_path,
+    )
+    said = made.stdout + made.stderr
+    assert "etcd TLS: CLEAN, ALSO AFTER A RESTART (cp1: " in said, said
+    running = read_running(process)
+    own = running.declared.declaration
+    assert not plan_of(running, own).low_ports
+    low = replace(own.settings["listen-client-urls"], value="https://127.0.0.1:79")
+    assert plan_of(running, replace(own, settings={**own.settings, low.name: low})).low_ports
 
 
 def test_a_secret_of_the_environment_is_not_shown(newest_etcd: Path, tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ _IDs = tuple[int, int, tuple[int, ...]]
 """The IDs of a user, of its group, and of further groups."""
 _BECOMES: Final = 1 << 6 | 1 << 7
 """The capabilities ``CAP_SETGID`` and ``CAP_SETUID``."""
+_BIND_SERVICE: Final = 1 << 10
+"""The capability ``CAP_NET_BIND_SERVICE``."""
+_FIRST_HIGH_PORT: Final = 1024
 _DISCOVERY: Final = ("discovery", "discovery-srv", "discovery-endpoints")
 
 
@@ -105,7 +108,9 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
                 argv.append(f"--{name}={value}")
     outputs = [output for name in _LISTS for output in declaration.words(name)]
     logs = [output for output in outputs if output not in _STREAMS]
-    sockets = [one.url.host for one in declared_listeners(declaration) if one.url.is_socket]
+    urls = [one.url for one in declared_listeners(declaration)]
+    sockets = [url.host for url in urls if url.is_socket]
+    has_low_port = any(url.port < _FIRST_HIGH_PORT for url in urls if not url.is_socket)
     return Plan(
         pid=process.pid,
         seen=user.seen,
@@ -116,6 +121,7 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
         group=ids[1],
         groups=ids[2],
         capabilities=user.capabilities,
+        low_ports=has_low_port and bool(user.capabilities & _BIND_SERVICE),
         umask=user.umask,
         label=user.label,
         working=running.declared.paths.working,

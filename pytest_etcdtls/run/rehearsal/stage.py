@@ -66,13 +66,14 @@ _PRIVATE = 0x4000 | 0x40000
 """``MS_REC`` and ``MS_PRIVATE`` (linux/mount.h)."""
 _DEATH_SIGNAL, _DUMPABLE, _SECCOMP, _DROP_BOUNDING, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 4, 22, 24, 38, 47
 """``PR_...`` (linux/prctl.h)."""
-_OVERRIDES, _BIND_SERVICE = 1 << 1 | 1 << 2, 1 << 10
-"""``CAP_DAC_OVERRIDE`` and ``CAP_DAC_READ_SEARCH``, ``CAP_NET_BIND_SERVICE`` (linux/capability.h)."""
+_OVERRIDES = 1 << 1 | 1 << 2
+"""``CAP_DAC_OVERRIDE`` and ``CAP_DAC_READ_SEARCH`` (linux/capability.h)."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _LARGEST = 1 << 20
 """Octets of its log that are kept, and of a file that is read."""
 _ENTRIES = 4096
 """Most entries of a directory in which it writes."""
+DATA_NOT_WRITABLE = "its data directory cannot be written by its user"
 _GROUP = "pytest-etcdtls-rehearsal-"
 _ENDS_WITHIN = 5000
 """Milliseconds after the end of the run in which the stage ends by itself."""
@@ -92,6 +93,7 @@ class Plan:
         program: the path of the program in its root directory; empty for the one that runs.
         groups: further groups.
         capabilities: what the running etcd can do. Two of them are kept with ``reads_all``.
+        low_ports: it listens on ports below 1024, and the running one may.
         reads_all: it reads files of other users, as the running one can: all users of its user namespace are
             those of this one.
         label: that of a security module; empty if it has none.
@@ -127,6 +129,7 @@ class Plan:
     config_file: str = ""
     configuration: str | None = None
     hosts: str = ""
+    low_ports: bool = False
     reads_all: bool = False
     size: int = 192 << 20
     memory: int = 320 << 20
@@ -282,11 +285,16 @@ def _map(plan: Plan, etcd: _Running) -> None:
     """Enter the namespaces of the running etcd, start the owner and write its maps."""
     _write("self/oom_score_adj", "1000", etcd.proc)
     os.nice(10)
-    os.setgroups(plan.groups)
+    if os.getgroups() != list(plan.groups):
+        try:
+            os.setgroups(plan.groups)
+        except OSError as error:
+            raise OSError(f"its groups: {error.strerror} (CAP_SETGID)") from error
     _call("its network", _LIBC.setns(etcd.network, 0))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
         addresses = _addresses(netlink)
-    _call("its mounts", _LIBC.setns(etcd.mounts, 0))  # this process has their root directory now
+    # This process has their root directory then.
+    _call("its mounts (CAP_SYS_CHROOT too)", _LIBC.setns(etcd.mounts, 0))
     sys.path.clear()
     sys.meta_path.clear()
     chrooted = os.readlink("root", dir_fd=etcd.here) != "/"
@@ -381,8 +389,11 @@ def _own(user: int, group: int, work: Callable[[], None]) -> None:
 def _stage(plan: Plan, etcd: _Running, addresses: set[tuple[int, bytes]], chrooted: bool) -> None:
     _LIBC.syscall(plan.keyctl, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING: an empty one
     _set_up_network(addresses)
-    if plan.capabilities & _BIND_SERVICE:
-        _write("sys/net/ipv4/ip_unprivileged_port_start", "0", etcd.proc)  # of this network
+    if plan.low_ports:
+        try:
+            _write("sys/net/ipv4/ip_unprivileged_port_start", "0", etcd.proc)  # of this network
+        except OSError as error:  # read-only in a container
+            raise OSError(f"its ports below 1024 cannot be opened here: {error.strerror}") from error
     _call("private mounts", _LIBC.mount(None, b"/", None, ctypes.c_ulong(_PRIVATE), None))
     _enter_root(etcd, chrooted)
     try:
@@ -442,7 +453,7 @@ def _cover(plan: Plan) -> list[tuple[int, str]]:
         left_out.setdefault(directory, set()).update(names)
     writable = {path for path in (*left_out, *logs) if os.access(path, os.W_OK)}
     if data not in writable:
-        raise OSError("its data directory cannot be written by its user")
+        raise OSError(DATA_NOT_WRITABLE)
     _make_read_only()
     tmpfs = _tmpfs(plan.size)
     covered = os.open(data, _DIRECTORY)

@@ -6,7 +6,8 @@ filter of the running etcd cannot be read without stopping it (``PTRACE_SECCOMP_
 stands in for it.
 
 It refuses processes (threads are allowed), shared memory without a file, keys, tracing, namespaces, mounts,
-and sockets other than those of IP and netlink. A call of another machine, such as a 32-bit one, ends the
+and sockets other than those of IP and netlink. Pairs of sockets (socketpair(2)) are refused too: one for
+datagrams sends to any socket of the file system. A call of another machine, such as a 32-bit one, ends the
 program.
 """
 
@@ -21,6 +22,7 @@ from typing import Final
 _NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
     "x86_64": {
         **{"audit": 0xC000003E, "mmap": 9, "clone": 56, "socket": 41, "keyctl": 250, "fork": 57, "vfork": 58},
+        **{"socketpair": 53},
         **{"shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "memfd_create": 319},
         **{"ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312},
         **{"add_key": 248, "request_key": 249, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323},
@@ -29,6 +31,7 @@ _NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
     },
     "aarch64": {
         **{"audit": 0xC00000B7, "mmap": 222, "clone": 220, "socket": 198, "keyctl": 219},
+        **{"socketpair": 199},
         **{"shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180, "memfd_create": 279},
         **{"ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272},
         **{"add_key": 217, "request_key": 218, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282},
