@@ -239,6 +239,7 @@ class PortCredentials:
         allowed_cn: the only common names that etcd is declared to accept; empty if no such rule is known.
         allowed_hostname: names, one of which an accepted certificate must cover; empty if no such rule is
             known.
+        unproved: why no server at a discovered address can prove who it is; empty if one can.
     """
 
     server_ca: TrustBundle | None = None
@@ -250,6 +251,7 @@ class PortCredentials:
     served: tuple[Identity, ...] = ()
     allowed_cn: tuple[str, ...] = ()
     allowed_hostname: tuple[str, ...] = ()
+    unproved: str = ""
 
 
 class ExpectedLeaf(Struct, frozen=True, kw_only=True):
