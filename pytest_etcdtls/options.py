@@ -121,8 +121,9 @@ PID = Option(
     "--etcd-pid",
     "the running etcd as the declaration: its command line, its environment, and the files that these name, "
     "as the process sees them, also in a container. auto: every member of etcd on this machine, each a "
-    "target. Needs root, or the user that etcd runs as. With --etcd-config, what the file declares is "
-    "compared with what the process was started with. Repeatable, commas allowed.",
+    "target; of a user other than root and you, the first 8. Needs root, or the user that etcd runs as. With "
+    "--etcd-config, what the file declares is compared with what the process was started with. Repeatable, "
+    "commas allowed.",
     "PID|auto",
     Kind.LIST,
 )
@@ -365,7 +366,8 @@ _JUDGING = (
     Option(
         "--etcd-allow-unverified",
         "do not fail for a TLS listener on which no check about mutual TLS has a verdict, or that "
-        "accepts none of the available client certificates.",
+        "accepts none of the available client certificates, nor for a process that --etcd-pid=auto finds and "
+        "that cannot be judged.",
         kind=Kind.FLAG,
     ),
     Option(

@@ -239,6 +239,7 @@ class PortCredentials:
         allowed_cn: the only common names that etcd is declared to accept; empty if no such rule is known.
         allowed_hostname: names, one of which an accepted certificate must cover; empty if no such rule is
             known.
+        unproved: why no server at a discovered address can prove who it is; empty if one can.
     """
 
     server_ca: TrustBundle | None = None
@@ -250,6 +251,7 @@ class PortCredentials:
     served: tuple[Identity, ...] = ()
     allowed_cn: tuple[str, ...] = ()
     allowed_hostname: tuple[str, ...] = ()
+    unproved: str = ""
 
 
 class ExpectedLeaf(Struct, frozen=True, kw_only=True):
@@ -283,7 +285,7 @@ class Unreached(Struct, frozen=True, kw_only=True):
 
     Attributes:
         member: label of the member.
-        url: as declared.
+        url: as declared; empty if the declaration cannot be read.
         reason: why it is not judged, and what to do.
     """
 
@@ -332,7 +334,8 @@ class Target:
         running: the process of the one member, which declares it (``--etcd-pid``); ``None`` without one.
         rehearses: the next restart of the process is rehearsed (``--etcd-rehearse``).
         completed: how each endpoint without a scheme is read, in words.
-        unreached: declared listeners that are not judged, since they cannot be reached from here.
+        unreached: declared listeners that are not judged, since they cannot be reached from here; of a
+            process about which nothing can be determined, the reason.
         remarks: files that were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
         discover: the cluster is asked for its members, and their listeners are judged too
@@ -379,6 +382,18 @@ class Target:
     def runs(self) -> bool:
         """Whether etcd runs; false if one that was started for this run does not start."""
         return self.failure is None
+
+    @property
+    def unjudged(self) -> str:
+        """Why nothing of it is judged, as of a process that cannot be read; empty if it has a listener."""
+        reasons = dict.fromkeys(other.reason for other in self.unreached)
+        return "; ".join(reasons) if self.live and not self.listeners else ""
+
+    @property
+    def url(self) -> str:
+        """The URL of its first client listener, else of any; empty if it has none."""
+        first = self.first_of(Role.CLIENT) or next(iter(self.listeners), None)
+        return first.url if first else ""
 
     @property
     def configured_by_user(self) -> bool:

@@ -261,7 +261,8 @@ def an_etcd_that_is_started_serves_clients(target: Target) -> Iterator[Statement
 
     Otherwise nothing else of it can be judged. It counts whatever checks are selected. Where a declaration is
     replayed, --etcd-config with --etcd-binary or --etcd-image, a member that is updated to this version is
-    missing in the cluster until the declaration is corrected. The notes say what a replay replaces.
+    missing in the cluster until the declaration is corrected. The notes say what a replay replaces. If
+    --etcd-pid=auto finds a process that cannot be judged, this is its only check, and says why.
 
     Spec: etcd Documentation, configuration options
     Follows: config.does-not-start, config.flag-unknown-to-version, config.trusted-ca-usable
@@ -269,6 +270,8 @@ def an_etcd_that_is_started_serves_clients(target: Target) -> Iterator[Statement
     Level: MUST
     Remediation: correct what etcd's log names before this etcd is rolled out.
     """
+    if target.unjudged:
+        yield not_verified(target.unjudged)
     for remark in target.remarks if target.replay else ():
         yield Note(remark)
     if failure := target.failure:

@@ -13,6 +13,8 @@ and ``ETCDConfig.ToConfigFile``), which is the directory of the database that th
 
 A process ID is used again after a process has ended. So the time at which the process was started is compared
 before and after its files are read.
+
+Anybody can start a process named etcd, and make a read of its memory block. Such a read is given up in time.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -40,10 +43,13 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.flags import EVERY_FLAG, SECTIONS, is_about_tls
 from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.process_root import names_in, status_of
-from pytest_etcdtls.untrusted.regular_files import read_regular
+from pytest_etcdtls.untrusted.regular_files import open_regular, read_regular
 
 PROC: Final = Path("/proc")
+SECONDS: Final = 5.0
+"""How long processes may take to be read, all together: it takes milliseconds each."""
 _LARGEST: Final = 4 * 1024 * 1024
 """Octets of a command line or an environment. Linux passes a program no more than 6 MiB of both."""
 _DATABASE: Final = "/member/snap/db"
@@ -58,7 +64,7 @@ class Process(Struct, frozen=True, kw_only=True):
 
     Attributes:
         started: when it was started, in clock ticks since the machine was (proc_pid_stat(5), field 22).
-        argv: etcd's command line: the program and its arguments.
+        argv: etcd's command line: the program and its arguments; empty if reading it does not end.
         embedded: another program runs etcd within its own process.
     """
 
@@ -71,6 +77,13 @@ class Process(Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """The process in messages."""
         return f"process {self.pid}"
+
+    @property
+    def user(self) -> str:
+        """The ID of its real user, as the kernel has it; empty if it has ended."""
+        # Its files in /proc are root's as soon as it says so (prctl(2), PR_SET_DUMPABLE).
+        found = re.search(rb"^Uid:\t(\d+)", _read(self.pid, "status"), re.MULTILINE)
+        return found[1].decode() if found else ""
 
     @property
     def root(self) -> Path:
@@ -107,9 +120,10 @@ class RunningMember(Struct, frozen=True, kw_only=True):
 
 def find_processes() -> list[Process]:
     """Return every member of etcd on this machine that this user can see, in the order of their start."""
-    pids = (int(name) for name in names_in(PROC) if name.isdecimal())
-    processes = (process for pid in pids if (process := _member(pid)) is not None)
-    return sorted(processes, key=lambda process: (process.started, process.pid))
+    pids = [int(name) for name in names_in(PROC) if name.isdecimal()]
+    found = zip(pids, each_in_time(_member, pids, SECONDS), strict=True)
+    processes = (_silent(pid) if isinstance(member, Exception) else member for pid, member in found)
+    return sorted(filter(None, processes), key=lambda process: (process.started, process.pid))
 
 
 def find_process(pid: int) -> Process:
@@ -120,7 +134,9 @@ def find_process(pid: int) -> Process:
     """
     if _start_of(pid) is None:
         raise UsageError(f"there is no process {pid} here: see pgrep -a etcd")
-    process = _member(pid)
+    [process] = each_in_time(_member, [pid], SECONDS)
+    if isinstance(process, Exception):
+        raise UsageError(f"process {pid} cannot be read: {process}") from process
     if process is None:
         shown = " ".join(_argv(pid)[:2])
         raise UsageError(
@@ -147,11 +163,26 @@ def _member(pid: int) -> Process | None:
     return Process(pid=pid, started=started, argv=argv, embedded=embedded)
 
 
+def _silent(pid: int) -> Process | None:
+    """Return a process whose command line cannot be read, if the name of its program or its own is etcd."""
+    program, started = _link(pid, "exe").removesuffix(_DELETED), _start_of(pid)
+    if started is None or b"etcd" not in (PurePosixPath(program).name.encode(), _read(pid, "comm").strip()):
+        return None
+    return Process(pid=pid, started=started, argv=())
+
+
+def _read(pid: int, name: str) -> bytes:
+    """Return the content of a file of a process that the kernel makes; empty if it has ended."""
+    try:
+        return read_regular(PROC / str(pid) / name, _LARGEST)
+    except UnreadableFileError:
+        return b""
+
+
 def _start_of(pid: int) -> int | None:
     """Return when a process was started; ``None`` if there is none."""
-    try:
-        text = read_regular(PROC / str(pid) / "stat", _LARGEST).decode("utf-8", "replace")
-    except UnreadableFileError:
+    text = _read(pid, "stat").decode("utf-8", "replace")
+    if not text:
         return None
     # The second field, the name in parentheses, may contain anything.
     state, *fields = text.rpartition(")")[2].split()
@@ -159,15 +190,27 @@ def _start_of(pid: int) -> int | None:
 
 
 def _argv(pid: int) -> tuple[str, ...]:
-    try:
-        return _texts(read_regular(PROC / str(pid) / "cmdline", _LARGEST))
-    except UnreadableFileError:
-        return ()
+    return _texts(_read(pid, "cmdline"))
 
 
 def _texts(data: bytes) -> tuple[str, ...]:
     text = data.decode("utf-8", "backslashreplace")
     return tuple(text.removesuffix("\0").split("\0")) if text else ()
+
+
+def listens(process: Process) -> bool:
+    """Return whether a process listens on a TCP port, as a member of etcd does from its start on."""
+    of_process = PROC / str(process.pid)
+    links = (_link(process.pid, f"fd/{number}") for number in names_in(of_process / "fd"))
+    sockets = {link.removeprefix("socket:[").removesuffix("]").encode() for link in links}
+    for name in ("net/tcp", "net/tcp6"):
+        with suppress(UnreadableFileError), open_regular(of_process / name) as file:
+            next(file, b"")
+            # Those that listen come first (tcp_seq_start in Linux); of others there may be millions.
+            listening = takewhile(lambda words: words[3] == b"0A", map(bytes.split, file))
+            if any(words[9] in sockets for words in listening):
+                return True
+    return False
 
 
 def _link(pid: int, name: str) -> str:
@@ -191,6 +234,8 @@ def read_running(process: Process) -> RunningMember:
     """
     from pytest_etcdtls.declared.reading import declared_member, from_command_line
 
+    if not process.argv:
+        raise UsageError(f"{process.name} does not answer: its command line is not read in {SECONDS:g} s")
     try:
         environment = _texts(read_regular(PROC / str(process.pid) / "environ", _LARGEST))
         status_of(process.root)

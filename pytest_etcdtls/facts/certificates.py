@@ -423,6 +423,8 @@ def server_proof(
     Raises:
         NotVerifiedError: if the server has not proved who it is.
     """
+    if why := target.credentials(here.role).unproved:
+        raise _unverified(here, why)
     if here.scheme == "http":
         raise _unverified(here, "it is plain HTTP, which anybody can answer")
     leaves = _proved_leaves(contact.get())

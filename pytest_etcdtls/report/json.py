@@ -281,7 +281,7 @@ def _observation(
         "kind": kind(fact),
         "target": seen.target.label,
         "role": str(listener.role) if listener else CLUSTER,
-        "url": (listener or seen.target.listeners[0]).url,
+        "url": listener.url if listener else seen.target.url,
     }
     if key is not None:
         place["key"] = key

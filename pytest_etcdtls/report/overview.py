@@ -97,9 +97,10 @@ def conclusion(report: Report) -> Verdict:
         checks = sum(fault.size for fault in faults)
         begin = NOT_AFTER_RESTART if _is_clean_now(report) else NOT_CLEAN
         found = f"{begin}: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
-        return Verdict(NOT_CLEAN, f"{found}, {early}" if early else found)
+        return Verdict(NOT_CLEAN, ", ".join(filter(None, (found, early, _unjudged(report)))))
     others = [problem for problem in report.problems if problem not in report.not_as_before]
-    if reasons := [text for text in (_without_evidence(report), early) if text] or others[:1]:
+    unjudged = _unjudged(report) if others else ""
+    if reasons := [text for text in (_without_evidence(report), early, unjudged) if text] or others[:1]:
         return Verdict(NO_VERDICT, f"{NO_VERDICT}: {', '.join(reasons).removesuffix('.')}")
     if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
         return Verdict(NO_VERDICT, f"{NO_VERDICT}: nothing was judged")
@@ -107,7 +108,7 @@ def conclusion(report: Report) -> Verdict:
         shown = [one for compared in report.comparisons for one in compared.differences if not one.follows]
         text = f"{NOT_AS_BEFORE}: no fault, {plural(len(shown), 'difference')}"
         return Verdict(NOT_AS_BEFORE, text)
-    of, but = _selected(report), _but_waived(report)
+    of, but = _selected(report), _but(report)
     if not any(_is_outside(seen.target) for seen in report.seen):
         if of:
             return Verdict(SOME_CHECKS, f"{of[0]} CHECKS CLEAN ({of[1]}){but}")
@@ -146,11 +147,20 @@ def _changes_nothing(report: Report, seen: Recording) -> bool:
     return bool(results) and all(result.outcome is Outcome.CONFORMS for result in results)
 
 
-def _but_waived(report: Report) -> str:
-    """Return how many faults are waived and which, for the verdict; empty if none is."""
+def _but(report: Report) -> str:
+    """Return how many faults are waived and which, and the targets not judged, for the verdict."""
     names = list(dict.fromkeys(fault.first.check for fault in report.waived))
     number = plural(len(report.waived), "WAIVED FAULT").upper()
-    return f" BUT FOR {number} ({some(names, _CHECKS)})" if names else ""
+    accepted = [f"{number} ({some(names, _CHECKS)})"] if names else []
+    unjudged, between, labels = _unjudged(report).partition(" (")
+    accepted += [f"{unjudged.upper()}{between}{labels}"] if unjudged else []
+    return f" BUT FOR {' AND '.join(accepted)}" if accepted else ""
+
+
+def _unjudged(report: Report) -> str:
+    """Return how many targets cannot be judged, and which; empty if all can."""
+    labels = [seen.target.label for seen in report.seen if seen.target.unjudged]
+    return f"{plural(len(labels), 'target')} not judged ({some(labels, _NAMED)})" if labels else ""
 
 
 def _selected(report: Report) -> tuple[str, str] | None:
@@ -222,9 +232,10 @@ def _ended_early(report: Report) -> str:
 def judged(report: Report) -> str:
     """Return of what the verdict is: the label that the user gave, members, first endpoint and version."""
     instead = f", not that of {report.not_read}" if report.not_read else ""
-    if len(report.seen) != 1:
-        return some([seen.target.label for seen in report.worst_first], _NAMED) + instead
-    (seen,) = report.seen
+    every = [seen for seen in report.worst_first if not seen.target.unjudged] or report.seen
+    if len(every) != 1:
+        return some([seen.target.label for seen in every], _NAMED) + instead
+    (seen,) = every
     target = seen.target
     etcd = " ".join(["etcd", *versions_of(seen)[:_NAMED]])
     number = len({listener.member for listener in target.listeners})

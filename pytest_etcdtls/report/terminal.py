@@ -142,7 +142,10 @@ def _target(seen: Recording, report: Report, width: int, verbosity: int) -> Iter
     named = {listener.member for listener in seen.target.listeners}
     if seen.target.live and not seen.target.discover and not named <= seen.target.declared.keys():
         yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
-    unreached = (f"{each.role} {each.url}: not judged: {each.reason}" for each in seen.target.unreached)
+    unreached = (
+        f"{each.role} {each.url}: not judged: {each.reason}" if each.url else f"not judged: {each.reason}"
+        for each in seen.target.unreached
+    )
     for text in dict.fromkeys(unreached):  # loopback is of each member
         yield from wrapped(text, width, "  ", "    ")
 
@@ -454,9 +457,10 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
     members. Which of them has a fault is said with the fault.
     """
     wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
-    kinds = [_kinds(report, seen, seen.target.listeners) for seen in report.worst_first[:_TARGETS]]
+    judged = [seen for seen in report.worst_first if not seen.target.unjudged]
+    kinds = [_kinds(report, seen, seen.target.listeners) for seen in judged[:_TARGETS]]
     left, every = _SHOWN, sum(map(len, kinds)) <= _SHOWN
-    for seen, alike in zip(report.worst_first, kinds, strict=False):
+    for seen, alike in zip(judged, kinds, strict=False):
         label, listeners = seen.target.label, seen.target.listeners
         faulty = [listener for listener in listeners if (label, listener.label) in wrong]
         shown = alike if every else _kinds(report, seen, faulty)[:left]
@@ -468,7 +472,7 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
         for kind in shown:
             yield from _row(report, seen, kind, width, named=roles[kind[0].role] > 1)
             yield from _served(report, seen, kind, width)
-    if (further := len(report.seen) - _TARGETS) > 0:
+    if (further := len(judged) - _TARGETS) > 0:
         yield Line(f"and {plural(further, 'more target')}")
 
 

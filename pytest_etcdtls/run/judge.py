@@ -142,7 +142,6 @@ class Subject(Struct, frozen=True):
         # Who is locked out comes before what does it.
         own = (self.check.remedy(self.role, finding.remediation) for finding in findings)
         remedies = dict.fromkeys([*cured.warnings, *own, *cured.remarks])
-        shown = self.listener or self.target.first_of(Role.CLIENT) or self.target.listeners[0]
         return CheckResult(
             check=self.check.id,
             level=self.level_of(findings),
@@ -150,7 +149,7 @@ class Subject(Struct, frozen=True):
             target=self.target.label,
             listener=self.label,
             role=self.role or CLUSTER,
-            url=shown.url,
+            url=self.listener.url if self.listener else self.target.url,
             outcome=outcome,
             reason=reason,
             findings=findings,
@@ -557,6 +556,8 @@ def left_out(check: Check, target: Target) -> str:
     search for members or ports the option for it. What is known only from a connection leaves no check out.
     """
     needs = {need.type for need in check.needs.values() if need.reading is Reading.NEEDED}
+    if target.unjudged:
+        return "" if check.id == STARTS else f"nothing is known of {target.label}: see {STARTS}"
     if target.live and not target.declared and needs & _DECLARED:
         return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
     if (target.running is None or target.running.written is None) and ProcessComparison in needs:

@@ -531,9 +531,9 @@ class Run:
             target.final_result(check, label)
 
     def judge_failed_starts(self) -> None:
-        """Judge each start of an etcd that failed, also if its check was not selected."""
+        """Judge each etcd that does not start or cannot be judged, also if its check was not selected."""
         for target in self.targets:
-            if target.seen is not None and not target.seen.target.runs:
+            if target.outline.unjudged or (target.seen is not None and not target.seen.target.runs):
                 target.final_result(catalogue()[STARTS], CLUSTER)
 
     def judge_recorded(self) -> None:
@@ -654,7 +654,8 @@ def _compared(
 
     try:
         targets = tuple(target_entry(report, seen) for seen in report.seen)
-        return targets, comparisons(snapshots(targets, report.results), baseline)
+        judged = [target for target in targets if target.listeners]
+        return targets, comparisons(snapshots(judged, report.results), baseline)
     except Exception as error:  # costs the comparison, and no report
         problems.append(f"The targets could not be compared: {error_text(error)}.")
         return (), ()

@@ -1,7 +1,15 @@
-"""The processes that ``--etcd-pid`` names, each a target, and the files of ``--etcd-config`` beside them."""
+"""The processes that ``--etcd-pid`` names, each a target, and the files of ``--etcd-config`` beside them.
+
+Anybody can start a process named etcd, with any arguments. So with ``auto`` a process that cannot be judged
+stops no other: it is a target without listeners, with the reason. Of each user, only a few are judged. A
+declared listener is contacted only at an address of the process's own network namespace, where alone etcd can
+listen (``embed.StartEtcd`` binds it): any other URL may be that of somebody else.
+"""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from pytest_etcdtls.declared.declaration import Declaration, advertised, declared_listeners
+from pytest_etcdtls.declared.declaration import (
+    Declaration,
+    advertised,
+    declared_listeners,
+    is_address,
+    is_loopback,
+)
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
@@ -20,8 +34,11 @@ from pytest_etcdtls.settings.declarations import (
     labels_of,
 )
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
-from pytest_etcdtls.target import Listener, Unreached
+from pytest_etcdtls.target import Listener, Target, Unreached, no_machine, unique
+from pytest_etcdtls.tls.connection import addresses_of, in_order
 from pytest_etcdtls.tls.namespace import is_own_network, network_of
+from pytest_etcdtls.untrusted.in_time import each_in_time
+from pytest_etcdtls.untrusted.printable import error_text, some
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import Process, RunningMember
@@ -35,8 +52,18 @@ _ELSEWHERE: Final = (PKI_DIR, "etcd_via")
 """Options for an etcd on another machine."""
 
 
-def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
+_MOST: Final = 100
+"""Maximum number of processes that ``auto`` judges."""
+_MOST_OF_A_STRANGER: Final = 8
+"""Maximum number of processes that ``auto`` judges of one user other than root and the user of the run."""
+_SHOWN: Final = 5
+"""Maximum number of processes that are named in a sentence."""
+
+
+def read_processes(source: Source) -> tuple[LabelledDeclaration | Target, ...]:
     """Return the members of ``--etcd-pid``, in the order of their start; none if it is not given.
+
+    With ``auto``, one about which nothing can be determined is a target without listeners.
 
     Raises:
         UsageError: if there is no such process, this user may not read it, or another option does not fit.
@@ -50,24 +77,23 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
                 f"{option(name)} is for an etcd elsewhere, and --etcd-pid names one of this machine, whose "
                 f"files and listeners are reached as the process itself reaches them: omit {option(name)}"
             )
-    # The readers, and YAML, are imported where there is something to read.
-    from pytest_etcdtls.declared.running import read_running
-
     try:
-        running = [read_running(process) for process in _named(texts)]
+        processes = _named(texts)
+        named, beyond = _of_each_user(processes) if searches(source) else (processes, [])
+        running, unread = _read(named, every=not searches(source))
     except UsageError as error:
         raise UsageError(f"{option(PID)}: {error}") from error
-    if len(running) > 1:
+    if len(processes) > 1:
         for name in _OF_ONE:
             if source.texts(name) or source.text(name):
-                pids = " ".join(str(etcd.process.pid) for etcd in running)
+                pids = some([str(process.pid) for process in processes], _MOST)
                 raise UsageError(
-                    f"{option(name)} is about one etcd, and --etcd-pid names {len(running)} ({pids}): pass "
+                    f"{option(name)} is about one etcd, and --etcd-pid names {len(processes)} ({pids}): pass "
                     "the --etcd-pid of one of them"
                 )
     running = _with_files(source, running)
     labels = labels_of([etcd.declared.declaration for etcd in running])
-    return tuple(
+    read = [
         LabelledDeclaration(
             label=label,
             declared=etcd.declared,
@@ -76,6 +102,80 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
             running=etcd,
         )
         for label, etcd in zip(labels, running, strict=True)
+    ]
+    unjudged = [unjudged_target(f"process-{process.pid}", why, labels) for process, why in unread]
+    if beyond:
+        names = some([str(process.pid) for process in beyond], _SHOWN)
+        why = (
+            f"{len(beyond)} more named etcd (process {names}): at most {_MOST_OF_A_STRANGER} of a user other "
+            f"than root, and {_MOST} in all, are judged: pass --etcd-pid=PID of each that is yours"
+        )
+        unjudged.append(unjudged_target("more-processes", why, labels))
+    return (*read, *unjudged)
+
+
+def searches(source: Source) -> bool:
+    """Return whether the processes are searched for, so that the user did not choose them."""
+    return AUTO in source.texts(PID, commas=True)
+
+
+def unjudged_target(label: str, why: str, taken: Sequence[str] = ()) -> Target:
+    """Return the target of a process about which nothing can be determined."""
+    label = unique(label, taken)
+    there = Unreached(member=label, role=Role.CLIENT, url="", reason=why)
+    return Target(label=label, origin="live", listeners=(), unreached=(there,))
+
+
+def _read(
+    processes: Sequence[Process], *, every: bool
+) -> tuple[list[RunningMember], list[tuple[Process, str]]]:
+    """Return the members that can be read, and the other processes, each with the reason.
+
+    Raises:
+        UsageError: if one cannot be read, and ``every`` one must be.
+    """
+    # The readers, and YAML, are imported where there is something to read.
+    from pytest_etcdtls.declared.running import SECONDS, listens, read_running
+
+    def read(process: Process) -> RunningMember:
+        member = read_running(process)
+        if not every and not listens(process):
+            raise UsageError(
+                f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does: end it, "
+                "or pass --etcd-pid=PID of the others"
+            )
+        return member
+
+    running: list[RunningMember] = []
+    unread: list[tuple[Process, str]] = []
+    for process, member in zip(processes, each_in_time(read, processes, SECONDS), strict=True):
+        if not isinstance(member, Exception):
+            running.append(member)
+            continue
+        why = str(member) if isinstance(member, UsageError | TimeoutError) else error_text(member)
+        why = why if process.name in why else f"{process.name} ({process.argv[0]}) cannot be read: {why}"
+        if every:
+            raise UsageError(why) from member
+        unread.append((process, why))
+    return running, unread
+
+
+def _of_each_user(processes: Sequence[Process]) -> tuple[list[Process], list[Process]]:
+    """Return the processes that are judged, and those beyond the limits.
+
+    Those of root and of our own user come first, then the first one of each other user, then the second ones.
+    """
+    ours, before = {"0", str(os.getuid())}, Counter[str]()
+    ranks: dict[int, int] = {}
+    for process in processes:
+        user = process.user
+        ranks[process.pid] = -1 if user in ours else before[user]
+        before[user] += 1
+    first = sorted(processes, key=lambda process: ranks[process.pid])[:_MOST]
+    within = {process.pid for process in first if ranks[process.pid] < _MOST_OF_A_STRANGER}
+    return (
+        [process for process in processes if process.pid in within],
+        [process for process in processes if process.pid not in within],
     )
 
 
@@ -104,7 +204,7 @@ def _with_files(source: Source, running: Sequence[RunningMember]) -> list[Runnin
     """Return the processes with the declarations of ``--etcd-config``, each with that of its member.
 
     Raises:
-        UsageError: if a declaration is that of none of them.
+        UsageError: if a declaration is that of none of them, or of several that the user named.
     """
     from pytest_etcdtls.declared.reading import read_declarations
 
@@ -117,13 +217,16 @@ def _with_files(source: Source, running: Sequence[RunningMember]) -> list[Runnin
         ]
         if len(written) == len(running) == 1:
             fitting = [0]
-        if len(fitting) != 1 or matched[fitting[0]].written is not None:
+        # A stranger's process may say that it is that member: each that does is compared.
+        is_clear = len(fitting) == 1 or (fitting and searches(source))
+        if not is_clear or any(matched[number].written for number in fitting):
             names = ", ".join(f"{etcd.process.name} ({etcd.declared.declaration.name})" for etcd in running)
             raise UsageError(
                 f"--etcd-config {declaration.source} declares {declaration.name}, and "
                 f"{'several' if fitting else 'none'} of the processes of --etcd-pid are that member: {names}"
             )
-        matched[fitting[0]] = structs.replace(matched[fitting[0]], written=declaration)
+        for number in fitting:
+            matched[number] = structs.replace(matched[number], written=declaration)
     return matched
 
 
@@ -151,11 +254,20 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
         if why_not:
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=why_not)
             continue
-        connect_to = None
         unspecified = wildcards.get((listener.role, listener.port))
-        if unspecified is not None and not _reaches(process, listener.host):
+        address = _own_address(process, listener.host)
+        if not address and unspecified is not None:
             # An advertised name or address may be that of a load balancer, with any etcd behind it.
-            connect_to = ("::1" if unspecified == "::" else "127.0.0.1", listener.port)
+            address = "::1" if unspecified == "::" else "127.0.0.1"
+        if not address:
+            foreign = (
+                f"{process.name} declares {listener.url}, and {listener.host} is not an address of its "
+                f"network, where alone etcd can listen: correct that, or pass {listener.role.option}"
+            )
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=foreign)
+            continue
+        # The address that was checked, not the name again, which may lead elsewhere the next time.
+        connect_to = None if address == listener.host else (address, listener.port)
         yield replace(listener, connect_to=connect_to, process=process.pid, in_its_network=not own)
 
 
@@ -174,8 +286,16 @@ def _network(process: Process) -> tuple[bool, str]:
         )
 
 
-def _reaches(process: Process, host: str) -> bool:
-    """Return whether an address is one of the process's network namespace."""
+def _own_address(process: Process, host: str) -> str:
+    """Return an address of a host that has only addresses of the process's network; empty if there is none.
+
+    Of names etcd listens on ``localhost`` alone (:func:`~pytest_etcdtls.declared.declaration.bind_problem`).
+    """
+    from pytest_etcdtls.declared.running import SECONDS
+
+    named = host == "localhost"
+    addresses = in_order(addresses_of(host, SECONDS)) if named else [host] if is_address(host) else []
     with suppress(OSError), network_of(process.pid):
-        return is_own(host)
-    return False
+        if addresses and all(is_loopback(one) or (not no_machine(one) and is_own(one)) for one in addresses):
+            return addresses[0]
+    return ""

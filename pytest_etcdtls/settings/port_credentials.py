@@ -102,12 +102,16 @@ def add_credentials(
         named=client,
         server_ca=cacert or of_files.client.server_ca,
         identities=_good(client, of_files.client.identities),
+        unproved=_why_unproved(target, "etcd_cacert", cacert, client),
     )
     of_members = replace(
         of_files.peer,
         named=peer,
         server_ca=peer_cacert or of_files.peer.server_ca or (cacert and replace(cacert, inferred=True)),
         identities=_good(peer, of_files.peer.identities, client),
+        unproved=_why_unproved(
+            target, "etcd_peer_cacert", peer_cacert if of_files.peer.server_ca else cacert, peer or client
+        ),
     )
     return replace(
         target,
@@ -119,6 +123,18 @@ def add_credentials(
         password_withheld=_why_withheld(source, ca_origin),
         remarks=of_files.remarks,
     )
+
+
+def _why_unproved(target: Target, name: str, named_ca: TrustBundle | None, client: Identity | None) -> str:
+    """Return why the CA of a process proves nobody at a discovered address; empty if it may.
+
+    Anybody can start a process that names a CA of its own, and list members anywhere. A client certificate
+    that the process does not name is then presented only on this machine.
+    """
+    if target.running is None or named_ca or client is None:
+        return ""
+    process = target.running.process.name
+    return f"only {process} names its CA, and {client.origin} is not of that process: pass {option(name)}"
 
 
 def _why_withheld(source: Source, ca_origin: str | None) -> str:

@@ -40,7 +40,7 @@ from pytest_etcdtls.settings.declarations import (
     roles_that_dial_with_another,
 )
 from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via
-from pytest_etcdtls.settings.etcd_pid import read_processes
+from pytest_etcdtls.settings.etcd_pid import PID, read_processes, searches, unjudged_target
 from pytest_etcdtls.settings.port_credentials import (
     SECRET,
     CredentialSource,
@@ -51,7 +51,7 @@ from pytest_etcdtls.settings.port_credentials import (
     read_user,
 )
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
-from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.printable import printable, some
 from pytest_etcdtls.untrusted.regular_files import is_there
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
             "--etcd-rehearse starts the program of a running etcd once more, and no process is named: add "
             "--etcd-pid=auto on the machine of etcd"
         )
-    targets = [read_live_target(source, running) for running in processes or (None,) if live]
+    targets = _live_targets(source, processes) if live else []
     owned = _owned(source)
     replay = read_replay(source, owned.config.pki.key_type, processes) if replays else None
     profiles = _profiles(
@@ -240,16 +240,44 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
 
 
-def read_live_target(source: Source, running: LabelledDeclaration | None = None) -> Target:
+def _live_targets(source: Source, processes: Sequence[LabelledDeclaration | Target]) -> list[Target]:
+    """Return the live clusters. A process that was searched for may have no listener to judge.
+
+    Raises:
+        UsageError: as :func:`read_live_target`; if none of the processes can be judged.
+    """
+    targets: list[Target] = []
+    for running in processes or (None,):
+        try:
+            targets.append(read_live_target(source, running))
+        except UsageError as error:
+            if not isinstance(running, LabelledDeclaration) or not searches(source):
+                raise
+            source_of = running.declared.declaration.source
+            why = str(error) if source_of in str(error) else f"{source_of}: {error}"
+            targets.append(unjudged_target(running.label, why))
+    if all(reasons := [target.unjudged for target in targets]):
+        raise UsageError(f"{option(PID)}: no etcd here can be judged: {some(reasons, _REASONS)}")
+    return targets
+
+
+_REASONS = 8
+"""Maximum number of processes whose reason is given where none can be judged."""
+
+
+def read_live_target(source: Source, running: LabelledDeclaration | Target | None = None) -> Target:
     """Return the live cluster that the settings name.
 
     Args:
         source: the source of the values.
-        running: the process that is the cluster's member (``--etcd-pid``); ``None`` without one.
+        running: the process that is the cluster's member (``--etcd-pid``), or the target of one that cannot
+            be read; ``None`` without one.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
+    if isinstance(running, Target):
+        return running
     via, (named, completed), discover = read_via(source), read_named(source), source.flag("etcd_discover")
     members = (running,) if running is not None else read_members(source, via)
     usable, unreached = add_declared(named, members)
@@ -281,7 +309,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
 
 
 def read_replay(
-    source: Source, key_type: KeyType | None = None, processes: tuple[LabelledDeclaration, ...] = ()
+    source: Source, key_type: KeyType | None = None, processes: Sequence[LabelledDeclaration | Target] = ()
 ) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
 
@@ -295,18 +323,21 @@ def read_replay(
     """
     from pytest_etcdtls.etcd.replay import ReplayPlan
 
-    members = processes or read_members(source)
-    if len(members) != 1:
+    given = processes or read_members(source)
+    if len(given) != 1:
         raise UsageError(
-            f"{option('etcd_pid' if processes else CONFIG)} names {len(members)} members, and an etcd "
+            f"{option(PID if processes else CONFIG)} names {len(given)} members, and an etcd "
             "replays the declaration of one member: pass one, and run once for each"
         )
+    if isinstance(member := given[0], Target):
+        raise UsageError(f"{option(PID)}: {member.unjudged}")
+    members = (member,)
     declared = Target(
-        label=members[0].label,
+        label=member.label,
         origin="live",
         listeners=(),
         dials_with_another=roles_that_dial_with_another(members),
-        declared={members[0].label: members[0].declared},
+        declared={member.label: member.declared},
     )
     target = add_credentials(declared, source, _secret(source), declared_credentials(members))
     return ReplayPlan(target=target, key_type=key_type)

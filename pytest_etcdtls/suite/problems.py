@@ -55,6 +55,9 @@ def _unverified(run: Run) -> Iterator[str]:
         actual = target.seen.target if target.seen else target.outline
         if not actual.runs:
             continue  # its start is a violation, with the reason
+        if actual.unjudged:
+            yield f"{actual.unjudged}."
+            continue
         judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
         if all(result.listener == CLUSTER for result in judged) and not _has_verdict(judged):
             yield f"the whole cluster of {label}: no check has a verdict."

@@ -50,6 +50,8 @@ def header(run: Run, *, every: bool) -> Iterator[str]:
         outline = target.outline
         if (source := target.source) is not None:
             yield f"  {outline.label}: {source.kind} of {source.location}, {source.why}"
+        elif outline.unjudged:
+            yield f"  {outline.label}: not judged: {outline.unjudged}"
         else:
             yield from _live(outline, every=every)
     profiles = run.settings.profiles

@@ -26,7 +26,6 @@ import contextlib
 import functools
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -53,6 +52,7 @@ from pytest_etcdtls.tls.attempt import (
 from pytest_etcdtls.tls.http import AnswerError, WriteError, make_request
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.tls.via import CarriedSocket
+from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
@@ -329,20 +329,10 @@ def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialErr
 
 def addresses_of(host: str, seconds: float) -> frozenset[str]:
     """Return the addresses of a host; empty if it has none or the resolver does not answer in time."""
-    addresses: list[str] = []
-
-    def look() -> None:
-        try:
-            answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            return
-        addresses.extend(str(address[0]) for *_, address in answers)
-
-    # The resolver cannot be interrupted; a thread that waits for it may be left behind.
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return frozenset(addresses)
+    [answers] = each_in_time(
+        lambda name: socket.getaddrinfo(name, None, type=socket.SOCK_STREAM), [host], seconds
+    )
+    return frozenset() if isinstance(answers, Exception) else frozenset(str(one[4][0]) for one in answers)
 
 
 def local_address(sock: socket.socket) -> str:

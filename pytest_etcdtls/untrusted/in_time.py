@@ -1,0 +1,45 @@
+"""What may never answer is given up after some seconds.
+
+A read of ``/proc/PID/cmdline`` or ``environ`` waits for the lock of that process's memory, which may be held
+while a file system does not answer. The resolver of names cannot be interrupted either. Each call has a
+thread, which is left behind if it does not end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def each_in_time(function: Callable[[S], T], items: Sequence[S], seconds: float) -> list[T | Exception]:
+    """Call a function with each item, all at once, and return what it returns, or raises.
+
+    Args:
+        function: called in a thread of its own.
+        items: one for each call.
+        seconds: what has not ended that long after the last one began is a :class:`TimeoutError`.
+    """
+    results: list[T | Exception] = [TimeoutError(f"it does not answer within {seconds:g} s") for _ in items]
+
+    def call(number: int) -> None:
+        try:
+            results[number] = function(items[number])
+        except Exception as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=call, args=[number], daemon=True) for number in range(len(items))]
+    for thread in threads:
+        try:
+            thread.start()
+        except RuntimeError:  # a limit on threads
+            break
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
+    return results.copy()

@@ -1,0 +1,407 @@
+"""Processes of strangers beside an etcd: none stops its audit, and none leads a connection elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from kubeadm.judging import Given
+from plugin.runs import Ran, Runner, nobody_came, run
+
+from process.containers import OF_ITS_OWN, Container, as_root, container, targets
+from pytest_etcdtls.declared import running
+from pytest_etcdtls.declared.running import PROC
+from pytest_etcdtls.errors import NotVerifiedError, UsageError
+from pytest_etcdtls.facts.certificates import ServerProof
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.settings.etcd_pid import read_processes
+from pytest_etcdtls.settings.read import read_judging
+from pytest_etcdtls.target import Listener, Target, Unreached
+from pytest_etcdtls.tls.namespace import network_of
+from pytest_etcdtls.untrusted.process_root import names_in
+
+__all__ = ["run"]
+
+pytestmark = [*as_root, pytest.mark.program("nsenter", "unshare", "ip", "chown", "chroot")]
+
+ADDRESS = "127.0.0.48"
+HERE, ELSEWHERE = "10.123.0.1", "10.123.0.2"
+"""Addresses of the network namespace of the stranger, and of the one beside it."""
+STARTS = "config.starts"
+URL = "https://127.0.0.1:9"
+
+STRANGER = """
+import os, socket, sys
+listens, *words = sys.argv[1:]
+os.setgroups([]), os.setgid(54321), os.setuid(54321)
+if listens == "listens":
+    server = socket.create_server(("127.0.0.1", 0))
+    server.set_inheritable(True)
+os.execve("/bin/sh", ["etcd", "-c", "echo; read line", *words], {})
+"""
+"""Become a process of another user that is named etcd."""
+
+
+@pytest.fixture(scope="module")
+def node(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """The machine's own etcd."""
+    with container(tmp_path_factory.mktemp("node"), newest_etcd, ADDRESS) as made:
+        made.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def etcd(node: Container) -> int:
+    """Its process."""
+    return node.process().pid
+
+
+@pytest.fixture
+def pids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The processes of the machine as a run finds them: without those of other tests."""
+    found: list[int] = []
+    names = {PROC: found}
+    monkeypatch.setattr(
+        running,
+        "names_in",
+        lambda path: list(map(str, names[path])) if found and path in names else names_in(path),
+    )
+    return found
+
+
+Start = Callable[..., int]
+
+
+@pytest.fixture
+def stranger(pids: list[int]) -> Iterator[Start]:
+    """Start a process of another user with the name etcd and these words."""
+    with ExitStack() as stack:
+
+        def started(*words: str, listens: bool = True, prefix: Sequence[str] = ()) -> int:
+            program = (sys.executable, "-c", STRANGER, "listens" if listens else "", *words)
+            process = stack.enter_context(
+                subprocess.Popen([*prefix, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+            pids.append(process.pid)
+            return process.pid
+
+        yield started
+
+
+def judge(run: Runner, *options: str) -> Ran:
+    """Judge every etcd that is found."""
+    return run("--pyargs", "pytest_etcdtls", "--etcd-pid=auto", "--etcd-timeout=1", *options)
+
+
+def outcomes(results: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the outcome of each check on each listener."""
+    return {(one["check"], one["listener"]): one["outcome"] for one in results}
+
+
+def words_of(*urls: str) -> tuple[str, ...]:
+    """Return flags of one client listener for each URL."""
+    return f"--listen-client-urls={','.join(urls)}", f"--advertise-client-urls={urls[0]}"
+
+
+CANNOT_BE_JUDGED = {
+    "a configuration file that is not there": (
+        ("--config-file=/nonexistent",),
+        "started with the configuration file /nonexistent",
+    ),
+    "a configuration file that cannot be read": (
+        ("--config-file=/tmp",),
+        "is not a file that this user may read",
+    ),
+    "a proxy of its own flags": (("--config-file=/dev/zero",), "is not a file that this user may read"),
+    "a host that is an option": (
+        words_of("https://-oProxyCommand=x:9"),
+        "neither a host name nor an IP address",
+    ),
+    "200 URLs": (
+        words_of(*(f"https://127.0.0.1:{port}" for port in range(20000, 20200))),
+        "and at most 100 are judged",
+    ),
+    "one URL for clients and peers": (
+        (*words_of(URL), f"--listen-peer-urls={URL}", f"--initial-advertise-peer-urls={URL}"),
+        "is given as client and as peer listener",
+    ),
+    "a metadata service": (
+        (*words_of("https://169.254.169.254:443"), "--listen-peer-urls=unix:///x"),
+        "169.254.169.254 is not an address of its network",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT_BE_JUDGED)
+def test_a_process_that_cannot_be_judged_stops_no_other(
+    etcd: int, stranger: Start, pids: list[int], run: Runner, case: str
+) -> None:
+    words, why = CANNOT_BE_JUDGED[case]
+    pids.append(etcd)
+    alone = judge(run)
+    assert (alone.exit_code, {one["label"] for one in alone.report["targets"]}) == (0, {"cp1"}), alone.out
+    pid = stranger(*words)
+    ran = judge(run, "--junitxml=r.xml", "--etcd-report=r.html", "--etcd-report=r.md", "--etcd-report=r.prom")
+    assert ran.exit_code == 1
+    assert ran.out.splitlines()[-1].startswith("etcd TLS: NO VERDICT: 1 target not judged (")
+    assert " (cp1: https://127.0.0.1:" in ran.out.splitlines()[-1]
+    [other] = [one for one in ran.report["targets"] if one["label"] != "cp1"]
+    assert other["listeners"] == []
+    [result] = [one for one in ran.report["results"] if one["target"] != "cp1"]
+    assert (result["check"], result["outcome"]) == (STARTS, "not-verified")
+    assert why in result["reason"]
+    assert f"process {pid}" in result["reason"]
+    assert why in " ".join(ran.out.split())
+    own = [one for one in ran.report["results"] if one["target"] == "cp1"]
+    assert outcomes(own) == outcomes(alone.report["results"])
+    cases = ElementTree.parse(run.directory / "r.xml").iter("testcase")  # noqa: S314 - of pytest
+    assert [one.find("skipped") is not None for one in cases if other["label"] in str(one.attrib)] == [True]
+    for name in ("r.html", "r.md", "r.prom"):
+        assert other["label"] in run.read(name), name
+    accepted = judge(run, "--etcd-allow-unverified")
+    assert accepted.exit_code == 0
+    assert "etcd TLS: CLEAN BUT FOR 1 TARGET NOT JUDGED" in accepted.out.splitlines()[-1]
+
+
+def test_a_process_of_which_no_port_is_open_is_not_judged(
+    etcd: int, stranger: Start, pids: list[int], run: Runner
+) -> None:
+    pid = stranger(*words_of(URL), listens=False)
+    pids.append(etcd)
+    ran = judge(run, "--etcd-check=listener")
+    assert ran.exit_code == 1
+    assert f"process {pid} (etcd) listens on no TCP port" in " ".join(ran.out.split())
+    assert not [one for one in ran.report["connections"] if one["url"] == URL]
+
+
+def test_a_process_that_says_it_is_the_declared_member(
+    node: Container, etcd: int, stranger: Start, pids: list[int], run: Runner
+) -> None:
+    stranger(*words_of(URL), f"--initial-advertise-peer-urls={node.settings['initial-advertise-peer-urls']}")
+    pids.append(etcd)
+    ran = judge(run, f"--etcd-config={node.node.manifest}", "--etcd-check=config.process-as-declared")
+    assert sorted(one["outcome"] for one in ran.report["results"]) == ["conforms", "violates"]
+
+
+def test_nothing_can_be_judged(stranger: Start, run: Runner) -> None:
+    """Each reason is given. A process that the user names ends the run with its reason, as before."""
+    pids = [
+        stranger(*CANNOT_BE_JUDGED[name][0]) for name in ("a host that is an option", "a metadata service")
+    ]
+    ran = run("--pyargs", "pytest_etcdtls", "--etcd-pid=auto", report=False)
+    assert ran.exit_code == 4
+    for pid in pids:
+        assert f"process {pid}" in ran.out + ran.err
+        named = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", report=False)
+        assert named.exit_code == 4
+    both = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pids[0]},{pids[1]}", report=False)
+    assert both.exit_code == 4
+
+
+def test_many_processes_of_a_stranger(etcd: int, stranger: Start, pids: list[int], run: Runner) -> None:
+    strangers = [stranger(*words_of(f"https://127.0.0.1:{port}")) for port in range(20000, 20030)]
+    pids.append(etcd)
+    started = time.monotonic()
+    ran = judge(run, "--etcd-check=listener,mtls.no-certificate")
+    assert time.monotonic() - started < 30
+    judged = {one["label"] for one in ran.report["targets"]}
+    assert "cp1" in judged or [label for label in judged if ADDRESS in label]
+    assert len(judged) == 1 + 8 + 1
+    assert f"22 more named etcd (process {strangers[8]}, " in " ".join(ran.out.split())
+
+
+def test_users_take_turns(stranger: Start, pids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with many processes takes no place of another one, whatever it says of itself."""
+    strangers = [stranger(*words_of(URL)) for _ in range(4)]
+    monkeypatch.setattr("pytest_etcdtls.settings.etcd_pid._MOST", 3)
+    with subprocess.Popen(["etcd", "300"], executable="/bin/sleep") as ours:
+        try:
+            pids.append(ours.pid)
+            from pytest_etcdtls.settings.etcd_pid import _of_each_user
+
+            judged, beyond = _of_each_user(running.find_processes())
+        finally:
+            ours.kill()
+    assert [process.pid for process in judged] == [*strangers[:2], ours.pid]
+    assert [process.pid for process in beyond] == strangers[2:]
+
+
+@pytest.mark.parametrize("name", ["_argv", "_working"])
+def test_a_process_that_does_not_answer(
+    etcd: int, stranger: Start, pids: list[int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What waits for the memory, or the directory, of another process is given up."""
+    silent = stranger(*words_of(URL))
+    pids.append(etcd)
+    read, never = getattr(running, name), threading.Event()
+
+    def blocking(of: object) -> object:
+        if of == silent or getattr(of, "pid", None) == silent:
+            never.wait()
+        return read(of)
+
+    monkeypatch.setattr(running, name, blocking)
+    monkeypatch.setattr(running, "SECONDS", 0.5)
+    # The name of the program is still that of a shell, which is no etcd.
+    monkeypatch.setattr(running, "_link", lambda pid, of: "/etcd" if of == "exe" else link(pid, of))
+    try:
+        judged = read_judging(Given(etcd_pid="auto"), live=True).live
+        with pytest.raises(UsageError, match=f"process {silent} .*answer"):
+            read_judging(Given(etcd_pid=str(silent)), live=True)
+    finally:
+        never.set()
+    assert [bool(live.listeners) for live in judged] == [True, False]
+    assert "answer" in judged[1].unjudged
+
+
+link = running._link
+
+
+def test_addresses_of_its_own_network(stranger: Start) -> None:
+    """Loopback aliases and IPv6 are; a name is reached at the address that was looked up for it."""
+    pid = stranger(
+        *words_of(
+            *("https://127.9.9.9:1", "https://[::1]:2", "https://localhost:3", "https://0.0.0.0:4"),
+            *(
+                "https://203.0.113.7:5",
+                "https://169.254.169.254:6",
+                "https://224.0.0.1:7",
+                "https://metadata:8",
+            ),
+            *("https://[fe80::1]:9", "https://[::ffff:169.254.169.254]:10", "https://127.1:11"),
+        )
+    )
+    [member] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(member, Target)
+    reached = {one.port: one.address for one in member.listeners if isinstance(one, Listener)}
+    peer = reached.pop(2380)
+    assert peer == ("127.0.0.1", 2380)
+    assert reached == {
+        1: ("127.9.9.9", 1),
+        2: ("::1", 2),
+        3: ("127.0.0.1", 3),
+        4: ("127.9.9.9", 4),
+    }
+    unreached = [one for one in member.listeners if isinstance(one, Unreached)]
+    assert len(unreached) == 7
+    assert {one.reason.rpartition(": ")[2] for one in unreached} == {"correct that, or pass --etcd-endpoint"}
+
+
+def test_no_name_is_looked_up_that_etcd_cannot_listen_on(
+    stranger: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So nobody's resolver answers with an address of this machine now and with another one later."""
+    looked_up: list[object] = []
+
+    def look(name: object, *_: object, **__: object) -> list[object]:
+        looked_up.append(name)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    pid = stranger(*words_of("https://rebind.example:1", "https://localhost:2", "https://127.0.0.1:3"))
+    [member] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(member, Target)
+    assert looked_up == ["localhost", "localhost"]
+    reached = [one.host for one in member.listeners if isinstance(one, Listener)]
+    assert reached == ["127.0.0.1"]
+
+
+HOLDS = ("unshare", "--net", "sh", "-c", "ip link set lo up; echo; read line")
+"""Hold a network namespace."""
+
+
+@pytest.fixture
+def networks() -> Iterator[tuple[int, socket.socket]]:
+    """A process with the network of a stranger, and a server in another one that is reached from there."""
+    with ExitStack() as stack:
+        near, far = (
+            stack.enter_context(subprocess.Popen(HOLDS, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            for _ in range(2)
+        )
+        for process in (near, far):
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+        for pid, command in (
+            (near.pid, f"ip link add near type veth peer name far netns {far.pid}"),
+            (near.pid, f"ip addr add {HERE}/24 dev near"),
+            (near.pid, "ip link set near up"),
+            (far.pid, f"ip addr add {ELSEWHERE}/24 dev far"),
+            (far.pid, "ip link set far up"),
+        ):
+            subprocess.run(["nsenter", "-t", str(pid), "-n", *command.split()], check=True)
+        with network_of(far.pid):
+            server = stack.enter_context(socket.create_server((ELSEWHERE, 2379)))
+        server.setblocking(False)
+        yield near.pid, server
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        words_of(f"https://{ELSEWHERE}:2379"),
+        ("--listen-client-urls=https://0.0.0.0:2379", f"--advertise-client-urls=https://{ELSEWHERE}:2379"),
+        (*words_of(f"https://{HERE}:2379"), f"--listen-metrics-urls=https://{ELSEWHERE}:2379"),
+    ],
+    ids=["listens", "advertises", "has-another-listener"],
+)
+def test_nothing_is_sent_elsewhere(
+    stranger: Start, networks: tuple[int, socket.socket], run: Runner, words: tuple[str, ...]
+) -> None:
+    near, server = networks
+    pid = stranger(*words, prefix=("nsenter", "-t", str(near), "-n"))
+    run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", "--etcd-timeout=1", report=False)
+    assert nobody_came(server)
+
+
+def test_a_conforming_etcd_of_another_user_in_a_network_of_its_own(
+    newest_etcd: Path, tmp_path: Path, pids: list[int], run: Runner
+) -> None:
+    with container(tmp_path / "node", newest_etcd, "127.0.0.49", OF_ITS_OWN) as made:
+        node = dataclasses.replace(made, user=54321)
+        subprocess.run(["chown", "-R", "54321:54321", str(node.node.root)], check=True)
+        try:
+            pids += [node.start().pid]
+            ran = judge(run)
+        finally:
+            node.stop()
+    assert ran.exit_code == 0, ran.out
+    assert "etcd TLS: CLEAN (cp1: " in ran.out.splitlines()[-1]
+
+
+def test_a_client_of_the_user_is_for_this_machine_alone(etcd: int, tmp_path: Path) -> None:
+    """A process names a CA of its own, and its member list any address."""
+    [own] = targets(etcd_pid=str(etcd))
+    given = own.client.identities[0]
+    assert given.key is not None
+    assert own.client.server_ca is not None
+    (tmp_path / "client.crt").write_bytes(encode_certificates(given.chain))
+    (tmp_path / "client.key").write_bytes(encode_key(given.key))
+    (tmp_path / "ca.crt").write_bytes(encode_certificates(own.client.server_ca.certificates))
+    files = {"etcd_cert": tmp_path / "client.crt", "etcd_key": tmp_path / "client.key"}
+    for values, why in (
+        ({}, ""),
+        (files, f"only process {etcd} names its CA, and {files['etcd_cert']} is not of that process"),
+        ({**files, "etcd_cacert": tmp_path / "ca.crt", "etcd_peer_cacert": tmp_path / "ca.crt"}, ""),
+    ):
+        [live] = targets(etcd_pid=str(etcd), **values)
+        for role in (Role.CLIENT, Role.PEER):
+            there = next(one for one in live.listeners if one.role is role)
+            listed = dataclasses.replace(there, discovered=True, may_be_local=True)
+            observer = Observer(dataclasses.replace(live, listeners=(listed,)))
+            with pytest.raises(NotVerifiedError, match=why) if why else nullcontext():
+                assert observer.get(ServerProof, None, listed).leaves
