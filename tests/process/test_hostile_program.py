@@ -378,7 +378,10 @@ def test_output_without_end_is_bounded(home: Home) -> None:
     ):
         told(etcd)
         writing = Path(f"/proc/{_child_of(etcd.pid)}/io")
-        assert until(lambda: int(re.findall(r"wchar: (\d+)", writing.read_text())[0]) > 1024 * 65536, 60)
+        assert until(
+            lambda: int(re.findall(r"wchar: (\d+)", writing.read_text(encoding="ascii"))[0]) > 1024 * 65536,
+            60,
+        )
         assert len(etcd.log()) <= 1 << 20
 
 
@@ -474,7 +477,9 @@ def test_nobody_of_its_user_traces_or_enters_the_stage(home: Home) -> None:
     ):
         told(etcd)
         owner = int(
-            re.findall(r"^PPid:\s(\d+)", Path(f"/proc/{etcd.pid}/status").read_text(), re.MULTILINE)[0]
+            re.findall(
+                r"^PPid:\s(\d+)", Path(f"/proc/{etcd.pid}/status").read_text(encoding="utf-8"), re.MULTILINE
+            )[0]
         )
         made = subprocess.run(
             [PYTHON, "-IS", "-c", tries, str(owner), str(etcd.pid)],

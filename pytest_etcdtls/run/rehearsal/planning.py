@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -37,6 +36,7 @@ from pytest_etcdtls.declared.yaml_files import edited
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.rehearsal.system_calls import filter_program, keyctl
+from pytest_etcdtls.tls.connection import addresses_of
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted.process_user import ProcessUser, user_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
@@ -58,6 +58,10 @@ _BECOMES: Final = 1 << 6 | 1 << 7
 _BIND_SERVICE: Final = 1 << 10
 """The capability ``CAP_NET_BIND_SERVICE``."""
 _FIRST_HIGH_PORT: Final = 1024
+_NAMES: Final = 8
+"""Maximum number of names in URLs that are resolved for a rehearsal."""
+_SECONDS: Final = 2.0
+"""How long the resolver may take for a name."""
 _DISCOVERY: Final = ("discovery", "discovery-srv", "discovery-endpoints")
 
 
@@ -227,9 +231,12 @@ def _declared_ids(declaration: Declaration, process: Process, user: ProcessUser)
 
 def _hosts(declaration: Declaration, process: int) -> Iterator[str]:
     """Yield lines of hosts(5) for the names in URLs. They are resolved where etcd resolves them."""
-    for host in hosts_of(declaration):
-        if is_address(host) or host == "localhost" or not re.fullmatch(r"[A-Za-z0-9._-]+", host):
-            continue
-        with suppress(OSError, UnicodeError), network_of(process):
-            address = socket.getaddrinfo(host, None)[0][4][0]
-            yield f"\n{address} {host}\n"
+    names = [
+        host
+        for host in hosts_of(declaration)
+        if re.fullmatch(r"[A-Za-z0-9._-]+", host) and not is_address(host) and host != "localhost"
+    ]
+    for host in names[:_NAMES]:
+        with suppress(OSError), network_of(process):
+            for address in sorted(addresses_of(host, _SECONDS))[:1]:
+                yield f"\n{address} {host}\n"
