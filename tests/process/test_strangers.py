@@ -124,9 +124,12 @@ CANNOT_BE_JUDGED = {
     ),
     "a configuration file that cannot be read": (
         ("--config-file=/tmp",),
-        "is not a file that this user may read",
+        "is not a file that the user of the process may read",
     ),
-    "a proxy of its own flags": (("--config-file=/dev/zero",), "is not a file that this user may read"),
+    "a proxy of its own flags": (
+        ("--config-file=/dev/zero",),
+        "is not a file that the user of the process may read",
+    ),
     "a host that is an option": (
         words_of("https://-oProxyCommand=x:9"),
         "neither a host name nor an IP address",
