@@ -23,7 +23,7 @@ from process.hostile_program import AS_STRANGER, PYTHON, STRANGER, stranger, tol
 from pytest_etcdtls.declared.running import Process, find_process, read_running
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.etcd.clocks import until
-from pytest_etcdtls.run.rehearsal import started, system_calls
+from pytest_etcdtls.run.rehearsal import stage, started, system_calls
 from pytest_etcdtls.run.rehearsal.planning import plan_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.untrusted.process_root import not_readable
@@ -423,6 +423,13 @@ def test_memory_of_the_whole_stage_is_bounded(home: Home) -> None:
                 until(lambda: etcd.ended(1), 60)
 
 
+def test_where_no_process_may_enter_a_control_group_none_is_left() -> None:
+    """In a namespace of control groups one can be made outside of it, which no process can enter."""
+    name = f"pytest-etcdtls-rehearsal-{os.getpid()}"
+    assert stage._bound_memory(process=1 << 30, most=1 << 30, name=name) == -1
+    assert not list(Path("/sys/fs/cgroup").rglob(name))
+
+
 def test_the_control_group_is_removed(home: Home) -> None:
     with (
         stranger(home.program, *home.words, environment=home.environment) as (process, _),
@@ -432,7 +439,7 @@ def test_the_control_group_is_removed(home: Home) -> None:
         lines = Path(f"/proc/{_child_of(etcd.pid)}/cgroup").read_text(encoding="utf-8").splitlines()
     made = [line.split(":", 2)[2] for line in lines if "/pytest-etcdtls-rehearsal-" in line]
     assert len(made) == 1
-    assert not list(Path("/sys/fs/cgroup").glob(f"*{made[0]}"))
+    assert not list(Path("/sys/fs/cgroup").rglob(made[0].rpartition("/")[2]))
 
 
 def test_a_user_namespace_of_another_user(home: Home) -> None:

@@ -413,7 +413,10 @@ assert not ctypes.CDLL(None).prctl(22, 2, program)"""
         ),
         (_FILTER % (442, "0x50001"), "read-only: Operation not permitted (run as root"),
         (_FILTER % (272, "0x50001"), "namespaces: Operation not permitted (run as root"),
-        (_FILTER % (272, "0x5001C"), "no user namespace may be made (user.max_user_namespaces)"),
+        (
+            _FILTER % (272, "0x5001C"),
+            "no namespaces may be made (user.max_user_namespaces, or of another kind)",
+        ),
     ],
     ids=["capability", "seccomp", "no-namespaces", "none-left"],
 )

@@ -210,10 +210,8 @@ def main() -> None:
         etcd = _Running(plan.pid)
         if plan.seen != _seen(etcd.here):
             raise OSError("it executed another program meanwhile")
-        groups = _bound_memory(plan.whole, name)
         mapper, starts = _child(lambda: _map(plan, etcd))
-        if groups >= 0:
-            _write(f"{name}/cgroup.procs", str(mapper), groups)
+        groups = _bound_memory(mapper, plan.whole, name)
         os.write(starts, b"\n")
         _await(mapper)
     except BaseException as error:
@@ -227,8 +225,11 @@ def _seen(here: int) -> str:
     return (_read("auxv", here) + _read("stat", here).rpartition(b")")[2].split()[19]).hex()
 
 
-def _bound_memory(most: int, name: str) -> int:
-    """Make a control group with a limit, and return the directory that has it; -1 if none can be made."""
+def _bound_memory(process: int, most: int, name: str) -> int:
+    """Put a process into a control group with a limit, and return the directory that has it; -1 if none can.
+
+    In a namespace of control groups the kernel makes a group outside of it, and lets no process into it.
+    """
     for line in _read("/proc/self/cgroup").decode().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":  # version 1
@@ -246,6 +247,7 @@ def _bound_memory(most: int, name: str) -> int:
             os.mkdir(name, dir_fd=directory)
             try:
                 _write(f"{name}/{limit}", str(most), directory)
+                _write(f"{name}/cgroup.procs", str(process), directory)
             except OSError:
                 os.rmdir(name, dir_fd=directory)
                 continue
@@ -316,7 +318,7 @@ def _map(plan: Plan, etcd: _Running) -> None:
             os.setresuid(0, 0, 0)
         if _LIBC.unshare(_NEW_NAMESPACES):
             if ctypes.get_errno() == 28:  # ENOSPC
-                raise OSError("no user namespace may be made (user.max_user_namespaces)")
+                raise OSError("no namespaces may be made (user.max_user_namespaces, or of another kind)")
             _call("namespaces", -1)
         _end_with_parent()
         os.write(asked, b"\n")
