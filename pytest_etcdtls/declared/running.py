@@ -19,7 +19,6 @@ Anybody can start a process named etcd, and make a read of its memory block. Suc
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -45,6 +44,7 @@ from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.process_root import names_in, status_of
+from pytest_etcdtls.untrusted.process_user import BorrowedRightsError
 from pytest_etcdtls.untrusted.regular_files import open_regular, read_regular
 
 PROC: Final = Path("/proc")
@@ -242,10 +242,10 @@ def read_running(process: Process) -> RunningMember:
     except (UnreadableFileError, OSError) as error:
         if not process.runs:
             raise _ended(process) from error
-        if isinstance(error, OSError) and error.errno == errno.EPERM:  # of user_of
+        if isinstance(error, BorrowedRightsError):
             raise UsageError(
                 f"{process.name} ({process.argv[0]}) is not read: {error.strerror}; a process that a user "
-                "started with the rights of another one is no etcd: stop it, or name the others"
+                "started with the rights of another one is no etcd: end it, or pass the --etcd-pid of others"
             ) from error
         raise UsageError(
             f"{process.name} ({process.argv[0]}) may not be read by this user: run as its user, "

@@ -31,9 +31,6 @@ from typing import Final
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, rights_of, user_of
 
 _OF_PROCESS = re.compile(r"(?P<proc>/proc/(?P<pid>[0-9]+))/(?:root(?:/(?P<below>.*))?|fd/[0-9]+)", re.DOTALL)
-_READS: Final = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
-)
 _MOST_LINKS: Final = 40
 """Symbolic links that a look-up follows, as in Linux (path_resolution(7))."""
 
@@ -45,7 +42,7 @@ def inside(path: str) -> str:
 
 
 def not_readable(path: Path) -> tuple[str, str]:
-    """Return that a path may not be read, by whose rights, and what to do; for messages."""
+    """Return two parts of a message: whose rights do not allow to read a path, and what to do."""
     if of_process := _OF_PROCESS.fullmatch(str(path)):
         reader = f"the user of process {of_process['pid']}"
         with suppress(OSError, ValueError):
@@ -71,8 +68,8 @@ def looked_up(path: Path, *, reads: bool = False) -> Iterator[Path]:
 
     Args:
         path: the path.
-        reads: whether the content will be read, of a regular file or a directory. Without it only its status
-            may be.
+        reads: whether the content will be read, if it is a regular file or a directory. Of anything else,
+            and without this, only the status can be.
 
     Raises:
         OSError: if the path of another process does not exist, cannot be looked up, or may not be read by
@@ -98,11 +95,10 @@ def looked_up(path: Path, *, reads: bool = False) -> Iterator[Path]:
 
 
 def _opened(found: int) -> int:
-    """Open what was found for reading, and close that."""
+    """Open a regular file or a directory that was found for reading, and close what was found."""
+    if not stat.S_ISREG(mode := os.fstat(found).st_mode) and not stat.S_ISDIR(mode):
+        return found
     try:
-        mode = os.fstat(found).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise OSError(errno.EINVAL, "it is neither a regular file nor a directory")
         return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     finally:
         os.close(found)

@@ -39,6 +39,13 @@ _LARGEST: Final = 1024 * 1024
 _UNCHANGED: Final = -1
 
 
+class BorrowedRightsError(PermissionError):
+    """A process may act for another user than the one who started it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPERM, why)
+
+
 class ProcessUser(NamedTuple):  # this module is imported by every run of pytest, msgspec is not
     """Whose rights a process has.
 
@@ -69,8 +76,8 @@ def user_of(pid: int) -> ProcessUser:
     """Return the user of a process.
 
     Raises:
-        OSError: if there is no such process, this user may not look at it, or it may act for another user
-            than the one who started it.
+        BorrowedRightsError: if it may act for another user than the one who started it.
+        OSError: if there is no such process, or this user may not look at it.
     """
     here = Path(f"/proc/{pid}")
     status, seen, vector = _look(here)
@@ -82,18 +89,18 @@ def user_of(pid: int) -> ProcessUser:
         os.close(program)
     label = _label(here)
     if any(len(set(status[name].split())) > 1 for name in ("Uid", "Gid")):
-        raise _refused("its real, effective, saved and file-system IDs differ")
+        raise BorrowedRightsError("its real, effective, saved and file-system IDs differ")
     if (
         vector.get(_AT_UID) != vector.get(_AT_EUID)
         or vector.get(_AT_GID) != vector.get(_AT_EGID)
         or (vector.get(_AT_SECURE) and not label)
     ):
-        raise _refused("it was started with more rights than its user has")
+        raise BorrowedRightsError("it was started with more rights than its user has")
     if mode & (stat.S_ISUID | stat.S_ISGID) or gives_capabilities:
-        raise _refused("its program gives more rights than its user has")
+        raise BorrowedRightsError("its program gives more rights than its user has")
     again, seen_again, _ = _look(here)
     if seen_again != seen or any(again[name] != status[name] for name in ("Uid", "Gid", "Groups")):
-        raise _refused("it executed another program meanwhile")
+        raise BorrowedRightsError("it executed another program meanwhile")
     return ProcessUser(
         uid=int(status["Uid"].split()[0]),
         gid=int(status["Gid"].split()[0]),
@@ -107,12 +114,8 @@ def user_of(pid: int) -> ProcessUser:
     )
 
 
-def _refused(why: str) -> PermissionError:
-    return PermissionError(errno.EPERM, why)
-
-
 def _look(here: Path) -> tuple[dict[str, str], str, dict[int, int]]:
-    """Return the status of a process, a text that changes when it executes a program, and its vector."""
+    """Return the status of a process, a text that changes when it executes a program, and its auxv."""
     lines = _read(here / "status").decode("utf-8", "replace").splitlines()
     started = _read(here / "stat").rpartition(b")")[2].split()[19]  # in clock ticks since the machine was
     data = _read(here / "auxv")
@@ -170,7 +173,8 @@ def rights_of(user: ProcessUser) -> Iterator[None]:
         theirs = [ours[0] & ~OVERRIDES | kept, *ours[1:]]
         lacking = libc.capset(header, struct.pack("=6I", *theirs))
         if lacking or (libc.setfsuid(_UNCHANGED), libc.setfsgid(_UNCHANGED)) != (user.uid, user.gid):
-            raise _refused(f"the rights of user {user.uid} cannot be taken (CAP_SETUID, CAP_SETGID)")
+            why = f"the rights of user {user.uid} cannot be taken (CAP_SETUID, CAP_SETGID)"
+            raise PermissionError(errno.EPERM, why)
         yield
     finally:
         libc.setfsuid(os.geteuid())
@@ -191,4 +195,4 @@ def _set_groups(libc: object, groups: tuple[int, ...] | list[int]) -> None:
     number = _SETGROUPS.get(os.uname().machine)
     array = (ctypes.c_uint32 * len(groups))(*groups)
     if number is None or libc.syscall(number, len(groups), array) != 0:  # type: ignore[attr-defined]
-        raise _refused("the groups of another user cannot be taken (CAP_SETGID)")
+        raise PermissionError(errno.EPERM, "the groups of another user cannot be taken (CAP_SETGID)")

@@ -36,14 +36,8 @@ _KINDS: Final = (
 )
 _OF_THE_KERNEL: Final = frozenset(
     {
-        *(
-            0x9FA0,
-            0x62656572,
-            0x64626720,
-            0x74726163,
-            0x73636673,
-        ),  # proc, sysfs, debugfs, tracefs, securityfs
-        *(0x27E0EB, 0x63677270, 0xCAFE4A11),  # securityfs, cgroup 1, 2, bpf
+        *(0x9FA0, 0x62656572, 0x64626720, 0x74726163),  # proc, sysfs, debugfs, tracefs
+        *(0x73636673, 0x27E0EB, 0x63677270, 0xCAFE4A11),  # securityfs, cgroup 1 and 2, bpf
         *(0x6165676C, 0x62656570, 0xDE5E81E4),  # pstore, configfs, efivarfs
         *(0x19800202, 0x65735546),  # mqueue, FUSE
     }
@@ -99,9 +93,8 @@ def _within(data: bytes, maximum: int) -> bytes:
 
 def _descriptor(path: Path) -> int:
     try:
-        with looked_up(path) as here:
-            _check_regular(os.stat(here))
         with looked_up(path, reads=True) as here:
+            _check_regular(os.stat(here))
             descriptor = os.open(here, _FLAGS)
         try:
             _check_regular(os.fstat(descriptor))  # another file may have the path by now

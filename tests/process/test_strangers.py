@@ -231,8 +231,11 @@ def test_users_take_turns(stranger: Start, pids: list[int], monkeypatch: pytest.
     """A user with many processes takes no place of another one, whatever it says of itself."""
     strangers = [stranger(*words_of(URL)) for _ in range(4)]
     monkeypatch.setattr("pytest_etcdtls.settings.etcd_pid._MOST", 3)
-    with subprocess.Popen(["etcd", "300"], executable="/bin/sleep") as ours:
+    words = ["etcd", "-c", "echo; read line"]
+    with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
         try:
+            assert ours.stdout is not None
+            assert ours.stdout.readline() == b"\n"  # before that its command line may not be there yet
             pids.append(ours.pid)
             from pytest_etcdtls.settings.etcd_pid import _of_each_user
 

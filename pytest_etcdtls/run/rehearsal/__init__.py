@@ -125,17 +125,17 @@ def _start_of(plan: Plan) -> Plan:
 def _rehearsed(
     observer: Observer, running: RunningMember, declaration: Declaration, plan: Plan, *, compares: bool = True
 ) -> Rehearsal:
-    """Rehearse a start; if it is denied files of other users that the running etcd uses, again with them."""
-    reads_all = replace(plan, reads_all=bool(plan.capabilities & OVERRIDES))
+    """Rehearse a start; a second time if it is denied files of other users that the running etcd can read."""
     try:
         made = _rehearsed_once(observer, running, declaration, plan, compares=compares)
         denied = made.failure is not None and _is_denied("\n".join((made.failure.reason, *made.failure.log)))
     except (NotVerifiedError, OSError) as error:
         denied = _is_denied(str(error)) or str(error) == stage.DATA_NOT_WRITABLE
-        if not (reads_all.reads_all and denied):
+        if not (plan.capabilities & OVERRIDES and denied):
             raise
-    if reads_all.reads_all and denied:
-        return _rehearsed_once(observer, running, declaration, reads_all, compares=compares)
+    if plan.capabilities & OVERRIDES and denied:
+        again = replace(plan, reads_all=True)
+        return _rehearsed_once(observer, running, declaration, again, compares=compares)
     return made
 
 

@@ -59,7 +59,7 @@ def keyctl() -> int:
 def _numbers() -> Mapping[str, int]:
     machine = os.uname().machine
     if machine not in _NUMBERS:
-        raise OSError(f"there is no filter of system calls for {machine}")
+        raise OSError(f"a rehearsal runs on x86_64 and arm64, and this machine is {machine}")
     return _NUMBERS[machine]
 
 
