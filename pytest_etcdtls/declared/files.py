@@ -41,7 +41,7 @@ from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_cr
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
-from pytest_etcdtls.untrusted.process_root import may_read, not_readable, resolved, status_of
+from pytest_etcdtls.untrusted.process_root import looked_up, may_read, not_readable, status_of, way_to
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 
@@ -418,18 +418,21 @@ def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
     run_as = declared.declaration.run_as
     try:
         user, group, groups = ids_of(run_as) if run_as and _HAS_OWNERS else (0, None, set())
-        here = resolved(path)
-        mounts = [resolved(Path(mount.outside)) for mount in declared.paths.mounts]
+        way = way_to(path)
+        here, _ = way[0]
+        mounts = [Path(os.path.realpath(mount.outside)) for mount in declared.paths.mounts]
         above = max(
             (mount for mount in mounts if here.is_relative_to(mount)),
             key=lambda mount: len(mount.parts),
             default=Path("/"),
         )
-        passed = [parent for parent in here.parents if parent.is_relative_to(above)]
-        for place, bit in ((here, stat.S_IROTH), *((directory, stat.S_IXOTH) for directory in passed)):
-            if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(place):
-                return ""
-            status = status_of(place)
+        for place, status in way:
+            bit = stat.S_IROTH if place == here else stat.S_IXOTH
+            if not place.is_relative_to(above):
+                break
+            with looked_up(place) as there:
+                if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(there):
+                    return ""
             shift = 6 if status.st_uid == user else 3 if status.st_gid in {group, *groups} else 0
             if run_as and user and not status.st_mode >> shift & bit:
                 mode = f"mode {status.st_mode & 0o7777:04o}, owner {status.st_uid}, group {status.st_gid}"
@@ -489,10 +492,10 @@ def _with_rights(fact: FileFact) -> FileFact:
     if not _HAS_OWNERS or fact.path is None:
         return fact
     try:
-        status = status_of(Path(fact.path))
+        (_, status), *above = way_to(Path(fact.path))
     except OSError:
         return fact
-    shut = [directory for directory in _directories_above(fact.path) if not directory[1] & stat.S_IXOTH]
+    shut = [(place, each.st_mode) for place, each in above if not each.st_mode & stat.S_IXOTH]
     return replace(
         fact,
         mode=status.st_mode & 0o7777,
@@ -500,13 +503,6 @@ def _with_rights(fact: FileFact) -> FileFact:
         shut_by=str(shut[0][0]) if shut else "",
         lets_group=all(mode & stat.S_IXGRP for _, mode in shut),
     )
-
-
-def _directories_above(path: str) -> Iterator[tuple[Path, int]]:
-    """Yield the directories above a file and their permission bits, links resolved."""
-    with suppress(OSError):
-        for directory in resolved(Path(path)).parents:
-            yield directory, status_of(directory).st_mode
 
 
 def _certificates(fact: FileFact) -> tuple[FileFact, tuple[x509.Certificate, ...]]:

@@ -31,7 +31,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from enum import Enum, auto
 from types import MappingProxyType
@@ -449,6 +449,14 @@ class Fact:
         """Whether it is got from other facts, the options and files, without connections and experiments."""
         return {Wire, Work}.isdisjoint(self._hints.values())
 
+    @property
+    def reads_no_listener(self) -> bool:
+        """Whether it is given no listener, and each of its needs has one key for all listeners."""
+        given = {Listener, Listener | None, Recording, Wire, Work}
+        return given.isdisjoint(self._hints.values()) and not any(
+            callable(need.of) and need.reading is not Reading.EACH for need in self.needs
+        )
+
     def arguments(self, context: Context, key: str | None) -> dict[str, Any]:
         """Return what the function is called with.
 
@@ -460,13 +468,18 @@ class Fact:
         return {name: read(context, planned) for name, read in self._readers.items()}
 
     @property
+    def needs(self) -> Collection[Need]:
+        """What it reads of other facts."""
+        return self._needs.values()
+
+    @property
     def readings(self) -> frozenset[Reading]:
         """How it reads other facts."""
-        return frozenset(need.reading for need in self._needs.values())
+        return frozenset(need.reading for need in self.needs)
 
     def reads(self, planned: Planned) -> Iterator[tuple[Need, str | None]]:
         """Yield what it may read, with the keys."""
-        for need in self._needs.values():
+        for need in self.needs:
             for key in need.keys(planned):
                 yield need, key
 

@@ -6,6 +6,7 @@ may be asked by several threads: one of them makes an observation, and the other
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
 from collections import Counter, deque
@@ -77,6 +78,14 @@ def find_fact(type_: type[Any]) -> Fact:
     return fact_of(type_)
 
 
+@functools.cache
+def _is_of_target(fact: Fact) -> bool:
+    """Return whether a fact reads nothing of its listener, so that it is the same for every listener."""
+    return fact.reads_no_listener and all(
+        need.reading is Reading.EACH or _is_of_target(find_fact(need.type)) for need in fact.needs
+    )
+
+
 def with_needs(target: Target, wanted: Iterable[ListenerObservation]) -> Iterator[ListenerObservation]:
     """Yield the observations and all others that they may need, each once."""
     known: set[Place] = set()
@@ -86,11 +95,13 @@ def with_needs(target: Target, wanted: Iterable[ListenerObservation]) -> Iterato
     while left:
         observation = left.pop()
         listener, type_, key = observation
+        if _is_of_target(find_fact(type_)):
+            listener = None
         place = (listener.label if listener else None, type_, key)
         if place in known:
             continue
         known.add(place)
-        yield observation
+        yield listener, type_, key
         for need, of in find_fact(type_).reads(Planned(target, listener, key)):
             if need.reading is Reading.ELSEWHERE:
                 continue
@@ -182,6 +193,8 @@ class Observer:
             RunEndedError: after :meth:`end`, if it needs a connection, or another thread is making it.
             RegistrationError: if no function returns that type.
         """
+        if _is_of_target(find_fact(type_)):
+            listener = None
         place = (listener.label if listener else None, type_, key)
         if place not in self.recording:
             self._observe(place, listener)

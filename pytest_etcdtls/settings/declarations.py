@@ -9,7 +9,7 @@ A file that is missing or unusable is no error: what needs it is not verified, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -328,9 +328,13 @@ _CLIENTS: Final[dict[Side, tuple[str, ...]]] = {
 """The clients that may be good ones on a side, in the order in which they are tried."""
 
 
-def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
-    client = next((client for client in client_files(member.declared) if client.name == name), None)
-    return None if client is None else files.pair(client.certificate, client.key, name, client.named_by)
+def _clients(
+    members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
+) -> Iterator[Identity | None]:
+    found = [{client.name: client for client in client_files(member.declared)} for member in members]
+    for name in _CLIENTS[side]:
+        for client in filter(None, (of_member.get(name) for of_member in found)):
+            yield files.pair(client.certificate, client.key, name, client.named_by)
 
 
 def _dialing(member: LabelledDeclaration, side: Side, trusted: Bundles, files: FoundFiles) -> Identity | None:
@@ -410,7 +414,7 @@ def _credentials_of_side(
 ) -> PortCredentials:
     trusted = [bundle for member in members if (bundle := _bundle(member.declared, side, files))]
     here_first = sorted(members, key=lambda member: not member.here)  # their certificates have our address
-    clients = [_client(member, name, files) for name in _CLIENTS[side] for member in here_first]
+    clients = _clients(here_first, side, files)
     dialing = [_dialing(member, side, trusted, files) for member in here_first]
     return PortCredentials(
         server_ca=_server_ca(members, side, files),

@@ -23,8 +23,9 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +84,8 @@ def looked_up(path: Path, *, reads: bool = False) -> Iterator[Path]:
     user = user_of(int(of_process["pid"]))
     with rights_of(user):
         if str(path).startswith(root):
-            descriptor = _look_up(root, of_process["below"] or "")
+            *above, (_, descriptor) = _look_up(root, of_process["below"] or "")
+            _close(above)
         else:
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         if reads:
@@ -104,9 +106,9 @@ def _opened(found: int) -> int:
         os.close(found)
 
 
-def _look_up(root: str, path: str) -> int:
-    """Return an ``O_PATH`` descriptor of a path inside a root directory, for the caller to close."""
-    above = [os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+def _look_up(root: str, path: str) -> list[tuple[str, int]]:
+    """Return the way to a path inside a root directory: names and ``O_PATH`` descriptors, to be closed."""
+    way = [("", os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))]
     left, links = deque(path.split("/")), 0
     try:
         while left:
@@ -114,12 +116,12 @@ def _look_up(root: str, path: str) -> int:
             if name in ("", "."):
                 continue
             if name == "..":
-                if len(above) > 1:
-                    os.close(above.pop())
+                if len(way) > 1:
+                    os.close(way.pop()[1])
                 continue
-            entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above[-1])
+            entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1][1])
             if not stat.S_ISLNK(os.fstat(entry).st_mode):
-                above.append(entry)
+                way.append((name, entry))
                 continue
             try:
                 target = os.readlink("", dir_fd=entry)
@@ -129,17 +131,39 @@ def _look_up(root: str, path: str) -> int:
             if links > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             if target.startswith("/"):
-                _close(above[1:])
-                del above[1:]
+                _close(way[1:])
+                del way[1:]
             left.extendleft(reversed(target.split("/")))
-        return above.pop()
-    finally:
-        _close(above)
+    except BaseException:
+        _close(way)
+        raise
+    return way
 
 
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
+def _close(way: Sequence[tuple[str, int]]) -> None:
+    for _, descriptor in way:
         os.close(descriptor)
+
+
+def way_to(path: Path) -> list[tuple[Path, os.stat_result]]:
+    """Return a file and the directories above it up to its root, the file first, without symbolic links.
+
+    Raises:
+        OSError, ValueError: if it cannot be looked up.
+    """
+    of_process = _OF_PROCESS.fullmatch(str(path))
+    if of_process is None or of_process["below"] is None:
+        here = Path(os.path.realpath(path))
+        return [(place, os.stat(place)) for place in (here, *here.parents)]
+    root = f"{of_process['proc']}/root"
+    with rights_of(user_of(int(of_process["pid"]))):
+        way = _look_up(root, of_process["below"])
+    try:
+        places = accumulate((name for name, _ in way[1:]), Path.__truediv__, initial=Path(root))
+        statuses = [os.fstat(descriptor) for _, descriptor in way]
+    finally:
+        _close(way)
+    return list(zip(places, statuses, strict=True))[::-1]
 
 
 def status_of(path: Path) -> os.stat_result:
@@ -168,14 +192,3 @@ def names_in(directory: Path) -> list[str]:
             return sorted(os.listdir(here))
     except (OSError, ValueError):
         return []
-
-
-def resolved(path: Path) -> Path:
-    """Return the path with symbolic links resolved, as :func:`os.path.realpath` does; inside its root."""
-    of_process = _OF_PROCESS.fullmatch(str(path))
-    if of_process is None:
-        return Path(os.path.realpath(path))
-    root = f"{of_process['proc']}/root"
-    with looked_up(path) as here:
-        inside = os.readlink(here).removeprefix(os.readlink(root).rstrip("/"))
-    return Path(root + inside)
