@@ -53,6 +53,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
         changes: what differs from the running etcd.
         unknown: what was observed of the running etcd, and could not be of this one; each says why.
         causes: what was changed since that was started, as far as it is known: files and settings.
+        upgrade: that another release is started than the one that runs; empty if it is the same.
         compared: the topics that were observed of the running etcd, and so could differ.
         seconds: time from the start until it served.
     """
@@ -62,6 +63,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     changes: tuple[RestartChange, ...] = ()
     unknown: tuple[RestartChange, ...] = ()
     causes: tuple[str, ...] = ()
+    upgrade: str = ""
     compared: tuple[str, ...] = ()
     seconds: float = 0.0
 

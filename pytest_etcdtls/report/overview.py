@@ -44,7 +44,7 @@ _CHECKS = 3
 """Maximum number of checks that are named in a verdict."""
 _MEMBERS = 3
 """Maximum number of members that are named of the listeners of a fault."""
-_RESTART = "restart"
+RESTART = "restart"
 """The family of the checks of the next restart."""
 
 CLEAN = "CLEAN"
@@ -126,7 +126,7 @@ def conclusion(report: Report) -> Verdict:
 def _is_clean_now(report: Report) -> bool:
     """Return whether all faults are of the next restart, and the run would be clean without them."""
     return (
-        all(family_of(fault.first.check) == _RESTART for fault in report.faults)
+        all(family_of(fault.first.check) == RESTART for fault in report.faults)
         and not (report.problems or _ended_early(report) or _without_evidence(report) or _selected(report))
         and not any(_is_outside(seen.target) for seen in report.seen)
     )
@@ -138,7 +138,7 @@ def rehearsed(report: Report, seen: Recording) -> list[CheckResult]:
     return [
         result
         for (target, _, check), result in report.by_place.items()
-        if target == label and family_of(check) == _RESTART
+        if target == label and family_of(check) == RESTART
     ]
 
 

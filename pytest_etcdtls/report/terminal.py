@@ -743,10 +743,13 @@ def _rehearsed(report: Report, width: int) -> Iterator[Line]:
         of = f"{seen.target.label}: " if len(report.seen) > 1 else ""
         results, rehearsal = rehearsed(report, seen), seen.known(Rehearsal)
         unverified = {one.reason: None for one in results if one.outcome is Outcome.NOT_VERIFIED}
+        if any(f"{reason}." in report.problems for reason in unverified):
+            continue
         if unverified and (rehearsal is None or rehearsal.failure is None):
             yield from wrapped(f"{of}{next(iter(unverified))}", width, rest="  ", colour="yellow")
         elif results and rehearsal and not (rehearsal.failure or rehearsal.changes):
             text = f"{of}rehearsed: a restart changes nothing, and none is needed for what is on disk"
+            text += f"; {rehearsal.upgrade}" if rehearsal.upgrade else ""
             yield from wrapped(text, width, rest="  ")
 
 

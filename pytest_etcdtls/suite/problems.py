@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from pytest_etcdtls.checks.registry import GATES, catalogue
+from pytest_etcdtls.checks.registry import GATES, catalogue, family_of
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
-from pytest_etcdtls.report.overview import undecided
+from pytest_etcdtls.report.overview import RESTART, undecided
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import checks_of
 from pytest_etcdtls.run.runner import ENDED_WELL, Run, TargetRun
@@ -59,6 +60,7 @@ def _unverified(run: Run) -> Iterator[str]:
             yield f"{actual.unjudged}."
             continue
         judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
+        yield from _not_rehearsed(target, judged)
         if all(result.listener == CLUSTER for result in judged) and not _has_verdict(judged):
             yield f"the whole cluster of {label}: no check has a verdict."
         for listener in actual.listeners:
@@ -77,6 +79,13 @@ def _unverified(run: Run) -> Iterator[str]:
                 yield f"{listener.url} of {label}: {missing} has a verdict{because}."
             elif missing := _who_is_refused(target, listener, results):
                 yield f"{listener.url} of {label}: {missing}."
+
+
+def _not_rehearsed(target: TargetRun, judged: Iterable[CheckResult]) -> Iterator[str]:
+    """Yield why the next restart was not rehearsed, if it was to be."""
+    if target.outline.rehearses and target.seen and target.seen.recording.known(Rehearsal) is None:
+        reasons = {one.reason: None for one in judged if family_of(one.check) == RESTART and one.reason}
+        yield from (f"{reason}." for reason in reasons)
 
 
 def _who_is_refused(target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:

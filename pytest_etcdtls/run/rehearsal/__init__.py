@@ -114,7 +114,9 @@ def rehearse(observer: Observer) -> Rehearsal:
     except (NotVerifiedError, UnreadableFileError, OSError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         advice = " (run as root with CAP_SYS_ADMIN)" if re.search("not permitted|Permission", why) else ""
-        raise NotVerifiedError(f"{running.process.name} is not rehearsed: {why}{advice}") from error
+        raise NotVerifiedError(
+            f"the restart of {running.process.name} is not rehearsed: {why}{advice}"
+        ) from error
 
 
 def _start_of(plan: Plan) -> Plan:
@@ -156,6 +158,7 @@ def _rehearsed_once(
         failure = failure or etcd.ended(max(0.0, served + _SETTLES - time.monotonic()))
     differs = failure is not None or made.changes
     causes = tuple(_causes(running, declaration, failed=failure is not None)) if differs else ()
+    causes = (made.upgrade, *causes) if made.upgrade and differs else causes
     return structs.replace(made, failure=failure, causes=causes)
 
 
@@ -348,7 +351,7 @@ def _compared(
         if not one.discovered and one.scheme in {url.scheme for url in then.get(f"port {one.port}", ())}
     )
     again, reasons = _observe_again(observer, same)
-    old, new = (_snapshot(seen, listeners) for seen in (observer.recording, again))
+    old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
     changes += [
         RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
         for one in compare(old, new).differences
@@ -356,7 +359,16 @@ def _compared(
     has_tls = any(one.scheme == "https" for one in listeners)
     topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
     unknown = (*_unknown(old, new, reasons), *_unasked(observer, running, declaration))
+    made = structs.replace(made, upgrade=_upgrade(observer, again, running.process.argv[0]))
     return structs.replace(made, changes=tuple(changes), unknown=unknown, compared=tuple(sorted(topics)))
+
+
+def _upgrade(observer: Observer, again: Observer, program: str) -> str:
+    """Return that another release of etcd is started than the one that runs; empty if it is the same."""
+    with suppress(UnobservedError):
+        runs, starts = (one.get(EtcdReleases).members[0].release for one in (observer, again))
+        return f"etcd {runs} runs, and etcd {starts} is started next, from {program}" * (runs != starts)
+    return ""
 
 
 def _unasked(observer: Observer, running: RunningMember, declaration: Declaration) -> Iterator[RestartChange]:
@@ -413,8 +425,8 @@ def _by_place(declaration: Declaration) -> dict[str, set[DeclaredURL]]:
 
 def _observe_again(
     observer: Observer, listeners: tuple[Listener, ...]
-) -> tuple[Recording, dict[tuple[str, str], str]]:
-    """Observe what was observed of listeners with these labels, or return why not, by label and topic."""
+) -> tuple[Observer, dict[tuple[str, str], str]]:
+    """Observe what was observed of listeners with these labels, and why that was not possible, by topic."""
     target = replace(observer.target, listeners=listeners, logs={}, discover=False)
     again = Observer(target, replace(observer.bounds, pause=0.0))
     by_label = {one.label: one for one in listeners}
@@ -439,7 +451,7 @@ def _observe_again(
     for (label, _, _, topics), why in zip(wanted, whys, strict=True):
         for topic in topics if why else ():
             reasons.setdefault((label, topic), why)
-    return again.recording, reasons
+    return again, reasons
 
 
 def _snapshot(seen: Recording, listeners: Collection[Listener]) -> Snapshot:
