@@ -367,7 +367,7 @@ _JUDGING = (
         "--etcd-allow-unverified",
         "do not fail for a TLS listener on which no check about mutual TLS has a verdict, or that "
         "accepts none of the available client certificates, nor for a process that --etcd-pid=auto finds and "
-        "that cannot be judged.",
+        "that cannot be judged, nor for a rehearsal that does not take place.",
         kind=Kind.FLAG,
     ),
     Option(

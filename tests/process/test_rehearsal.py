@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -248,6 +249,22 @@ def test_the_program_of_another_image(node: Container, process: Process, tmp_pat
     manifest.write_text(changed(text, {"no-such-flag": "1"}), encoding="utf-8")
     reason = unverified(rehearsed(target(process, etcd_config=manifest)))
     assert f"{manifest} declares another image, and its etcd 3.5.0 is not on this machine" in reason
+
+
+def test_a_program_that_was_replaced_by_another_release(
+    etcd_binaries: dict[str, Path], tmp_path: Path, run: Runner
+) -> None:
+    """What is at its path is started, and the run names both."""
+    if len(etcd_binaries) < 2:
+        pytest.skip("needs two releases of etcd")
+    (before, program), (after, replacement) = list(etcd_binaries.items())[-2:]
+    with container(tmp_path / "node", program, "127.0.0.48") as node:
+        process = node.start()
+        shutil.copy(replacement, tmp_path / "new")
+        (tmp_path / "new").rename(node.node.root / "etcd")
+        ran = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-rehearse")
+    said = f"etcd {before} runs, and etcd {after} is started next, from /etcd"
+    assert said in " ".join(ran.out.split())
 
 
 MOUNTED = ("unshare", "--mount", "sh", "-c", '/bin/mount --bind "$0" "$1" && shift && exec "$@"')
