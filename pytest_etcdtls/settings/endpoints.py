@@ -175,7 +175,7 @@ def _split(where: str, text: str) -> SplitResult:
 
 
 def _host(where: str, parts: SplitResult) -> str:
-    host = parts.hostname
+    host = re.sub(r"%25(?=.)", "%", parts.hostname or "", count=1)  # RFC 6874 section 2
     if not host:
         raise UsageError(f"{where} has no host: {_EXAMPLE}")
     if not is_host(host):

@@ -263,10 +263,20 @@ def _connect_to_any(host: str, addresses: Sequence[str], port: int, deadline: fl
     for number, address in enumerate(addresses):
         seconds = _until(deadline) / (len(addresses) - number)
         try:
-            return socket.create_connection((address, port), timeout=seconds)
+            return socket.create_connection((_with_index(address), port), timeout=seconds)
         except OSError as error:
             errors.append(error)
     raise _no_connection(host, port, errors) from errors[-1]
+
+
+def _with_index(address: str) -> str:
+    """Return an address with the index of its zone. glibc resolves the name only of a link-local address."""
+    address, percent, zone = address.partition("%")
+    return (
+        f"{address}%{socket.if_nametoindex(zone)}"
+        if percent and not zone.isdecimal()
+        else address + percent + zone
+    )
 
 
 def _resolved(host: str, port: int) -> list[str]:

@@ -71,7 +71,7 @@ def test_a_listener_of_every_role_has_a_label_fit_for_node_ids(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("urls", "labels"),
     [
-        (["https://[fe80::1%25eth0]:2379"], ["client-fe80--1-25eth0-2379"]),
+        (["https://[fe80::1%25eth0]:2379"], ["client-fe80--1-eth0-2379"]),
         (["https://[1:2::3]:4", "https://1-2--3:4"], ["client-1-2--3-4", "client-1-2--3-4-2"]),
         ([ENDPOINT, "http://10.0.0.11:2379"], ["client-10.0.0.11-2379", "client-10.0.0.11-2379-http"]),
     ],
