@@ -10,7 +10,7 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
-from pytest_etcdtls.checks.cert_form import when
+from pytest_etcdtls.checks.cert_form import state_of, when
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, check
@@ -229,6 +229,51 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
             ),
         ),
     )
+
+
+def _dialing_expired(files: DeclaredFiles) -> Mapping[str, Any]:
+    pair = next(pair for pair in files.members[0].pairs if pair.chain)
+    late = pair.chain[0].not_valid_after_utc + timedelta(days=1)
+    changed_pair = replace(pair, dials=True)
+    return {"files": replace(_first_member(files, pairs=(changed_pair,))["files"], observed_at=late)}
+
+
+@check("config.dials-with-valid-certificates", on=set(), counterexample=_dialing_expired)
+def etcd_dials_with_valid_certificates(files: DeclaredFiles) -> Iterator[Statement]:
+    """The certificate with which etcd dials, as a client, is valid now.
+
+    With --peer-client-cert-file a member dials the others with another certificate than it serves, and with
+    --client-cert-file its own JSON gateway dials the client port. Once that has expired, the other members
+    refuse each new connection, and the gateway no longer works after a restart. Connections that exist stay,
+    so a cluster may run until the next restart of any member.
+
+    Spec: etcd --peer-client-cert-file, --client-cert-file
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: critical
+    Level: MUST
+    Remediation: renew the pair; etcd presents the new one at its next connection, without a restart.
+    """
+    dialing = [(member.label, pair) for member in files.members for pair in member.pairs if pair.dials]
+    if not dialing:
+        yield not_applicable("etcd dials with the certificates that it serves, see cert.valid-now")
+    for label, pair in dialing:
+        if not pair.chain:
+            yield not_verified(f"{label}: {pair.certificate.absent or pair.certificate.problem}")
+        elif state := state_of(pair.chain[0], files.observed_at):
+            whom = "other members" if pair.side == "peer" else "its own client port, for the gateway,"
+            begin, end = pair.chain[0].not_valid_before_utc, pair.chain[0].not_valid_after_utc
+            yield Finding(
+                message=f"{label} dials {whom} with {pair.certificate.said}, which {state}",
+                concerns=listeners_of_side(label, pair.side),
+                expected=f"{when(begin)} to {when(end)} includes now",
+                observed=f"it is {when(files.observed_at)}",
+                evidence={"since": f"{when(end)}, notAfter of the certificate"}
+                if files.observed_at > end
+                else {},
+                remediation=f"renew the pair of {pair.certificate.said} and {pair.key.said}; etcd presents the "
+                "new one at its next connection, without a restart",
+                reproduce=(show_file(pair.certificate.path),) if pair.certificate.path else (),
+            )
 
 
 def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:

@@ -19,9 +19,11 @@ from pytest_etcdtls.checks.refused_clients import (
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, https, trusted_ca
+from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, subjects
+from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.good_identities import Revocation, local_host
 from pytest_etcdtls.facts.listener import Plaintext
 from pytest_etcdtls.facts.refusal import SANRule, is_of_etcd
@@ -275,6 +277,7 @@ def a_trusted_client_is_accepted(
     client: AcceptedClient,
     unauthenticated: Annotated[AccessMatrix, "none"],
     grounds: RefusalGrounds,
+    files: DeclaredFiles | None,
 ) -> Iterator[Statement]:
     """A client with a good certificate is accepted.
 
@@ -308,9 +311,9 @@ def a_trusted_client_is_accepted(
     if accepted is not None:
         for candidate in client.candidates:
             if candidate is not accepted and not candidate.issued and not candidate.borrowed:
-                yield from _beside(here, client, candidate, accepted, grounds)
+                yield from _beside(here, client, candidate, accepted, grounds, files)
         if accepted.cases.over(*accepted.served_protocols).ended(*_FAILED):
-            yield _not_accepted(client, accepted, grounds)
+            yield _not_accepted(client, accepted, grounds, files)
         yield Note(f"accepted: {accepted.identity} ({accepted.origin})")
         return
     rest = [candidate for candidate in client.candidates if not client.closed_by_san_rule(candidate)]
@@ -346,7 +349,7 @@ def a_trusted_client_is_accepted(
                 f"--etcd-{side}cert and --etcd-{side}key of a client, or --etcd-config"
             )
         elif wrong:
-            yield _not_accepted(client, wrong[0], grounds)
+            yield _not_accepted(client, wrong[0], grounds, files)
         elif own := [candidate for candidate in by_rule if not candidate.borrowed]:
             yield not_verified(_by_san_rule(here, own[0]))
         elif all(map(_closed, failed)):
@@ -403,6 +406,7 @@ def _beside(
     candidate: Candidate,
     accepted: Candidate,
     grounds: RefusalGrounds,
+    files: DeclaredFiles | None,
 ) -> Iterator[Statement]:
     """Judge a good identity on a listener that does not accept it and accepts another one."""
     who = f"{candidate.identity} ({candidate.origin})"
@@ -417,7 +421,7 @@ def _beside(
         else:
             yield not_verified(_by_san_rule(here, candidate))
     elif cases.ended(*_FAILED):
-        yield _not_accepted(client, candidate, grounds)
+        yield _not_accepted(client, candidate, grounds, files)
     else:
         yield inconclusive(f"{who}: {candidate.attempts[0].describe()}")
 
@@ -428,7 +432,9 @@ def _is_unparsable(candidate: Candidate, grounds: RefusalGrounds) -> bool:
     return alerts == {DECODE_ERROR} and is_unparsable(candidate.chain, grounds)
 
 
-def _not_accepted(client: AcceptedClient, candidate: Candidate, grounds: RefusalGrounds) -> Finding:
+def _not_accepted(
+    client: AcceptedClient, candidate: Candidate, grounds: RefusalGrounds, files: DeclaredFiles | None
+) -> Statement:
     bad = candidate.cases.ended(*_FAILED)
     if client.accepted is not None:
         bad = bad.over(*client.accepted.served_protocols)
@@ -436,6 +442,11 @@ def _not_accepted(client: AcceptedClient, candidate: Candidate, grounds: Refusal
         outcome, reason = "accepted by TLS and closed by etcd", _why_closed(client, candidate, grounds)
     else:
         outcome, reason = "refused", why_refused(candidate, bad.attempts, grounds)
+    pairs = (pair for member in (files.members if files else ()) for pair in member.pairs)
+    own = next((pair for pair in pairs if pair.chain[:1] == candidate.chain[:1]), None)
+    if own and reason.cause in (Cause.EXPIRED, Cause.NOT_YET_VALID):
+        see = "config.dials-with-valid-certificates" if own.dials else "cert.valid-now"
+        return not_applicable(f"{own.certificate.said} is etcd's own, and {reason.why}: see {see}")
     given = f"your client certificate {candidate.identity} ({candidate.origin})"
     who = _ISSUED if candidate.issued else given
     return Finding(

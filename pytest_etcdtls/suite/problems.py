@@ -28,6 +28,8 @@ _DECIDED = FAILED | {Outcome.WAIVED}
 """Outcomes that fail the run, or that the user accepts."""
 _TRUSTED = "mtls.trusted-client"
 """The check that reports whether a good client is accepted."""
+_WITHOUT_CLIENTS = frozenset({*GATES, "cert.valid-now", "config.dials-with-valid-certificates"})
+"""Checks that say why no client is accepted: of those that are known, the others may be etcd's own pairs."""
 DISCOVERY = "cluster.discovered"
 """The check that reports whether every member was discovered."""
 
@@ -67,7 +69,8 @@ def _unverified(run: Run) -> Iterator[str]:
             results = by_listener.get((label, listener.label), [])
             if any(result.outcome is Outcome.NOT_RUN for result in results):
                 continue
-            if any(result.check in GATES and result.outcome in FAILED for result in results):
+            of_all = by_listener.get((label, CLUSTER), [])
+            if any(one.check in _WITHOUT_CLIENTS and one.outcome in FAILED for one in (*results, *of_all)):
                 continue  # this fails the run, with the reason
             about_tls = [result for result in results if result.check.startswith("mtls.")]
             applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
