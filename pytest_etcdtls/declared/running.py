@@ -44,7 +44,7 @@ from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.process_root import names_in, status_of
-from pytest_etcdtls.untrusted.process_user import BorrowedRightsError
+from pytest_etcdtls.untrusted.process_user import STARTED, BorrowedRightsError
 from pytest_etcdtls.untrusted.regular_files import open_regular, read_regular
 
 PROC: Final = Path("/proc")
@@ -160,6 +160,7 @@ def _member(pid: int) -> Process | None:
         argv, embedded = ("etcd", f"--config-file={directory}/config"), True
     else:
         return None
+    STARTED[pid] = started
     return Process(pid=pid, started=started, argv=argv, embedded=embedded)
 
 

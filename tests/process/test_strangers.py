@@ -28,6 +28,7 @@ from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.read import read_judging
 from pytest_etcdtls.target import Listener, Target, Unreached
+from pytest_etcdtls.tls.connection import DialError, dial
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted.process_root import names_in
 
@@ -277,6 +278,37 @@ def test_a_process_that_does_not_answer(
 link = running._link
 
 
+def test_what_takes_time_is_read_last_and_ended(
+    stranger: Start, pids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One user has thousands of subordinate ones, and each may name files whose reading does not end."""
+    silent = stranger(*words_of(URL))
+    read, order = running.read_running, list[int]()
+    threads: list[threading.Thread] = []
+
+    def reading(process: running.Process) -> running.RunningMember:
+        order.append(process.pid)
+        while process.pid == silent:
+            threads[:] = [threading.current_thread()]
+        return read(process)
+
+    monkeypatch.setattr(running, "read_running", reading)
+    monkeypatch.setattr(running, "SECONDS", 1.0)
+    words = ["etcd", "-c", "echo; read line"]
+    with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
+        try:
+            assert ours.stdout is not None
+            assert ours.stdout.readline() == b"\n"
+            pids.append(ours.pid)
+            unread = [one for one in read_processes(Given(etcd_pid="auto")) if isinstance(one, Target)]
+        finally:
+            ours.kill()
+    assert order == [ours.pid, silent]
+    assert len(unread) == 2  # neither listens, or has been read
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+
+
 def test_addresses_of_its_own_network(stranger: Start) -> None:
     """Loopback aliases and IPv6 are; a name is reached at the address that was looked up for it."""
     pid = stranger(
@@ -326,6 +358,27 @@ def test_no_name_is_looked_up_that_etcd_cannot_listen_on(
     assert reached == ["127.0.0.1"]
 
 
+TURNS = r"""
+import ctypes, os, subprocess, sys, threading
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x10000000) == 0  # a user namespace, in which a network can be made
+with open("/proc/self/uid_map", "w") as map: map.write("0 54321 1")
+def turn():
+    sys.stdin.readline()
+    os.execve("/bin/sh", ["etcd", "-c", "echo; read line"], {})
+threading.Thread(target=turn, daemon=True).start()
+assert libc.unshare(0x40000000) == 0
+subprocess.run("ip link set lo up; ip addr add 10.123.0.2/32 dev lo", shell=True, check=True)
+print(flush=True)
+threading.Event().wait()
+"""
+"""Be in a network of one's own, and then, by a thread that executes a program, in the one before."""
+BECOMES = """
+import os, sys
+os.setgroups([]), os.setgid(54321), os.setuid(54321)
+os.execve("/usr/bin/python3", ["etcd", "-ISc", *sys.argv[1:]], {"PATH": os.defpath + ":/sbin:/usr/sbin"})
+"""
+
 HOLDS = ("unshare", "--net", "sh", "-c", "ip link set lo up; echo; read line")
 """Hold a network namespace."""
 
@@ -371,6 +424,34 @@ def test_nothing_is_sent_elsewhere(
     near, server = networks
     pid = stranger(*words, prefix=("nsenter", "-t", str(near), "-n"))
     run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", "--etcd-timeout=1", report=False)
+    assert nobody_came(server)
+
+
+def test_a_process_that_changes_its_network(networks: tuple[int, socket.socket]) -> None:
+    """It has the address of a server elsewhere when that is looked up, and not when it is connected to."""
+    near, server = networks
+    words = ("nsenter", "-t", str(near), "-n", sys.executable, "-c", BECOMES, TURNS)
+    with subprocess.Popen(
+        [*words, *words_of(f"https://{ELSEWHERE}:2379")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+            [member] = read_processes(Given(etcd_pid=str(process.pid)))
+            assert not isinstance(member, Target)
+            listener = member.listeners[0]
+            assert isinstance(listener, Listener)
+            assert listener.address == (ELSEWHERE, 2379)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"\n"
+            assert member.running is not None
+            assert member.running.process.runs
+            with pytest.raises(DialError, match="has another network than before"):
+                dial(listener, time.monotonic() + 5)
+        finally:
+            process.kill()
     assert nobody_came(server)
 
 
