@@ -56,6 +56,9 @@ HELD_BY_NAMESPACES = {
     "open a raw socket": "EPERM",
     "mount": "EPERM",
     "open many files": "EMFILE",
+    "queue many signals": "EAGAIN",
+    "start many threads": "EAGAIN",
+    "have a larger stack": "EPERM",
 }
 """What namespaces, mounts and the lack of capabilities alone refuse, and how."""
 HELD_BY_THE_FILTER = {

@@ -77,10 +77,15 @@ DATA_NOT_WRITABLE = "its data directory cannot be written by its user"
 _GROUP = "pytest-etcdtls-rehearsal-"
 _ENDS_WITHIN = 5000
 """Milliseconds after the end of the run in which the stage ends by itself."""
-_LIMITS = {"AS": 16 << 30, "NOFILE": 1024, "CPU": 300, "CORE": 1}
-"""Limits of etcd (setrlimit(2)), beside that of its memory. Its address space bounds page tables: of bbolt's
-file it maps 10 GiB (server/storage/backend, InitialMmapSize). With 0 instead of 1 for cores, a program that
-core_pattern names is started all the same (core(5))."""
+_THREADS = 512
+_LIMITS = {
+    **{"AS": 16 << 30, "STACK": 8 << 20, "NOFILE": 1024, "NPROC": _THREADS, "SIGPENDING": 256},
+    **{"CPU": 300, "CORE": 1, "RTPRIO": 0, "NICE": 0},
+}
+"""Limits of etcd (setrlimit(2)), beside that of its memory, which does not count a stack. Its address space
+bounds page tables: of bbolt's file it maps 10 GiB (server/storage/backend, InitialMmapSize). Its signals are
+counted as root's, who made its user namespace. With 0 instead of 1 for cores, a program that core_pattern
+names is started all the same (core(5))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +256,10 @@ def _bound_memory(process: int, most: int, name: str) -> int:
             except OSError:
                 os.rmdir(name, dir_fd=directory)
                 continue
-            for limit, value in (("memory.oom.group", "1"), ("memory.swap.max", "0")):  # of version 2
+            more = {"memory.oom.group": 1, "memory.swap.max": 0, "pids.max": _THREADS}  # of version 2
+            for limit, value in more.items():
                 with suppress(OSError):
-                    _write(f"{name}/{limit}", value, directory)
+                    _write(f"{name}/{limit}", str(value), directory)
             return directory
     return -1
 
