@@ -51,6 +51,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -209,9 +210,13 @@ def _child(work: Callable[[], None]) -> tuple[int, int]:
 
 def main() -> None:
     """Be the keeper: check what is started, bound its memory, start the others, and wait."""
-    plan = Plan(**json.loads(sys.stdin.buffer.readline()))
     groups, name = -1, f"{_GROUP}{os.getpid()}"
     try:
+        if not os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+            # A program that etcd names by that path is this Python: root of a container could change it.
+            python = _read_only(_clone(os.open("/proc/self/exe", os.O_PATH)))
+            os.execve(python, sys.orig_argv, os.environ)  # noqa: S606 - this program again
+        plan = Plan(**json.loads(sys.stdin.buffer.readline()))
         etcd = _Running(plan.pid)
         if plan.seen != _seen(etcd.here):
             raise OSError("it executed another program meanwhile")
@@ -305,6 +310,8 @@ def _map(plan: Plan, etcd: _Running) -> None:
     _call("its mounts (CAP_SYS_CHROOT too)", _LIBC.setns(etcd.mounts, 0))
     sys.path.clear()
     sys.meta_path.clear()
+    if not plan.program:
+        etcd.program = _read_only(_clone(etcd.program))  # as /proc/self/exe leads to it
     chrooted = os.readlink("root", dir_fd=etcd.here) != "/"
     os.fchdir(etcd.root if chrooted else etcd.working)  # unshare(2) takes it along into a copy of the mounts
     ids = {"gid": plan.group, "uid": plan.user}
@@ -409,6 +416,7 @@ def _stage(plan: Plan, etcd: _Running, addresses: set[tuple[int, bytes]], chroot
     except OSError:  # its user cannot enter it by name, and is in it: the mapper took it along
         if chrooted:
             raise
+        os.fchdir(_read_only(_clone(_HERE, ".")))  # it may be on a mount that is not below the root
     _watch(plan, etcd, _cover(plan))
 
 
@@ -442,7 +450,16 @@ def _enter_root(etcd: _Running, chrooted: bool) -> None:
 def _clone(directory: int, name: str = "") -> int:
     """Return a mount of a file or directory, with the mounts below it, that is nowhere yet (open_tree(2))."""
     flags = 1 | _RECURSIVE | _NOFOLLOW | os.O_CLOEXEC | (0 if name else _EMPTY_PATH)
-    return _call(f"open_tree {name}", _LIBC.syscall(_OPEN_TREE, directory, os.fsencode(name), flags))
+    tree = _LIBC.syscall(_OPEN_TREE, directory, os.fsencode(name), flags)
+    return _call(f"mount of {name or 'a program'}", tree)
+
+
+def _read_only(directory: int, name: bytes = b"") -> int:
+    """Make a mount and those below it read-only, without set-user-ID programs and devices, and return it."""
+    attributes = struct.pack("=QQQQ", _READ_ONLY | _NOSUID | _NODEV, 0, 0, 0)
+    flags = _RECURSIVE | (0 if name else _EMPTY_PATH)
+    _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, directory, name, flags, attributes, len(attributes)))
+    return directory
 
 
 def _attach(mount: int, directory: int, name: str = "") -> None:
@@ -496,8 +513,7 @@ def _make_read_only() -> None:
         null = os.stat("/dev/null")
         if stat.S_ISCHR(null.st_mode) and null.st_rdev == os.makedev(1, 3):
             device = _clone(_HERE, "/dev/null")
-    attributes = struct.pack("=QQQQ", _READ_ONLY | _NOSUID | _NODEV, 0, 0, 0)
-    _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, _HERE, b"/", _RECURSIVE, attributes, len(attributes)))
+    _read_only(_HERE, b"/")
     if device >= 0:
         _attach(device, _HERE, "/dev/null")
 
@@ -517,7 +533,9 @@ def _copy(above: int, name: str, source: int, left_out: set[str], depth: int) ->
     Directories down to a depth are made anew, so that etcd can write in them, as it tries to.
     """
     os.mkdir(name, 0o700, dir_fd=above)
-    made, entries = os.open(name, _DIRECTORY, dir_fd=above), os.listdir(source)
+    made = os.open(name, _DIRECTORY, dir_fd=above)
+    with os.scandir(source) as scanned:
+        entries = [entry.name for entry in islice(scanned, _ENTRIES + 1)]
     if len(entries) > _ENTRIES:
         raise OSError(f"a directory in which it writes has more than {_ENTRIES} entries")
     for entry in set(entries) - left_out:
