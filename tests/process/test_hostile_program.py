@@ -449,6 +449,34 @@ def test_a_working_directory_on_a_mount_of_others(home: Home) -> None:
         pass
 
 
+_SWAPS = """import ctypes, os, stat
+from pytest_etcdtls.run.rehearsal import stage
+assert not ctypes.CDLL(None).mount(b"none", b"/dev", b"tmpfs", 0, None)
+for name, minor in (("null", 3), ("other", 5)):
+    os.mknod(f"/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+is_device = stat.S_ISCHR
+def swapped(mode):
+    os.rename("/dev/null", "/dev/first")
+    os.rename("/dev/other", "/dev/null")
+    os.rename("/dev/first", "/dev/other")
+    return is_device(mode)
+stat.S_ISCHR = swapped
+stage._make_read_only()
+for name in ("null", "other"):
+    try:
+        print(name, open(f"/dev/{name}", "rb").read(1))
+    except PermissionError:
+        print(name, "refused")
+"""
+
+
+def test_the_null_device_that_was_looked_at_is_the_one_that_works() -> None:
+    """Root of a container may make devices that it may not open, and swap them with it at any moment."""
+    words = ["unshare", "--mount", sys.executable, "-c", _SWAPS]
+    made = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines() == ["null b''", "other refused"]
+
+
 def test_a_large_directory_is_not_read_whole(home: Home) -> None:
     """It may be one of FUSE, that has no end."""
     data = Path(home.facts["data"])

@@ -510,9 +510,9 @@ def _make_read_only() -> None:
     """Make every mount read-only, without set-user-ID programs and devices, except the null device."""
     device = -1
     with suppress(OSError):
-        null = os.stat("/dev/null")
-        if stat.S_ISCHR(null.st_mode) and null.st_rdev == os.makedev(1, 3):
-            device = _clone(_HERE, "/dev/null")
+        null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW)  # once: it may be swapped at any moment
+        if stat.S_ISCHR(os.fstat(null).st_mode) and os.fstat(null).st_rdev == os.makedev(1, 3):
+            device = _clone(null)
     _read_only(_HERE, b"/")
     if device >= 0:
         _attach(device, _HERE, "/dev/null")
