@@ -414,6 +414,19 @@ def test_the_python_of_the_machine_is_not_changed(home: Home) -> None:
             assert until(etcd.log, 20) == "EROFS"
 
 
+def test_no_descriptor_leads_out_of_the_stage(home: Home) -> None:
+    """By one, ``/proc/self/fd/3/../bin/sh`` is a program of the machine, where a container has its /proc."""
+    with (
+        stranger(home.program, *home.words, environment=home.environment) as (process, _),
+        started(plan(process), process.name) as etcd,
+    ):
+        here = Path(f"/proc/{etcd.pid}")
+        stages = {line.split()[0] for line in (here / "mountinfo").read_text(encoding="utf-8").splitlines()}
+        directories = [one.name for one in (here / "fd").iterdir() if one.is_dir()]
+        texts = [(here / "fdinfo" / name).read_text(encoding="ascii") for name in directories]
+        assert {text.partition("mnt_id:\t")[2].split()[0] for text in texts} <= stages
+
+
 def test_its_own_program_is_not_changed(home: Home) -> None:
     """One without an absolute path is the one that runs, on a mount of the machine."""
     program = home.directory / "bin/etcd"

@@ -410,7 +410,12 @@ def _stage(plan: Plan, etcd: _Running, addresses: set[tuple[int, bytes]], chroot
         except OSError as error:  # read-only in a container
             raise OSError(f"its ports below 1024 cannot be opened here: {error.strerror}") from error
     _call("private mounts", _LIBC.mount(None, b"/", None, ctypes.c_ulong(_PRIVATE), None))
+    if plan.label:  # that of what is executed next, also by a child
+        _write("thread-self/attr/exec", plan.label, etcd.proc)
     _enter_root(etcd, chrooted)
+    for name, descriptor in vars(etcd).items():  # /proc/self/fd leads whatever looks up a path to the machine
+        if name != "program" or plan.program:
+            os.close(descriptor)
     try:
         os.chdir(plan.working)
     except OSError:  # its user cannot enter it by name, and is in it: the mapper took it along
@@ -648,7 +653,6 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
         _, hard = resource.getrlimit(limit)
         most = most if hard == resource.RLIM_INFINITY else min(hard, most)
         resource.setrlimit(limit, (most, most))
-    label = os.open("thread-self/attr/exec", os.O_WRONLY, dir_fd=etcd.proc) if plan.label else -1
     kept = plan.capabilities & _OVERRIDES if plan.reads_all else 0
     for capability in range(64):
         if not kept >> capability & 1:
@@ -657,8 +661,6 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
     sets = struct.pack("=6I", kept, kept, 0, 0, 0, 0)  # effective, permitted, inheritable: low, then high
     _call("capset", _LIBC.capset(struct.pack("=Ii", 0x20080522, 0), sets))  # _LINUX_CAPABILITY_VERSION_3
     _call("no_new_privs", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    if plan.label:
-        os.write(label, os.fsencode(plan.label))
     nothing, closed = os.pipe()
     os.close(closed)
     for descriptor, standard in ((nothing, 0), (output, 1), (output, 2)):
