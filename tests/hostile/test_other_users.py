@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from cluster.conftest import DEADLINE, gone
 from cluster.test_watchdog import KILLED
 
 from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, this_process
+from pytest_etcdtls.report import write_file
 
 OTHER = 54321
 """User ID of the second user."""
@@ -255,6 +257,16 @@ def test_no_device_that_a_mark_names_is_opened(spawn: Spawn, tmp_path: Path) -> 
         writer.kill()
     assert waits
     assert f"whose mark names {pipe}, but not the secret in that file" in said
+
+
+@second_user
+def test_a_report_does_not_take_the_mode_of_a_file_that_a_stranger_has_renamed(tmp_path: Path) -> None:
+    os.chown(tmp_path, OTHER, OTHER)
+    metrics, report = tmp_path / "metrics.prom", tmp_path / "report.json"
+    write_file(metrics, ["of all"])
+    metrics.rename(report)
+    write_file(report, ["ours"])
+    assert (report.read_text(encoding="utf-8"), stat.S_IMODE(report.stat().st_mode)) == ("ours", 0o600)
 
 
 CLEANS = """
