@@ -110,7 +110,7 @@ def _replaced(setting: Setting, declaration: Declaration) -> str:
         return f"{', '.join(sockets)} is not opened"
     if name == "initial-cluster" and value.count("=") > 1:
         return "only this member"
-    if name.startswith("discovery") and value:
+    if name == "discovery-config" or (name.startswith("discovery") and value):
         return "not used"
     if name in _SWITCHED_OFF and setting.on:
         return _SWITCHED_OFF[name]

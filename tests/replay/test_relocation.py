@@ -139,6 +139,11 @@ def test_no_key_that_only_go_recognizes_is_passed_on(key: str, tmp_path: Path) -
     assert replayed == plain
 
 
+def test_a_discovery_that_is_left_out_is_named(tmp_path: Path) -> None:
+    declaration = written(tmp_path, "name: a\ndiscovery-config: {endpoints: [https://a.example]}\n")
+    assert "discovery-config: not used" in replacements(declaration)
+
+
 @pytest.mark.parametrize("value", ["2001-99-99", "=", "0x_"])
 def test_a_value_that_only_go_reads_passes_no_key_on(value: str, tmp_path: Path) -> None:
     declaration = written(tmp_path, f"name: a\ndata-dir: /d\nno-such-key: {value}\n")
