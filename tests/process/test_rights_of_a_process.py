@@ -226,7 +226,7 @@ def test_an_interruption_leaves_no_rights(
     before = signal.signal(signal.SIGUSR1, interruption._on_signal)
     look_up = process_root._look_up
 
-    def interrupted(root: str, path: str) -> int:
+    def interrupted(root: str, path: str) -> list[tuple[str, int]]:
         os.kill(os.getpid(), signal.SIGUSR1)
         return look_up(root, path)
 

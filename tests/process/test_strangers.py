@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,13 +17,15 @@ from xml.etree import ElementTree
 import pytest
 from kubeadm.judging import Given
 from plugin.runs import Ran, Runner, nobody_came, run
+from servers import Server, etcd_context, pki
 
 from process.containers import OF_ITS_OWN, Container, as_root, container, targets
 from pytest_etcdtls.declared import running
 from pytest_etcdtls.declared.running import PROC
 from pytest_etcdtls.errors import NotVerifiedError, UsageError
 from pytest_etcdtls.facts.certificates import ServerProof
-from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.etcd_pid import read_processes
@@ -32,7 +35,7 @@ from pytest_etcdtls.tls.connection import DialError, dial
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted.process_root import names_in
 
-__all__ = ["run"]
+__all__ = ["pki", "run"]
 
 pytestmark = [*as_root, pytest.mark.program("nsenter", "unshare", "ip", "chown", "chroot")]
 
@@ -226,6 +229,41 @@ def test_many_processes_of_a_stranger(etcd: int, stranger: Start, pids: list[int
     assert "cp1" in judged or [label for label in judged if ADDRESS in label]
     assert len(judged) == 1 + 8 + 1
     assert f"22 more named etcd (process {strangers[8]}, " in " ".join(ran.out.split())
+
+
+def test_a_client_certificate_is_for_a_process_that_proved_who_it_is(
+    stranger: Start, run: Runner, pki: tuple[ClusterPKI, Path], tmp_path: Path
+) -> None:
+    """Of a process that was searched for; one whose ID the user passes is the user's choice."""
+    generated, directory = pki
+    ClusterPKI.generate(PKIPlan(), [MemberNames("m0")]).write(tmp_path / "of-the-stranger")
+    context = etcd_context(tmp_path / "of-the-stranger", verify=ssl.CERT_OPTIONAL, protocols=())
+    context.load_verify_locations(directory / "client-ca.crt")
+    presented: list[bytes] = []
+
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            presented.append(tls.getpeercert(binary_form=True) or b"")
+            if tls.recv(65536):
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            tls.unwrap()
+
+    given = [
+        f"--etcd-{name}={directory / f'client.{suffix}'}"
+        for name, suffix in (("cert", "crt"), ("key", "key"))
+    ]
+    leaf = encode_certificates(generated.client.chain[:1]).decode()
+    with Server(handle) as server:
+        pid = stranger(*words_of(f"https://127.0.0.1:{server.port}"))
+        without = judge(run, *given)
+        assert without.exit_code == 4
+        assert "is not of that process: pass --etcd-cacert, or the ID of a process" in without.err
+        with_ca = judge(run, *given, f"--etcd-cacert={directory / 'server-ca.crt'}")
+        assert presented
+        assert leaf not in map(ssl.DER_cert_to_PEM_cert, filter(None, presented))
+        assert any("no path leads to" in one["reason"] for one in with_ca.report["results"])
+        run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", "--etcd-timeout=1", *given)
+        assert leaf in map(ssl.DER_cert_to_PEM_cert, filter(None, presented))
 
 
 def test_users_take_turns(stranger: Start, pids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
