@@ -13,8 +13,9 @@ child of the one before and with less power:
 2. The *mapper* enters the network, the mounts and the user namespace of the running etcd, each by a
    descriptor. It writes which users the next one has (user_namespaces(7), ``uid_map``).
 3. The *owner* makes namespaces of its own (namespaces(7)). Its user namespace has etcd's user and group
-   alone, and owns the others, so no capability reaches outside them. Root makes it, so no process of etcd's
-   user outside can enter it. Then it becomes that user: from here on each path is looked up by somebody who
+   alone, and owns the others, so no capability reaches outside them. A process of etcd's user outside can
+   enter it at most if etcd has a user namespace of that user's own, and gets nothing there that it lacks.
+   Then it becomes that user: from here on each path is looked up by somebody who
    can do what etcd's user can, and a link leads where that user could go.
 4. *Process 1* of the PID namespace mounts, on mounts that only this stage sees. It starts etcd, reads its
    log, and ends with its standard input. When it ends, the kernel ends whatever it started, and mounts and
