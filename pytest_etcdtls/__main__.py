@@ -92,7 +92,8 @@ def _cleaning() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Remove the etcds, directories with keys, containers and networks of runs that were "
         "killed together with their watchdog. The next run that starts an etcd does the same. What belongs "
-        "to a running process, to another user or host, or to --keep is left.",
+        "to a running process, to another host or to --keep is left, and so are processes and directories of "
+        "another user.",
     )
 
 

@@ -332,6 +332,7 @@ class Target:
         declared: declarations by the label of the member (``--etcd-config``, or the command lines of an owned
             cluster); empty if none is known.
         running: the process of the one member, which declares it (``--etcd-pid``); ``None`` without one.
+        searched: the process was found, not named (``--etcd-pid=auto``), so it may be a stranger's.
         rehearses: the next restart of the process is rehearsed (``--etcd-rehearse``).
         completed: how each endpoint without a scheme is read, in words.
         unreached: declared listeners that are not judged, since they cannot be reached from here; of a
@@ -366,6 +367,7 @@ class Target:
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
     running: RunningMember | None = None
+    searched: bool = False
     rehearses: bool = False
     completed: tuple[str, ...] = ()
     unreached: tuple[Unreached, ...] = ()

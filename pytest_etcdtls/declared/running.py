@@ -44,7 +44,7 @@ from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.process_root import names_in, status_of
-from pytest_etcdtls.untrusted.process_user import BorrowedRightsError
+from pytest_etcdtls.untrusted.process_user import STARTED, BorrowedRightsError
 from pytest_etcdtls.untrusted.regular_files import open_regular, read_regular
 
 PROC: Final = Path("/proc")
@@ -160,6 +160,7 @@ def _member(pid: int) -> Process | None:
         argv, embedded = ("etcd", f"--config-file={directory}/config"), True
     else:
         return None
+    STARTED[pid] = started
     return Process(pid=pid, started=started, argv=argv, embedded=embedded)
 
 
@@ -203,14 +204,16 @@ def listens(process: Process) -> bool:
     of_process = PROC / str(process.pid)
     links = (_link(process.pid, f"fd/{number}") for number in names_in(of_process / "fd"))
     sockets = {link.removeprefix("socket:[").removesuffix("]").encode() for link in links}
+    return any(fields[9] in sockets for fields in listening(process.pid))
+
+
+def listening(pid: int) -> Iterator[list[bytes]]:
+    """Yield the fields of each TCP socket that listens in the network of a process (proc_pid_net(5))."""
     for name in ("net/tcp", "net/tcp6"):
-        with suppress(UnreadableFileError), open_regular(of_process / name) as file:
+        with suppress(UnreadableFileError, OSError), open_regular(PROC / str(pid) / name) as file:
             next(file, b"")
             # Those that listen come first (tcp_seq_start in Linux); of others there may be millions.
-            listening = takewhile(lambda words: words[3] == b"0A", map(bytes.split, file))
-            if any(words[9] in sockets for words in listening):
-                return True
-    return False
+            yield from takewhile(lambda fields: fields[3] == b"0A", map(bytes.split, file))
 
 
 def _link(pid: int, name: str) -> str:

@@ -27,7 +27,7 @@ from pytest_etcdtls.declared.flags import (
     names,
     top_level_flag,
 )
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import NotVerifiedError, UsageError
 
 _PREFIX = "tag:yaml.org,2002:"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -75,17 +75,24 @@ def lines_of(error: object) -> list[int]:
 
 
 def edited(text: str, edit: Callable[[dict[str, Any]], Mapping[str, Any]]) -> str:
-    """Return a configuration file with other keys and values; unchanged if etcd cannot read it."""
+    """Return a configuration file that has been read, with other keys and values.
+
+    Raises:
+        NotVerifiedError: if it has a value that etcd may read and PyYAML does not, such as ``2001-99-99``.
+    """
     try:
         roots = documents(text, "")
         document = yaml.SafeLoader("").construct_document(roots[0]) if roots else {}
-    except (UsageError, yaml.YAMLError, ValueError):
-        return text
-    return yaml.safe_dump(edit(document), sort_keys=False) if isinstance(document, dict) else text
+    except (yaml.YAMLError, ValueError) as error:
+        why = "a value of its configuration file has no type of YAML: put it in quotes"
+        raise NotVerifiedError(why) from error
+    return yaml.safe_dump(edit(document), sort_keys=False)
 
 
 def _refuse_excess(events: Iterable[yaml.Event], file: str) -> None:
     """Refuse more values, or deeper ones, than a declaration has, and aliases, which may stand for as many.
+
+    A tag is refused too: etcd reads what ``!!binary`` encodes, and ignores one that it does not know.
 
     Raises:
         UsageError: if there are such.
@@ -99,6 +106,8 @@ def _refuse_excess(events: Iterable[yaml.Event], file: str) -> None:
             isinstance(event, yaml.ScalarEvent) and event.value == "<<"
         ):
             problem = "aliases and merged keys (*name, <<) are not read: write the values out"
+        elif getattr(event, "tag", None):
+            problem = "tags (!!binary, !name) are not read: write the value without one"
         elif values > _MAXIMUM_VALUES:
             problem = f"more than {_MAXIMUM_VALUES} values in YAML"
         elif depth > _MAXIMUM_DEPTH:
@@ -179,7 +188,9 @@ def place_of(node: Node, file: str) -> SourceLine:
     return SourceLine(file, node.start_mark.line + 1)
 
 
-_SECTIONS: Final = SECTIONS | {field: {"crlfile": f"{side}-crl-file"} for field, side in GO_FIELDS.items()}
+SECTION_FLAGS: Final = SECTIONS | {
+    field: {"crlfile": f"{side}-crl-file"} for field, side in GO_FIELDS.items()
+}
 _TEXTS = frozenset({"name", "data-dir", "initial-cluster", "tls-min-version", "tls-max-version"}) | URL_LISTS
 
 
@@ -197,7 +208,7 @@ def read_configuration(text: str, file: str) -> Iterator[tuple[Setting, str | No
                 f"{file}: an etcd configuration file is a mapping of keys, this is a {kind_of(root)}"
             )
         for entry in _decoded(root, file):
-            flags = _SECTIONS.get(entry.key.lower())
+            flags = SECTION_FLAGS.get(entry.key.lower())
             if flags is None:
                 yield from _read_key(entry, top_level_flag(entry.key.lower()), entry.key)
                 continue

@@ -21,6 +21,7 @@ from typing import TypeAlias
 from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdFailedError,
+    NotVerifiedError,
     UsageError,
     blocked_sockets,
     open_files_advice,
@@ -122,7 +123,8 @@ class Home(GuardedDirectory):
         except BaseException as error:
             self.remove()
             # ValueError: a value with a NUL, in a command line or a path.
-            why = str(error) if isinstance(error, (OSError, ValueError)) else blocked_sockets(error)
+            told = isinstance(error, (OSError, ValueError, NotVerifiedError))
+            why = str(error) if told else blocked_sockets(error)
             if isinstance(error, OSError):
                 why += open_files_advice(error)
             if why:

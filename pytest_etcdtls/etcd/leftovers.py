@@ -59,7 +59,7 @@ def remove_what_is_here() -> tuple[str, ...]:
 
 def _record(path: Path) -> tuple[str, str] | None:
     """Return owner and secret of a record; ``None`` if it is not one that only this user can write."""
-    with suppress(OSError, ValueError), open(path, opener=_no_link, encoding="utf-8") as file:
+    with suppress(OSError, ValueError), open(path, opener=_regular, encoding="utf-8") as file:
         status = os.fstat(file.fileno())
         owner, secret = file.read(_LONGEST).split("\n")
         if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o600 and secret:
@@ -67,8 +67,15 @@ def _record(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _regular(path: str, flags: int) -> int:
+    """Open a file that is no link and no device, which may act when it is opened."""
+    there = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISREG(os.fstat(there).st_mode):
+            raise FileNotFoundError(path)
+        return os.open(f"/proc/self/fd/{there}", flags)
+    finally:
+        os.close(there)
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """A declaration at other ports and paths: what is launched to replay it on this machine.
 
 Every declared setting is kept, in its order and as a flag, a variable or a key, except for those of the
-machine or of the other members.
+machine or of the other members. The declaration may be a stranger's, and this etcd has our rights: a key of
+a configuration file that is not known is left out.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from pytest_etcdtls.declared.declaration import (
     refused_urls,
 )
 from pytest_etcdtls.declared.effective import tls_side
-from pytest_etcdtls.declared.flags import SECTIONS, variable_of
-from pytest_etcdtls.declared.yaml_files import edited
+from pytest_etcdtls.declared.flags import top_level_flag, variable_of
+from pytest_etcdtls.declared.yaml_files import SECTION_FLAGS, edited
 from pytest_etcdtls.etcd.launch import Launch, MemberPaths, Served
 from pytest_etcdtls.role import Role
 
@@ -109,7 +110,7 @@ def _replaced(setting: Setting, declaration: Declaration) -> str:
         return f"{', '.join(sockets)} is not opened"
     if name == "initial-cluster" and value.count("=") > 1:
         return "only this member"
-    if name.startswith("discovery") and value:
+    if name == "discovery-config" or (name.startswith("discovery") and value):
         return "not used"
     if name in _SWITCHED_OFF and setting.on:
         return _SWITCHED_OFF[name]
@@ -177,9 +178,6 @@ class _Values:
         self._given = declaration.settings
         self._generates = tls_side(declaration, "client", None).generated
         self._left_out = declaration.started_with.left_out
-        hidden = {setting.name: setting.value for setting in declaration.hidden}
-        settings = {**hidden, **{name: setting.value for name, setting in declaration.settings.items()}}
-        self.files = {value: str(place.file(value)) for name in FILES if (value := settings.get(name))}
         self._by_name: dict[str, Callable[[str], str]] = {
             **dict.fromkeys(_LISTS, lambda value: self._listened(value) if value else value),
             **dict.fromkeys(FILES, lambda value: str(place.file(value)) if value else value),
@@ -191,8 +189,12 @@ class _Values:
             "initial-cluster": lambda _: self._members(),
         }
 
-    def of(self, name: str, value: str) -> str:
+    def of(self, name: str, value: Any) -> Any:  # noqa: ANN401 - of a YAML document
         """Return the value of a setting."""
+        if not isinstance(value, str):
+            if name == "log-outputs":
+                return ["stderr"]
+            return False if name in _SWITCHED_OFF and value is True else value
         if name.startswith("discovery"):
             return "" if name in ("discovery", "discovery-srv", "discovery-endpoints") else value
         return self._by_name[name](value) if name in self._by_name else _instead(name, value)
@@ -234,26 +236,22 @@ class _Values:
 
 
 def _configured(document: Mapping[str, Any], known: _Values, added: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the keys of a configuration file with the values of another place."""
-    lower = {str(key).lower() for key in document}
-    changed = {key: _value(str(key).lower(), value, known) for key, value in document.items()}
+    """Return the keys of a configuration file with the values of another place.
+
+    A key that is not known is left out: Go takes U+017F for an s, and decodes fields of etcd's Config by
+    their names. So is ``discovery-config``, which names others.
+    """
+    changed: dict[str, Any] = {}
+    for key, value in document.items():
+        name = str(key).lower()
+        if name in SECTION_FLAGS and isinstance(value, dict):
+            flags = {inner: SECTION_FLAGS[name].get(str(inner).lower()) for inner in value}
+            changed[key] = {inner: known.of(flag, value[inner]) for inner, flag in flags.items() if flag}
+        elif value is not None and top_level_flag(name) and name != "discovery-config":
+            changed[key] = known.of(name, value)
+    lower = {key.lower() for key in changed}
     for name, setting in added.items():
         if name not in lower:
             scalar = int(setting) if setting.isdigit() else setting
             changed[name] = [setting] if name == "log-outputs" else scalar
     return changed
-
-
-def _value(key: str, value: Any, known: _Values) -> Any:  # noqa: ANN401 - of a YAML document
-    if isinstance(value, str):
-        return known.of(key, value)
-    if isinstance(value, bool) and key in _SWITCHED_OFF:
-        return False
-    if isinstance(value, list) and key in ("log-outputs",):
-        return ["stderr"]
-    if isinstance(value, dict) and (key in SECTIONS or key.endswith("tlsinfo")):
-        return {
-            inner: known.files.get(found, found) if isinstance(found, str) else found
-            for inner, found in value.items()
-        }
-    return value

@@ -38,6 +38,9 @@ OWNER = "PYTEST_ETCDTLS_OWNER_PROCESS"
 RECORD = "owner"
 """Name of the record in a guarded directory: the process that owns it, and its secret. It is 0600."""
 
+_LONGEST_ENVIRONMENT = 8 * 1024 * 1024
+"""Octets. Linux passes at most 6 MiB to a program (execve(2))."""
+
 _GRACE_SECONDS = 5.0
 _SWEEPS = 5
 _MOST_SWEEPS = 250
@@ -82,8 +85,12 @@ def is_dead(owner: str) -> bool:
         return here[2] == parts[2] and _started(int(parts[3])) != (parts[3], parts[4])
     except ValueError:
         return False
-    except OSError:
-        return True
+    except OSError:  # it has ended, or is another user's, which /proc may hide (hidepid)
+        try:
+            os.kill(int(parts[3]), 0)
+        except (OSError, OverflowError) as error:
+            return isinstance(error, ProcessLookupError)
+        return False
 
 
 def _started(process: int) -> tuple[str, str]:
@@ -296,11 +303,10 @@ def _mark(process: Path) -> str:
     ids = re.search(rb"^Uid:(.*)$", (process / "status").read_bytes(), re.MULTILINE)
     if ids is None or {*map(int, ids[1].split())} != {os.geteuid()}:
         return ""
-    for variable in (process / "environ").read_bytes().split(b"\0"):
-        name, _, value = variable.partition(b"=")
-        if name == MARK.encode():
-            return os.fsdecode(value)
-    return ""
+    with open(process / "environ", "rb") as file:  # which a process can place anywhere in its memory
+        variables = file.read(_LONGEST_ENVIRONMENT)
+    mark = re.search(rb"(?:^|\0)%s=([^\0]*)" % MARK.encode(), variables)
+    return os.fsdecode(mark[1]) if mark else ""
 
 
 if __name__ == "__main__":

@@ -433,7 +433,7 @@ def server_proof(
     known = {
         leaf
         for listener in target.listeners
-        if not listener.discovered and listener.scheme == "https"
+        if not listener.discovered and not target.searched and listener.scheme == "https"
         if (named := contacts.known(listener))
         for leaf in _proved_leaves(named)
     }

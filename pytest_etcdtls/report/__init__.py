@@ -53,7 +53,7 @@ def write_document(report: Report, path: Path) -> list[str]:
 
 
 def write_file(path: Path, parts: Iterable[str], mode: int = 0o600) -> None:
-    """Write a file of these parts and replace an existing one, whose mode it keeps if this user owns it.
+    """Write a file of these parts and replace an existing one, whose mode it keeps if it is this user's.
 
     A link is replaced too, and its target not changed. A new file is readable by its owner alone, like every
     file of a run: a report has names and addresses. Metrics are readable by all, since node_exporter, which
@@ -66,7 +66,9 @@ def write_file(path: Path, parts: Iterable[str], mode: int = 0o600) -> None:
         mode = 0o644
     with suppress(OSError):
         there = path.lstat()
-        if stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid():
+        # A stranger may give our readable file the name of another one, in a directory of theirs.
+        is_ours = there.st_uid == os.geteuid() and path.parent.stat().st_uid in (0, os.geteuid())
+        if is_ours and stat.S_ISREG(there.st_mode):
             mode = stat.S_IMODE(there.st_mode)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -239,7 +239,7 @@ def _present(context: ssl.SSLContext, identity: Identity) -> None:
         return
     if identity.certificate_file and identity.key_file:
         certificate_file, key_file = Path(identity.certificate_file), Path(identity.key_file)
-        with looked_up(certificate_file) as certificate, looked_up(key_file) as key:
+        with looked_up(certificate_file, reads=True) as certificate, looked_up(key_file, reads=True) as key:
             # Without a passphrase, OpenSSL would read one from the terminal.
             context.load_cert_chain(certificate, key, identity.passphrase or b"")
         return

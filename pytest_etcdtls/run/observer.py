@@ -321,12 +321,23 @@ class Observer:
         return self._budget.given_up
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
-        """Return the requests; at a discovered address, restricted to the server that proved who it is."""
+        """Return the requests, those that need it restricted to the server that proved who it is.
+
+        A process that was searched for is presented what is in its own files without a proof.
+        """
         self._budget.check(listener)
-        if not listener.discovered:
+        need = [_is_credential(one) and self._needs_proof(listener, one) for one in requests]
+        if not listener.discovered and not any(need):
             return requests
         leaves = self.get(ServerProof, None, listener).leaves
-        return [replace(one, proved=leaves) if _is_credential(one) else one for one in requests]
+        return [replace(one, proved=leaves) if it else one for one, it in zip(requests, need, strict=True)]
+
+    def _needs_proof(self, listener: Listener, request: Request) -> bool:
+        if listener.discovered or not self.target.searched or self.target.running is None:
+            return listener.discovered
+        if (file := request.identity.certificate_file) is None:  # made in memory, as by a CA of the user
+            return self.target.credentials(listener.role).signing_key is not None
+        return not file.startswith(f"{self.target.running.process.root}/")
 
     def _contact_discovered(self) -> None:
         """Contact all discovered listeners at once, after one of them did not answer in time.

@@ -277,8 +277,9 @@ def lines(before: Declaration, after: Declaration) -> Iterator[str]:
 
     Each is ``- `` or ``+ ``, an argument, a variable or a key of etcd's configuration file, and a comment.
     """
-    removed = [("-", setting) for setting in before.given if setting not in after.given]
-    written = [("+", setting) for setting in after.given if setting not in before.given]
+    old, new = (dict.fromkeys(declaration.given) for declaration in (before, after))
+    removed = [("-", setting) for setting in old if setting not in new]
+    written = [("+", setting) for setting in new if setting not in old]
     for sign, setting in sorted((*removed, *written), key=lambda step: step[1].name):
         yield f"{sign} {_line(setting, after.form)}"
 

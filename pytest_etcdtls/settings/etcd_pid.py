@@ -56,6 +56,8 @@ _MOST: Final = 100
 """Maximum number of processes that ``auto`` judges."""
 _MOST_OF_A_STRANGER: Final = 8
 """Maximum number of processes that ``auto`` judges of one user other than root and the user of the run."""
+_AHEAD: Final = 0.1
+"""Seconds that a process has to be read before the next one; it takes some milliseconds."""
 _SHOWN: Final = 5
 """Maximum number of processes that are named in a sentence."""
 
@@ -146,9 +148,13 @@ def _read(
             )
         return member
 
+    # Subordinate users, of which one user has thousands, come after the users of the machine (subuid(5)).
+    ordered = sorted(processes, key=lambda process: int(process.user or 0))
+    members = dict(zip(ordered, each_in_time(read, ordered, SECONDS, ahead=_AHEAD), strict=True))
     running: list[RunningMember] = []
     unread: list[tuple[Process, str]] = []
-    for process, member in zip(processes, each_in_time(read, processes, SECONDS), strict=True):
+    for process in processes:
+        member = members[process]
         if not isinstance(member, Exception):
             running.append(member)
             continue

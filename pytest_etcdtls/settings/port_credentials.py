@@ -80,8 +80,8 @@ def add_credentials(
     Those that options name come first, then those of a Secret, of etcdctl's variables, and those of files.
 
     Raises:
-        UsageError: if a file is not valid for its option, or a certificate or a key is given without the
-            other.
+        UsageError: if a file is not valid for its option, a certificate or a key is given without the other,
+            or a client certificate is given for processes that are searched for, without a CA of theirs.
     """
     passphrases = partial(key_passphrases, source)
     of_etcdctl = {} if secret.client.identities else source.environment
@@ -110,9 +110,11 @@ def add_credentials(
         server_ca=peer_cacert or of_files.peer.server_ca or (cacert and replace(cacert, inferred=True)),
         identities=_good(peer, of_files.peer.identities, client),
         unproved=_why_unproved(
-            target, "etcd_peer_cacert", peer_cacert if of_files.peer.server_ca else cacert, peer or client
+            target, "etcd_peer_cacert", peer_cacert or _with(cacert, of_files.peer.server_ca), peer or client
         ),
     )
+    if target.searched and (why := (client and of_clients.unproved) or (peer and of_members.unproved)):
+        raise UsageError(f"{option('etcd_pid')}=auto: {why}, or the ID of a process that is yours")
     return replace(
         target,
         client=_port(source, "", passphrases, secret.client, of_clients, cacert),
@@ -125,11 +127,17 @@ def add_credentials(
     )
 
 
+def _with(named: TrustBundle | None, of_files: TrustBundle | None) -> TrustBundle | None:
+    """Return a bundle that the user named if it has every CA that files name."""
+    others = {*of_files.certificates} if of_files else set()
+    return named if named and others <= {*named.certificates} else None
+
+
 def _why_unproved(target: Target, name: str, named_ca: TrustBundle | None, client: Identity | None) -> str:
-    """Return why the CA of a process proves nobody at a discovered address; empty if it may.
+    """Return why the CA of a process proves nobody; empty if it may.
 
     Anybody can start a process that names a CA of its own, and list members anywhere. A client certificate
-    that the process does not name is then presented only on this machine.
+    that the process does not name is then presented to no server that was discovered or searched for.
     """
     if target.running is None or named_ca or client is None:
         return ""

@@ -299,6 +299,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | Target | Non
         dials_with_another=roles_that_dial_with_another(members) if members and every else None,
         declared=MappingProxyType({member.label: member.declared for member in members}),
         running=running.running if running else None,
+        searched=running is not None and searches(source),
         rehearses=running is not None and source.flag("etcd_rehearse"),
         unreached=unreached,
         completed=completed,

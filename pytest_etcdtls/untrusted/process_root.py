@@ -31,7 +31,9 @@ from typing import Final
 
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, rights_of, user_of
 
-_OF_PROCESS = re.compile(r"(?P<proc>/proc/(?P<pid>[0-9]+))/(?:root(?:/(?P<below>.*))?|fd/[0-9]+)", re.DOTALL)
+_OF_PROCESS = re.compile(
+    r"(?P<proc>/proc/(?P<pid>[0-9]+))/(?:root(?:/(?P<below>.*))?|(?P<file>fd/[0-9]+))", re.DOTALL
+)
 _MOST_LINKS: Final = 40
 """Symbolic links that a look-up follows, as in Linux (path_resolution(7))."""
 
@@ -80,20 +82,33 @@ def looked_up(path: Path, *, reads: bool = False) -> Iterator[Path]:
     if of_process is None:
         yield path
         return
-    root = f"{of_process['proc']}/root"
-    user = user_of(int(of_process["pid"]))
-    with rights_of(user):
-        if str(path).startswith(root):
-            *above, (_, descriptor) = _look_up(root, of_process["below"] or "")
-            _close(above)
-        else:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        if reads:
-            descriptor = _opened(descriptor)
+    *above, (_, descriptor) = way_with_rights(of_process, reads=reads)
+    _close(above)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def way_with_rights(of_process: re.Match[str], *, reads: bool = False) -> list[tuple[str, int]]:
+    """Return names and descriptors from the root directory to a file, looked up as the process's user.
+
+    No other function has the rights of another user.
+    """
+    way: list[tuple[str, int]] = []
+    with rights_of(user_of(int(of_process["pid"]))):
+        try:
+            if of_process["file"]:
+                way.append(("", os.open(of_process[0], os.O_PATH | os.O_CLOEXEC)))
+            else:
+                way = _look_up(f"{of_process['proc']}/root", of_process["below"] or "")
+            if reads:
+                name, found = way.pop()
+                way.append((name, _opened(found)))
+        except BaseException:
+            _close(way)
+            raise
+    return way
 
 
 def _opened(found: int) -> int:
@@ -155,11 +170,10 @@ def way_to(path: Path) -> list[tuple[Path, os.stat_result]]:
     if of_process is None or of_process["below"] is None:
         here = Path(os.path.realpath(path))
         return [(place, os.stat(place)) for place in (here, *here.parents)]
-    root = f"{of_process['proc']}/root"
-    with rights_of(user_of(int(of_process["pid"]))):
-        way = _look_up(root, of_process["below"])
+    root = Path(f"{of_process['proc']}/root")
+    way = way_with_rights(of_process)
     try:
-        places = accumulate((name for name, _ in way[1:]), Path.__truediv__, initial=Path(root))
+        places = accumulate((name for name, _ in way[1:]), Path.__truediv__, initial=root)
         statuses = [os.fstat(descriptor) for _, descriptor in way]
     finally:
         _close(way)

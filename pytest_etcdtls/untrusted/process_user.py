@@ -38,6 +38,9 @@ _CAPABILITY_VERSION: Final = 0x20080522
 _LARGEST: Final = 1024 * 1024
 _UNCHANGED: Final = -1
 
+STARTED: Final[dict[int, int]] = {}
+"""When each process that was found was started, by its ID, which another process may have later."""
+
 
 class BorrowedRightsError(PermissionError):
     """A process may act for another user than the one who started it."""
@@ -80,7 +83,7 @@ def user_of(pid: int) -> ProcessUser:
         OSError: if there is no such process, or this user may not look at it.
     """
     here = Path(f"/proc/{pid}")
-    status, seen, vector = _look(here)
+    status, seen, vector = _look(pid)
     program = os.open(here / "exe", os.O_PATH | os.O_CLOEXEC)
     try:
         mode = os.fstat(program).st_mode
@@ -98,7 +101,7 @@ def user_of(pid: int) -> ProcessUser:
         raise BorrowedRightsError("it was started with more rights than its user has")
     if mode & (stat.S_ISUID | stat.S_ISGID) or gives_capabilities:
         raise BorrowedRightsError("its program gives more rights than its user has")
-    again, seen_again, _ = _look(here)
+    again, seen_again, _ = _look(pid)
     if seen_again != seen or any(again[name] != status[name] for name in ("Uid", "Gid", "Groups")):
         raise BorrowedRightsError("it executed another program meanwhile")
     return ProcessUser(
@@ -114,15 +117,29 @@ def user_of(pid: int) -> ProcessUser:
     )
 
 
-def _look(here: Path) -> tuple[dict[str, str], str, dict[int, int]]:
+def check_same(pid: int) -> int:
+    """Check that an ID is still that of the process that was found, and return when that was started.
+
+    Raises:
+        OSError: if it is that of another process, or of none.
+    """
+    # In clock ticks since the machine was. The second field, the name in parentheses, may contain anything.
+    started = int(_read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[19])
+    if STARTED.get(pid, started) != started:
+        raise ProcessLookupError(errno.ESRCH, "ended, and another process has its ID: run again")
+    return started
+
+
+def _look(pid: int) -> tuple[dict[str, str], str, dict[int, int]]:
     """Return the status of a process, a text that changes when it executes a program, and its auxv."""
+    here = Path(f"/proc/{pid}")
     lines = _read(here / "status").decode("utf-8", "replace").splitlines()
-    started = _read(here / "stat").rpartition(b")")[2].split()[19]  # in clock ticks since the machine was
     data = _read(here / "auxv")
     size = struct.calcsize("@L")
     words = struct.unpack(f"@{len(data) // size}L", data[: len(data) // size * size])
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    return status, (data + started).hex(), dict(zip(words[::2], words[1::2], strict=False))
+    seen = (data + b"%d" % check_same(pid)).hex()
+    return status, seen, dict(zip(words[::2], words[1::2], strict=False))
 
 
 def _read(path: Path) -> bytes:

@@ -443,5 +443,11 @@ def test_an_owner_elsewhere_is_not_taken_for_dead() -> None:
     assert is_dead(f"{host} an-earlier-boot {namespace} {pid} {started}")
     assert not is_dead(f"another {boot} {namespace} {2**22 + 1} {started}")
     assert not is_dead(f"{host} {boot} pid:[1] {2**22 + 1} {started}")
-    for nonsense in ("", " ", "a b c d e", f"{host} {boot} {namespace} x y"):
+    for nonsense in (
+        "",
+        " ",
+        "a b c d e",
+        f"{host} {boot} {namespace} x y",
+        f"{host} {boot} {namespace} {10**30} 1",
+    ):
         assert not is_dead(nonsense)

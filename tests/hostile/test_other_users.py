@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from cluster.conftest import DEADLINE, gone
 from cluster.test_watchdog import KILLED
 
 from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, this_process
+from pytest_etcdtls.report import write_file
 
 OTHER = 54321
 """User ID of the second user."""
@@ -181,6 +183,90 @@ def test_program_that_another_user_started_as_root_is_not_killed(spawn: Spawn, t
     _clean(tmp_path)  # or a run of another test, which looks at all processes
     assert ours.wait(DEADLINE) == -signal.SIGKILL
     assert set_user_id.poll() is None
+
+
+ASKS = """
+import os, sys
+from pytest_etcdtls.etcd.watchdog import is_dead
+os.setgroups([])  # /proc hides nothing from group 0
+os.setresgid(*[int(sys.argv[1])] * 3)
+os.setresuid(*[int(sys.argv[1])] * 3)
+print(is_dead(sys.argv[2]))
+"""
+
+
+@second_user
+@pytest.mark.program("unshare", "mount")
+def test_an_owner_that_proc_hides_is_not_taken_for_dead() -> None:
+    hides = 'mount -t proc -o hidepid=2 proc /proc && exec "$0" "$@"'
+    prefix = ("unshare", "--mount", "sh", "-c", hides)
+    done = _python("-c", ASKS, OTHER, this_process(), environment=os.environ, prefix=prefix)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+MOVES_ITS_ENVIRONMENT = """
+import ctypes, mmap, struct, sys, time
+size = 64 << 20
+memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+with open("/proc/self/stat") as file:
+    fields = [0, 0, 0, *map(int, file.read().rpartition(")")[2].split()[1:])]
+code, stack, data, brk, arguments = fields[25:27], fields[27], fields[44:46], fields[46], fields[47:49]
+area = struct.pack("11QQII", *code, *data, brk, brk, stack, *arguments, start, start + size, 0, 0, 2**32 - 1)
+assert ctypes.CDLL(None).prctl(35, 14, area, ctypes.c_ulong(len(area)), 0) == 0
+print("moved", flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.fixture
+def moved() -> Iterator[Process]:
+    """A process without a capability, as root of a container is, that has moved its environment."""
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    words = [*powerless, sys.executable, "-c", MOVES_ITS_ENVIRONMENT]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"moved\n"
+        yield process
+        process.kill()
+
+
+KILLS_NOBODY = """
+import resource
+from pytest_etcdtls.etcd.watchdog import kill
+resource.setrlimit(resource.RLIMIT_DATA, (64 << 20,) * 2)
+print(kill(lambda mark: False))
+"""
+
+
+@second_user
+@pytest.mark.program("setpriv")
+@pytest.mark.usefixtures("moved")
+def test_the_environment_of_another_process_takes_no_memory() -> None:
+    done = _python("-c", KILLS_NOBODY, environment=os.environ)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_no_device_that_a_mark_names_is_opened(spawn: Spawn, tmp_path: Path) -> None:
+    pipe = tmp_path / "device"
+    os.mkfifo(pipe)
+    spawn(f"{MARK}={SECRET} {pipe}".encode())
+    with subprocess.Popen([sys.executable, "-c", "import sys; open(sys.argv[1], 'w')", pipe]) as writer:
+        said = _clean(tmp_path)
+        waits = writer.poll() is None  # since nobody has opened the other end
+        writer.kill()
+    assert waits
+    assert f"whose mark names {pipe}, but not the secret in that file" in said
+
+
+@second_user
+def test_a_report_does_not_take_the_mode_of_a_file_that_a_stranger_has_renamed(tmp_path: Path) -> None:
+    os.chown(tmp_path, OTHER, OTHER)
+    metrics, report = tmp_path / "metrics.prom", tmp_path / "report.json"
+    write_file(metrics, ["of all"])
+    metrics.rename(report)
+    write_file(report, ["ours"])
+    assert (report.read_text(encoding="utf-8"), stat.S_IMODE(report.stat().st_mode)) == ("ours", 0o600)
 
 
 CLEANS = """

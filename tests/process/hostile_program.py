@@ -25,7 +25,7 @@ PYTHON: Final = Path("/usr/bin/python3")
 """The Python of the system, which another user may execute."""
 
 _TEXT = """#!/usr/bin/python3 -IS
-import ctypes, errno, fcntl, json, mmap, os, resource, socket, stat, struct, sys, time
+import ctypes, errno, fcntl, json, mmap, os, resource, signal, socket, stat, struct, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
 FACTS = json.loads(os.environ["FACTS"])
 def call(*arguments):
@@ -64,6 +64,22 @@ def traced():
     return True
 def keys():
     return call(248 if os.uname().machine == "x86_64" else 217, b"user", b"k", b"v", 1, -3) > 0
+def queued(count):
+    one, on_x86 = int(signal.SIGRTMIN), os.uname().machine == "x86_64"
+    signal.pthread_sigmask(signal.SIG_BLOCK, {one})
+    information = struct.pack("=iii", one, 0, -1) + bytes(116)
+    for _ in range(count): call(129 if on_x86 else 138, os.getpid(), one, information)
+    return True
+def threads(count):
+    end = threading.Event()
+    threading.stack_size(32768)
+    try:
+        for _ in range(count): threading.Thread(target=end.wait, daemon=True).start()
+    except RuntimeError:
+        raise OSError(errno.EAGAIN, "")
+    finally:
+        end.set()
+    return True
 def raised(path):
     code = "import os; os.write(2, b'raised %d\\\\n' % os.geteuid())"
     os.execv(path, [path, "-c", code])
@@ -91,6 +107,14 @@ TRIES = {
     "make a user namespace": lambda: call(272 if os.uname().machine == "x86_64" else 97, 0x10000000) == 0,
     "mount": lambda: call(165 if os.uname().machine == "x86_64" else 40, b"none", b"/", b"tmpfs", 0, 0) == 0,
     "write to a pipe of the file system": lambda: os.open(FACTS["pipe"], os.O_WRONLY | os.O_NONBLOCK) >= 0,
+    "watch files": lambda: call(294 if os.uname().machine == "x86_64" else 26, 0) > 0,
+    "watch a file system": lambda: call(300 if os.uname().machine == "x86_64" else 262, 0x200, 0) > 0,
+    "start a thread with descriptors of its own":
+        lambda: call(56 if os.uname().machine == "x86_64" else 220, 0x10000, 0, 0, 0, 0) > 0,
+    "queue many signals": lambda: queued(2000),
+    "start many threads": lambda: threads(1000),
+    "have a larger stack": lambda: call(160 if os.uname().machine == "x86_64" else 164, 3,
+        struct.pack("@LL", 16 << 20, 16 << 20)) == 0,
     "open many files": lambda: [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)] and True,
 }
 told = {"uid": os.getuid(), "euid": os.geteuid(), "gid": os.getgid(), "groups": os.getgroups()}

@@ -10,9 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from kubeadm.judging import Given
 from plugin.runs import Runner, run
 
 from process.containers import as_root
+from pytest_etcdtls.declared.declaration import Declaration, Setting
+from pytest_etcdtls.run.remedies import lines
+from pytest_etcdtls.settings.etcd_pid import read_processes
+from pytest_etcdtls.target import Target
 
 __all__ = ["run"]
 
@@ -106,3 +111,20 @@ def test_a_host_of_a_process_is_no_option(start: Callable[..., int], run: Runner
     assert ran.exit_code == 4
     assert f"--etcd-pid: process {pid} declares 'https://-oproxycommand=x:9'" in ran.out + ran.err
     assert "neither a host name nor an IP address" in ran.out + ran.err
+
+
+def test_a_remedy_looks_at_each_setting_once(
+    start: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 10,000 variables each remedy took seconds, and Ctrl-C was not answered for minutes."""
+    [member] = read_processes(Given(etcd_pid=str(start(*(f"--unknown-{number}=x" for number in range(9))))))
+    assert not isinstance(member, Target)
+    declaration, given, calls = member.declared.declaration, Declaration.given, list[int]()
+
+    def counted(of: Declaration) -> tuple[Setting, ...]:
+        calls.append(1)
+        return tuple(given.__get__(of))
+
+    monkeypatch.setattr(Declaration, "given", property(counted))
+    assert list(lines(declaration, declaration)) == []
+    assert len(calls) == 2

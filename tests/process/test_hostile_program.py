@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,9 @@ HELD_BY_NAMESPACES = {
     "connect to the machine": "ECONNREFUSED",
     "open a raw socket": "EPERM",
     "mount": "EPERM",
+    "queue many signals": "EAGAIN",
+    "start many threads": "EAGAIN",
+    "have a larger stack": "EPERM",
     "open many files": "EMFILE",
 }
 """What namespaces, mounts and the lack of capabilities alone refuse, and how."""
@@ -68,6 +72,9 @@ HELD_BY_THE_FILTER = {
     "connect to an abstract socket": "EAFNOSUPPORT",
     "open a VSOCK": "EAFNOSUPPORT",
     "make a user namespace": "EPERM",
+    "watch files": "EPERM",
+    "watch a file system": "EPERM",
+    "start a thread with descriptors of its own": "EPERM",
 }
 """What the filter of system calls refuses."""
 
@@ -386,6 +393,118 @@ def test_output_without_end_is_bounded(home: Home) -> None:
 
 def _child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii"))
+
+
+_CHANGES_ITS_PROGRAM = """import errno, os, time
+try:
+    os.chmod("/proc/self/exe", os.stat("/proc/self/exe").st_mode)
+    os.write(2, b"it acts")
+except OSError as error:
+    os.write(2, errno.errorcode[error.errno].encode())
+time.sleep(600)"""
+
+
+def test_the_python_of_the_machine_is_not_changed(home: Home) -> None:
+    """It is ``/proc/self/exe`` until etcd is executed. In a container etcd may be root's, as it is."""
+    os.chown(home.facts["data"], 0, 0)
+    words = (sys.executable, "-IS", "-c", _CHANGES_ITS_PROGRAM)
+    with stranger(home.program, *home.words, environment=home.environment) as (process, _):
+        made = replace(plan(process), program="/proc/self/exe", argv=words, user=0, group=0)
+        with started(made, process.name) as etcd:
+            assert until(etcd.log, 20) == "EROFS"
+
+
+def test_no_descriptor_leads_out_of_the_stage(home: Home) -> None:
+    """By one, ``/proc/self/fd/3/../bin/sh`` is a program of the machine, where a container has its /proc."""
+    with (
+        stranger(home.program, *home.words, environment=home.environment) as (process, _),
+        started(plan(process), process.name) as etcd,
+    ):
+        here = Path(f"/proc/{etcd.pid}")
+        stages = {line.split()[0] for line in (here / "mountinfo").read_text(encoding="utf-8").splitlines()}
+        directories = [one.name for one in (here / "fd").iterdir() if one.is_dir()]
+        texts = [(here / "fdinfo" / name).read_text(encoding="ascii") for name in directories]
+        assert {text.partition("mnt_id:\t")[2].split()[0] for text in texts} <= stages
+
+
+def test_its_own_program_is_not_changed(home: Home) -> None:
+    """One without an absolute path is the one that runs, on a mount of the machine."""
+    program = home.directory / "bin/etcd"
+    program.parent.mkdir()
+    shutil.copy(PYTHON, program)
+    os.chown(program, STRANGER, STRANGER)
+    then = f"""exec {program} -ISc 'print("waits", flush=True); input()' "$0" "$@" """
+    with stranger(home.program, *home.words, environment=home.environment, then=then) as (process, _):
+        made = replace(plan(process), program="", argv=("etcd", "-ISc", _CHANGES_ITS_PROGRAM))
+        with started(made, process.name) as etcd:
+            assert until(etcd.log, 20) == "EROFS"
+
+
+def test_a_working_directory_on_a_mount_of_others(home: Home) -> None:
+    """It was opened before the process got mounts of its own: from there all could be written."""
+    before = (
+        "import ctypes\n"
+        "libc, working = ctypes.CDLL(None), os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY)\n"
+        "assert not libc.unshare(0x10000000 | 0x20000)\n"
+        "os.write(1, b'unmapped\\n')\nsys.stdin.readline()\n"
+        "assert not libc.mount(b'none', os.path.dirname(sys.argv[1]).encode(), b'tmpfs', 0, None)\n"
+        "os.fchdir(working)"
+    )
+    data = home.directory.parent / "data"
+    data.mkdir()
+    os.chown(data, STRANGER, STRANGER)
+    words = [f"--data-dir={data}", *home.words[1:]]
+    with (
+        stranger(home.program, *words, environment=home.environment, before=before, maps=MAPS) as found,
+        pytest.raises(NotVerifiedError, match=re.escape("mount of .: Invalid argument")),
+        started(plan(found[0]), found[0].name),
+    ):
+        pass
+
+
+_SWAPS = """import ctypes, os, stat
+from pytest_etcdtls.run.rehearsal import stage
+assert not ctypes.CDLL(None).mount(b"none", b"/dev", b"tmpfs", 0, None)
+for name, minor in (("null", 3), ("other", 5)):
+    os.mknod(f"/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+is_device = stat.S_ISCHR
+def swapped(mode):
+    os.rename("/dev/null", "/dev/first")
+    os.rename("/dev/other", "/dev/null")
+    os.rename("/dev/first", "/dev/other")
+    return is_device(mode)
+stat.S_ISCHR = swapped
+stage._make_read_only()
+for name in ("null", "other"):
+    try:
+        print(name, open(f"/dev/{name}", "rb").read(1))
+    except PermissionError:
+        print(name, "refused")
+"""
+
+
+def test_the_null_device_that_was_looked_at_is_the_one_that_works() -> None:
+    """Root of a container may make devices that it may not open, and swap them with it at any moment."""
+    words = ["unshare", "--mount", sys.executable, "-c", _SWAPS]
+    made = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines() == ["null b''", "other refused"]
+
+
+def test_a_large_directory_is_not_read_whole(home: Home) -> None:
+    """It may be one of FUSE, that has no end."""
+    data = Path(home.facts["data"])
+    for number in range(10000):
+        os.mknod(data / f"{number:0200}")
+    above, source = (os.open(path, os.O_RDONLY) for path in (home.directory, data))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="more than 4096 entries"):
+            stage._copy(above, "made", source, set(), depth=0)
+        assert tracemalloc.get_traced_memory()[1] < 3 << 19
+    finally:
+        tracemalloc.stop()
+        os.close(above)
+        os.close(source)
 
 
 def test_the_session_keyring_is_an_empty_one(home: Home) -> None:

@@ -409,7 +409,7 @@ assert not ctypes.CDLL(None).prctl(22, 2, program)"""
     [
         (
             "ctypes.CDLL(None).prctl(24, 21, 0, 0, 0)  # CAP_SYS_ADMIN",
-            "its network: Operation not permitted (run",
+            "mount of a program: Operation not permitted (run",
         ),
         (_FILTER % (442, "0x50001"), "read-only: Operation not permitted (run as root"),
         (_FILTER % (272, "0x50001"), "namespaces: Operation not permitted (run as root"),

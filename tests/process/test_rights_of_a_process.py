@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -20,8 +21,14 @@ from pytest_etcdtls.declared.running import Process, read_running
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.run.credentials import Credentials
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.read import read_live_target
+from pytest_etcdtls.suite.interruptions import Interruption
+from pytest_etcdtls.tls.namespace import network_of
+from pytest_etcdtls.untrusted import process_root
 from pytest_etcdtls.untrusted.process_root import may_read, names_in, status_of
 from pytest_etcdtls.untrusted.process_user import rights_of, user_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
@@ -209,6 +216,66 @@ def test_other_threads_keep_their_rights(process: Callable[..., Process]) -> Non
     assert seen == [True]
     assert Path("/etc/shadow").read_bytes()
     assert os.getgroups() == _groups()
+
+
+def test_an_interruption_leaves_no_rights(
+    process: Callable[..., Process], pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the run before the next check: raised here, it may leave this thread those of another user."""
+    found, interruption = process(), Interruption(pytestconfig)
+    before = signal.signal(signal.SIGUSR1, interruption._on_signal)
+    look_up = process_root._look_up
+
+    def interrupted(root: str, path: str) -> list[tuple[str, int]]:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return look_up(root, path)
+
+    monkeypatch.setattr(process_root, "_look_up", interrupted)
+    try:
+        assert status_of(below(found, Path("/etc/passwd")))
+    except pytest.Session.Interrupted:
+        pytest.fail("it was raised here")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(pytest.Session.Interrupted):
+        interruption.pytest_runtest_setup()
+
+
+def test_an_id_that_another_process_has_later(of_root: Path) -> None:
+    """A process of root that gets it lends its rights to nobody."""
+    with stranger(Path("/usr/bin/etcd")) as (found, child):
+        child.kill()
+        child.wait()
+    path = below(found, of_root / "ca.key")
+    for _ in range(20):  # others may start processes between the next two lines
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(found.pid - 1), encoding="ascii")
+        with subprocess.Popen(["sleep", "60"]) as later:
+            try:
+                if later.pid != found.pid:
+                    continue
+                with pytest.raises(UnreadableFileError, match="another process has its ID"):
+                    read_regular(path, LARGEST)
+                with pytest.raises(OSError, match="another process has its ID"), network_of(found.pid):
+                    pass
+                return
+            finally:
+                later.kill()
+    pytest.fail("no process got the ID")
+
+
+def test_a_key_that_was_exchanged_is_not_presented(of_root: Path, process: Callable[..., Process]) -> None:
+    """A client of the user's tests is made of the files at that time, with the rights of the process."""
+    found = process()
+    of_root.chmod(0o711)
+    live = read_live_target(Given(etcd_endpoint=URL), None)
+    identity = Identity(
+        name="client",
+        key=CertificateAuthority.create("ca").key,
+        certificate_file=str(below(found, of_root / "ca.crt")),
+        key_file=str(below(found, of_root / "ca.key")),
+    )
+    with pytest.raises(PermissionError):
+        Credentials(Observer(live)).of(identity).ssl_context()
 
 
 def _groups() -> list[int]:

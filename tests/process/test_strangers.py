@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,22 +17,25 @@ from xml.etree import ElementTree
 import pytest
 from kubeadm.judging import Given
 from plugin.runs import Ran, Runner, nobody_came, run
+from servers import Server, etcd_context, pki
 
 from process.containers import OF_ITS_OWN, Container, as_root, container, targets
 from pytest_etcdtls.declared import running
 from pytest_etcdtls.declared.running import PROC
 from pytest_etcdtls.errors import NotVerifiedError, UsageError
 from pytest_etcdtls.facts.certificates import ServerProof
-from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.read import read_judging
 from pytest_etcdtls.target import Listener, Target, Unreached
+from pytest_etcdtls.tls.connection import DialError, dial
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted.process_root import names_in
 
-__all__ = ["run"]
+__all__ = ["pki", "run"]
 
 pytestmark = [*as_root, pytest.mark.program("nsenter", "unshare", "ip", "chown", "chroot")]
 
@@ -227,6 +231,41 @@ def test_many_processes_of_a_stranger(etcd: int, stranger: Start, pids: list[int
     assert f"22 more named etcd (process {strangers[8]}, " in " ".join(ran.out.split())
 
 
+def test_a_client_certificate_is_for_a_process_that_proved_who_it_is(
+    stranger: Start, run: Runner, pki: tuple[ClusterPKI, Path], tmp_path: Path
+) -> None:
+    """Of a process that was searched for; one whose ID the user passes is the user's choice."""
+    generated, directory = pki
+    ClusterPKI.generate(PKIPlan(), [MemberNames("m0")]).write(tmp_path / "of-the-stranger")
+    context = etcd_context(tmp_path / "of-the-stranger", verify=ssl.CERT_OPTIONAL, protocols=())
+    context.load_verify_locations(directory / "client-ca.crt")
+    presented: list[bytes] = []
+
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            presented.append(tls.getpeercert(binary_form=True) or b"")
+            if tls.recv(65536):
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            tls.unwrap()
+
+    given = [
+        f"--etcd-{name}={directory / f'client.{suffix}'}"
+        for name, suffix in (("cert", "crt"), ("key", "key"))
+    ]
+    leaf = encode_certificates(generated.client.chain[:1]).decode()
+    with Server(handle) as server:
+        pid = stranger(*words_of(f"https://127.0.0.1:{server.port}"))
+        without = judge(run, *given)
+        assert without.exit_code == 4
+        assert "is not of that process: pass --etcd-cacert, or the ID of a process" in without.err
+        with_ca = judge(run, *given, f"--etcd-cacert={directory / 'server-ca.crt'}")
+        assert presented
+        assert leaf not in map(ssl.DER_cert_to_PEM_cert, filter(None, presented))
+        assert any("no path leads to" in one["reason"] for one in with_ca.report["results"])
+        run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", "--etcd-timeout=1", *given)
+        assert leaf in map(ssl.DER_cert_to_PEM_cert, filter(None, presented))
+
+
 def test_users_take_turns(stranger: Start, pids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A user with many processes takes no place of another one, whatever it says of itself."""
     strangers = [stranger(*words_of(URL)) for _ in range(4)]
@@ -275,6 +314,37 @@ def test_a_process_that_does_not_answer(
 
 
 link = running._link
+
+
+def test_what_takes_time_is_read_last_and_ended(
+    stranger: Start, pids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One user has thousands of subordinate ones, and each may name files whose reading does not end."""
+    silent = stranger(*words_of(URL))
+    read, order = running.read_running, list[int]()
+    threads: list[threading.Thread] = []
+
+    def reading(process: running.Process) -> running.RunningMember:
+        order.append(process.pid)
+        while process.pid == silent:
+            threads[:] = [threading.current_thread()]
+        return read(process)
+
+    monkeypatch.setattr(running, "read_running", reading)
+    monkeypatch.setattr(running, "SECONDS", 1.0)
+    words = ["etcd", "-c", "echo; read line"]
+    with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
+        try:
+            assert ours.stdout is not None
+            assert ours.stdout.readline() == b"\n"
+            pids.append(ours.pid)
+            unread = [one for one in read_processes(Given(etcd_pid="auto")) if isinstance(one, Target)]
+        finally:
+            ours.kill()
+    assert order == [ours.pid, silent]
+    assert len(unread) == 2  # neither listens, or has been read
+    threads[0].join(10)
+    assert not threads[0].is_alive()
 
 
 def test_addresses_of_its_own_network(stranger: Start) -> None:
@@ -326,6 +396,27 @@ def test_no_name_is_looked_up_that_etcd_cannot_listen_on(
     assert reached == ["127.0.0.1"]
 
 
+TURNS = r"""
+import ctypes, os, subprocess, sys, threading
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x10000000) == 0  # a user namespace, in which a network can be made
+with open("/proc/self/uid_map", "w") as map: map.write("0 54321 1")
+def turn():
+    sys.stdin.readline()
+    os.execve("/bin/sh", ["etcd", "-c", "echo; read line"], {})
+threading.Thread(target=turn, daemon=True).start()
+assert libc.unshare(0x40000000) == 0
+subprocess.run("ip link set lo up; ip addr add 10.123.0.2/32 dev lo", shell=True, check=True)
+print(flush=True)
+threading.Event().wait()
+"""
+"""Be in a network of one's own, and then, by a thread that executes a program, in the one before."""
+BECOMES = """
+import os, sys
+os.setgroups([]), os.setgid(54321), os.setuid(54321)
+os.execve("/usr/bin/python3", ["etcd", "-ISc", *sys.argv[1:]], {"PATH": os.defpath + ":/sbin:/usr/sbin"})
+"""
+
 HOLDS = ("unshare", "--net", "sh", "-c", "ip link set lo up; echo; read line")
 """Hold a network namespace."""
 
@@ -371,6 +462,34 @@ def test_nothing_is_sent_elsewhere(
     near, server = networks
     pid = stranger(*words, prefix=("nsenter", "-t", str(near), "-n"))
     run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", "--etcd-timeout=1", report=False)
+    assert nobody_came(server)
+
+
+def test_a_process_that_changes_its_network(networks: tuple[int, socket.socket]) -> None:
+    """It has the address of a server elsewhere when that is looked up, and not when it is connected to."""
+    near, server = networks
+    words = ("nsenter", "-t", str(near), "-n", sys.executable, "-c", BECOMES, TURNS)
+    with subprocess.Popen(
+        [*words, *words_of(f"https://{ELSEWHERE}:2379")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+            [member] = read_processes(Given(etcd_pid=str(process.pid)))
+            assert not isinstance(member, Target)
+            listener = member.listeners[0]
+            assert isinstance(listener, Listener)
+            assert listener.address == (ELSEWHERE, 2379)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"\n"
+            assert member.running is not None
+            assert member.running.process.runs
+            with pytest.raises(DialError, match="has another network than before"):
+                dial(listener, time.monotonic() + 5)
+        finally:
+            process.kill()
     assert nobody_came(server)
 
 

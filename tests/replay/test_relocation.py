@@ -10,6 +10,7 @@ from declared.declaring import GOOD, flags, read_declaration, written
 
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.reading import from_command_line
+from pytest_etcdtls.errors import NotVerifiedError, UsageError
 from pytest_etcdtls.etcd.launch import Launch, MemberPaths
 from pytest_etcdtls.etcd.relocation import Place, moved_urls, relocate, replacements
 
@@ -110,17 +111,52 @@ def test_a_configuration_file_and_the_flags_that_it_hides(tmp_path: Path) -> Non
         "client-transport-security": {
             "cert-file": "/owned/pki/pki/a.crt",
             "client-cert-auth": True,
-            "crl-file": "/c",
         },
-        "no-such-key": 1,
         "foo": 7,
         "listen-peer-urls": "http://127.0.0.1:20002",
     }
 
 
-def test_an_unreadable_configuration_file_is_passed_unchanged(tmp_path: Path) -> None:
-    text = "name: a\nsnapshot-count: !!python/object:x 1\n"
-    assert moved(written(tmp_path, text)).config_file == text
+# The names of fields of Go, and one letter that Go takes for another.
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("log-output\u017f: [/owned/x]", "ListenMetricsUrls: [{Scheme: unix, Host: /owned/x}]"),
+        *("li\u017ften-client-urls: unix:///owned/x", "discovery-config: {endpoints: [https://a.example]}"),
+        *(
+            "client-tran\u017fport-security: {key-file: /x}",
+            "client-transport-security: {tru\u017fted-ca-file: /x}",
+        ),
+    ],
+)
+def test_no_key_that_only_go_recognizes_is_passed_on(key: str, tmp_path: Path) -> None:
+    added = {"log-outputs": "stderr"}
+    replayed, plain = (
+        yaml.safe_load(moved(written(tmp_path, text), **added).config_file or "")
+        for text in (f"name: a\n{key}\n", "name: a\n")
+    )
+    assert not replayed.pop("client-transport-security", None)
+    assert replayed == plain
+
+
+def test_a_discovery_that_is_left_out_is_named(tmp_path: Path) -> None:
+    declaration = written(tmp_path, "name: a\ndiscovery-config: {endpoints: [https://a.example]}\n")
+    assert "discovery-config: not used" in replacements(declaration)
+
+
+@pytest.mark.parametrize("value", ["2001-99-99", "=", "0x_"])
+def test_a_value_that_only_go_reads_passes_no_key_on(value: str, tmp_path: Path) -> None:
+    declaration = written(tmp_path, f"name: a\ndata-dir: /d\nno-such-key: {value}\n")
+    with pytest.raises(NotVerifiedError, match="has no type of YAML"):
+        moved(declaration)
+
+
+@pytest.mark.parametrize(
+    "line", ["data-dir: !!binary L2Q=", "!!binary ZGF0YS1kaXI=: /d", "no-such-key: !x y"]
+)
+def test_a_tag_is_refused(line: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"tags .* are not read"):
+        written(tmp_path, f"name: a\n{line}\n")
 
 
 def test_settings_that_etcd_requires_with_an_unknown_value_are_added(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from pytest_etcdtls.declared.declaration import (
     masked,
 )
 from pytest_etcdtls.declared.flags import FLAG_OF
-from pytest_etcdtls.declared.running import RunningMember, differences
+from pytest_etcdtls.declared.running import RunningMember, differences, listening
 from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
 from pytest_etcdtls.facts.access import AcceptedClient
@@ -60,7 +60,7 @@ from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
 from pytest_etcdtls.untrusted.printable import some
-from pytest_etcdtls.untrusted.process_user import OVERRIDES
+from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, check_same
 from pytest_etcdtls.versions import version_key
 
 COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
@@ -183,6 +183,7 @@ class RehearsedEtcd:
         self._status: object = None
         self.pid = int(self._told("pid"))
         self._told("started")
+        STARTED[self.pid] = check_same(self.pid)  # the ID may become that of another process
 
     def _told(self, name: str) -> str:
         told = self._next(SECONDS)
@@ -209,12 +210,7 @@ class RehearsedEtcd:
 
     def _ports(self) -> set[int]:
         """Return the ports on which it listens."""
-        lines: list[str] = []
-        for name in ("tcp", "tcp6"):
-            with suppress(OSError):
-                lines += Path(f"/proc/{self.pid}/net/{name}").read_text(encoding="ascii").splitlines()[1:]
-        listening = (line.split()[1] for line in lines if line.split()[3] == "0A")
-        return {int(address.rpartition(":")[2], 16) for address in listening}
+        return {int(fields[1].rpartition(b":")[2], 16) for fields in listening(self.pid)}
 
     def ended(self, seconds: float = 0.0) -> StartFailure | None:
         """Return why it does not start if it has ended, or does within so many seconds.

@@ -13,8 +13,9 @@ child of the one before and with less power:
 2. The *mapper* enters the network, the mounts and the user namespace of the running etcd, each by a
    descriptor. It writes which users the next one has (user_namespaces(7), ``uid_map``).
 3. The *owner* makes namespaces of its own (namespaces(7)). Its user namespace has etcd's user and group
-   alone, and owns the others, so no capability reaches outside them. Root makes it, so no process of etcd's
-   user outside can enter it. Then it becomes that user: from here on each path is looked up by somebody who
+   alone, and owns the others, so no capability reaches outside them. A process of etcd's user outside can
+   enter it at most if etcd has a user namespace of that user's own, and gets nothing there that it lacks.
+   Then it becomes that user: from here on each path is looked up by somebody who
    can do what etcd's user can, and a link leads where that user could go.
 4. *Process 1* of the PID namespace mounts, on mounts that only this stage sees. It starts etcd, reads its
    log, and ends with its standard input. When it ends, the kernel ends whatever it started, and mounts and
@@ -51,6 +52,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -77,10 +79,15 @@ DATA_NOT_WRITABLE = "its data directory cannot be written by its user"
 _GROUP = "pytest-etcdtls-rehearsal-"
 _ENDS_WITHIN = 5000
 """Milliseconds after the end of the run in which the stage ends by itself."""
-_LIMITS = {"AS": 16 << 30, "NOFILE": 1024, "CPU": 300, "CORE": 1}
-"""Limits of etcd (setrlimit(2)), beside that of its memory. Its address space bounds page tables: of bbolt's
-file it maps 10 GiB (server/storage/backend, InitialMmapSize). With 0 instead of 1 for cores, a program that
-core_pattern names is started all the same (core(5))."""
+_THREADS = 512
+_LIMITS = {
+    **{"AS": 16 << 30, "STACK": 8 << 20, "NOFILE": 1024, "NPROC": _THREADS, "SIGPENDING": 256},
+    **{"CPU": 300, "CORE": 1, "RTPRIO": 0, "NICE": 0},
+}
+"""Limits of etcd (setrlimit(2)), beside that of its memory, which does not count a stack. Its address space
+bounds page tables: of bbolt's file it maps 10 GiB (server/storage/backend, InitialMmapSize). Its signals are
+counted as root's, who made its user namespace. With 0 instead of 1 for cores, a program that core_pattern
+names is started all the same (core(5))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,9 +211,13 @@ def _child(work: Callable[[], None]) -> tuple[int, int]:
 
 def main() -> None:
     """Be the keeper: check what is started, bound its memory, start the others, and wait."""
-    plan = Plan(**json.loads(sys.stdin.buffer.readline()))
     groups, name = -1, f"{_GROUP}{os.getpid()}"
     try:
+        if not os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+            # A program that etcd names by that path is this Python: root of a container could change it.
+            python = _read_only(_clone(os.open("/proc/self/exe", os.O_PATH)))
+            os.execve(python, sys.orig_argv, os.environ)  # noqa: S606 - this program again
+        plan = Plan(**json.loads(sys.stdin.buffer.readline()))
         etcd = _Running(plan.pid)
         if plan.seen != _seen(etcd.here):
             raise OSError("it executed another program meanwhile")
@@ -251,9 +262,10 @@ def _bound_memory(process: int, most: int, name: str) -> int:
             except OSError:
                 os.rmdir(name, dir_fd=directory)
                 continue
-            for limit, value in (("memory.oom.group", "1"), ("memory.swap.max", "0")):  # of version 2
+            more = {"memory.oom.group": 1, "memory.swap.max": 0, "pids.max": _THREADS}  # of version 2
+            for limit, value in more.items():
                 with suppress(OSError):
-                    _write(f"{name}/{limit}", value, directory)
+                    _write(f"{name}/{limit}", str(value), directory)
             return directory
     return -1
 
@@ -299,6 +311,8 @@ def _map(plan: Plan, etcd: _Running) -> None:
     _call("its mounts (CAP_SYS_CHROOT too)", _LIBC.setns(etcd.mounts, 0))
     sys.path.clear()
     sys.meta_path.clear()
+    if not plan.program:
+        etcd.program = _read_only(_clone(etcd.program))  # as /proc/self/exe leads to it
     chrooted = os.readlink("root", dir_fd=etcd.here) != "/"
     os.fchdir(etcd.root if chrooted else etcd.working)  # unshare(2) takes it along into a copy of the mounts
     ids = {"gid": plan.group, "uid": plan.user}
@@ -397,12 +411,18 @@ def _stage(plan: Plan, etcd: _Running, addresses: set[tuple[int, bytes]], chroot
         except OSError as error:  # read-only in a container
             raise OSError(f"its ports below 1024 cannot be opened here: {error.strerror}") from error
     _call("private mounts", _LIBC.mount(None, b"/", None, ctypes.c_ulong(_PRIVATE), None))
+    if plan.label:  # that of what is executed next, also by a child
+        _write("thread-self/attr/exec", plan.label, etcd.proc)
     _enter_root(etcd, chrooted)
+    for name, descriptor in vars(etcd).items():  # /proc/self/fd leads whatever looks up a path to the machine
+        if name != "program" or plan.program:
+            os.close(descriptor)
     try:
         os.chdir(plan.working)
     except OSError:  # its user cannot enter it by name, and is in it: the mapper took it along
         if chrooted:
             raise
+        os.fchdir(_read_only(_clone(_HERE, ".")))  # it may be on a mount that is not below the root
     _watch(plan, etcd, _cover(plan))
 
 
@@ -436,7 +456,16 @@ def _enter_root(etcd: _Running, chrooted: bool) -> None:
 def _clone(directory: int, name: str = "") -> int:
     """Return a mount of a file or directory, with the mounts below it, that is nowhere yet (open_tree(2))."""
     flags = 1 | _RECURSIVE | _NOFOLLOW | os.O_CLOEXEC | (0 if name else _EMPTY_PATH)
-    return _call(f"open_tree {name}", _LIBC.syscall(_OPEN_TREE, directory, os.fsencode(name), flags))
+    tree = _LIBC.syscall(_OPEN_TREE, directory, os.fsencode(name), flags)
+    return _call(f"mount of {name or 'a program'}", tree)
+
+
+def _read_only(directory: int, name: bytes = b"") -> int:
+    """Make a mount and those below it read-only, without set-user-ID programs and devices, and return it."""
+    attributes = struct.pack("=QQQQ", _READ_ONLY | _NOSUID | _NODEV, 0, 0, 0)
+    flags = _RECURSIVE | (0 if name else _EMPTY_PATH)
+    _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, directory, name, flags, attributes, len(attributes)))
+    return directory
 
 
 def _attach(mount: int, directory: int, name: str = "") -> None:
@@ -487,11 +516,10 @@ def _make_read_only() -> None:
     """Make every mount read-only, without set-user-ID programs and devices, except the null device."""
     device = -1
     with suppress(OSError):
-        null = os.stat("/dev/null")
-        if stat.S_ISCHR(null.st_mode) and null.st_rdev == os.makedev(1, 3):
-            device = _clone(_HERE, "/dev/null")
-    attributes = struct.pack("=QQQQ", _READ_ONLY | _NOSUID | _NODEV, 0, 0, 0)
-    _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, _HERE, b"/", _RECURSIVE, attributes, len(attributes)))
+        null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW)  # once: it may be swapped at any moment
+        if stat.S_ISCHR(os.fstat(null).st_mode) and os.fstat(null).st_rdev == os.makedev(1, 3):
+            device = _clone(null)
+    _read_only(_HERE, b"/")
     if device >= 0:
         _attach(device, _HERE, "/dev/null")
 
@@ -511,7 +539,9 @@ def _copy(above: int, name: str, source: int, left_out: set[str], depth: int) ->
     Directories down to a depth are made anew, so that etcd can write in them, as it tries to.
     """
     os.mkdir(name, 0o700, dir_fd=above)
-    made, entries = os.open(name, _DIRECTORY, dir_fd=above), os.listdir(source)
+    made = os.open(name, _DIRECTORY, dir_fd=above)
+    with os.scandir(source) as scanned:
+        entries = [entry.name for entry in islice(scanned, _ENTRIES + 1)]
     if len(entries) > _ENTRIES:
         raise OSError(f"a directory in which it writes has more than {_ENTRIES} entries")
     for entry in set(entries) - left_out:
@@ -624,7 +654,6 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
         _, hard = resource.getrlimit(limit)
         most = most if hard == resource.RLIM_INFINITY else min(hard, most)
         resource.setrlimit(limit, (most, most))
-    label = os.open("thread-self/attr/exec", os.O_WRONLY, dir_fd=etcd.proc) if plan.label else -1
     kept = plan.capabilities & _OVERRIDES if plan.reads_all else 0
     for capability in range(64):
         if not kept >> capability & 1:
@@ -633,8 +662,6 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
     sets = struct.pack("=6I", kept, kept, 0, 0, 0, 0)  # effective, permitted, inheritable: low, then high
     _call("capset", _LIBC.capset(struct.pack("=Ii", 0x20080522, 0), sets))  # _LINUX_CAPABILITY_VERSION_3
     _call("no_new_privs", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    if plan.label:
-        os.write(label, os.fsencode(plan.label))
     nothing, closed = os.pipe()
     os.close(closed)
     for descriptor, standard in ((nothing, 0), (output, 1), (output, 2)):

@@ -5,8 +5,9 @@ VSOCK, whose other ends are outside; user namespaces of its own; memory that no 
 filter of the running etcd cannot be read without stopping it (``PTRACE_SECCOMP_GET_FILTER``), so this one
 stands in for it.
 
-It refuses processes (threads are allowed), shared memory without a file, keys, tracing, namespaces, mounts,
-and sockets other than those of IP and netlink. Pairs of sockets (socketpair(2)) are refused too: one for
+It refuses processes (threads with the same descriptors are allowed), shared memory without a file, keys,
+tracing, namespaces, mounts, inotify and fanotify, which would take from the number that root has, and sockets
+other than those of IP and netlink. Pairs of sockets (socketpair(2)) are refused too: one for
 datagrams sends to any socket of the file system. A call of another machine, such as a 32-bit one, ends the
 program.
 """
@@ -27,7 +28,7 @@ _NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
         **{"ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312},
         **{"add_key": 248, "request_key": 249, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323},
         **{"unshare": 272, "setns": 308, "chroot": 161, "pivot_root": 155, "mount": 165, "umount2": 166},
-        **{"open_by_handle_at": 304},
+        **{"open_by_handle_at": 304, "inotify_init": 253, "inotify_init1": 294, "fanotify_init": 300},
     },
     "aarch64": {
         **{"audit": 0xC00000B7, "mmap": 222, "clone": 220, "socket": 198, "keyctl": 219},
@@ -36,7 +37,7 @@ _NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
         **{"ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272},
         **{"add_key": 217, "request_key": 218, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282},
         **{"unshare": 97, "setns": 268, "chroot": 51, "pivot_root": 41, "mount": 40, "umount2": 39},
-        **{"open_by_handle_at": 265},
+        **{"open_by_handle_at": 265, "inotify_init1": 26, "fanotify_init": 262},
     },
 }
 """Numbers of system calls (asm/unistd.h), and that of the machine (linux/audit.h, ``AUDIT_ARCH_...``)."""
@@ -86,9 +87,10 @@ def _rows(numbers: Mapping[str, int], sockets: bool) -> Iterator[tuple[int, int,
     refused = [call for name, call in numbers.items() if name not in _JUDGED_BY_ARGUMENTS]
     for call in (*refused, *_ON_EVERY_MACHINE):
         yield from ((equal, 0, 1, call), refuse)
-    # Without clone3 (ENOSYS) libc uses clone, whose flags can be read here: CLONE_THREAD is needed.
+    # Without clone3 (ENOSYS) libc uses clone, whose flags can be read here: CLONE_THREAD and CLONE_FILES.
     yield from ((equal, 0, 1, _CLONE3), (give, 0, 0, 0x50026))
-    yield from ((equal, 0, 4, numbers["clone"]), first_argument, (has_bits, 1, 0, 0x10000), refuse, allow)
+    yield from ((equal, 0, 5, numbers["clone"]), first_argument, (mask, 0, 0, 0x10400))
+    yield from ((equal, 1, 0, 0x10400), refuse, allow)
     # MAP_GROWSDOWN, or MAP_SHARED with MAP_ANONYMOUS.
     yield from ((equal, 0, 6, numbers["mmap"]), fourth_argument, (has_bits, 2, 0, 0x100))
     yield from ((mask, 0, 0, 0x21), (equal, 0, 1, 0x21), refuse, allow)
