@@ -14,6 +14,7 @@ start with another declaration (``--etcd-config``), the process's own settings a
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -60,7 +61,7 @@ from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
 from pytest_etcdtls.untrusted.printable import some
-from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, check_same
+from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, check_same, label_of
 from pytest_etcdtls.versions import version_key
 
 COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
@@ -82,6 +83,10 @@ _QUIET: Final = 3.0
 """Seconds in which an etcd listens whose log does not say that it serves."""
 _NAMED: Final = 4
 """Maximum number of observations that are named of a topic."""
+_SYS_ADMIN: Final = 1 << 21
+"""The capability ``CAP_SYS_ADMIN``."""
+_FIRST_NAMESPACE: Final = 0xEFFFFFFD
+"""The inode of the first user namespace (linux/proc_ns.h, ``PROC_USER_INIT_INO``)."""
 _LIMITS: Final = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current"),
     "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -113,8 +118,23 @@ def rehearse(observer: Observer) -> Rehearsal:
         return control if control.failure else made
     except (NotVerifiedError, UnreadableFileError, OSError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        advice = " (run as root with CAP_SYS_ADMIN)" if re.search("not permitted|Permission", why) else ""
-        raise NotVerifiedError(f"{running.process.name} is not rehearsed: {why}{advice}") from error
+        raise NotVerifiedError(f"{running.process.name} is not rehearsed: {why}{_advice(why)}") from error
+
+
+def _advice(why: str) -> str:
+    """Return, in parentheses, what may have refused a step to this run, and what to do."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    able = int(status.partition("CapEff:")[2].split()[0], 16) & _SYS_ADMIN
+    denied = re.search("not permitted|Permission denied", why)
+    if denied and not (able and os.stat("/proc/self/ns/user").st_ino == _FIRST_NAMESPACE):
+        return " (run as root of the machine with CAP_SYS_ADMIN)"
+    causes = []
+    if re.search("not permitted|not implemented|Bad system call", why) and "Seccomp:\t0" not in status:
+        causes.append("filter of system calls (SystemCallFilter=, RestrictNamespaces=, seccomp)")
+    if denied and (label := label_of(Path("/proc/self"))):
+        causes.append(f"security label {label.removeprefix('exec ')}")
+    of = " or ".join(causes)
+    return f" (this run's {of} may forbid it: run outside of its unit or container)" if of else ""
 
 
 def _start_of(plan: Plan) -> Plan:
