@@ -200,7 +200,8 @@ class RehearsedEtcd:
         self._status: object = None
         self.pid = int(self._told("pid"))
         self._told("started")
-        STARTED[self.pid] = check_same(self.pid)  # the ID may become that of another process
+        STARTED.pop(self.pid, None)  # of a process that had this ID, which may become that of another one
+        STARTED[self.pid] = check_same(self.pid)
 
     def _told(self, name: str) -> str:
         told = self._next(SECONDS)
