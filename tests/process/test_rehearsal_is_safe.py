@@ -399,19 +399,24 @@ def test_a_data_directory_of_another_user(newest_etcd: Path, tmp_path: Path) -> 
 _DROP = "import ctypes, os, struct, sys\n%s\nos.execv(sys.argv[1], sys.argv[1:])"
 
 
-def _filtered(call: int, answer: int, argument: int | None = None) -> str:
-    """Return code that has a system call (with this argument) refused, or the process ended."""
+def _instructions(call: int, answer: int, argument: int | None = None) -> bytes:
+    """Return a filter that has a system call (with this argument) refused, or the process ended."""
     rows = [(0x20, 0, 0, 0), (0x15, 0, 1, call), (6, 0, 0, answer), (6, 0, 0, 0x7FFF0000)]
     if argument is not None:
         rows[1:2] = [(0x15, 0, 3, call), (0x20, 0, 0, 16), (0x15, 0, 1, argument)]
-    code = b"".join(struct.pack("=HBBI", *row) for row in rows)
+    return b"".join(struct.pack("=HBBI", *row) for row in rows)
+
+
+def _filtered(*rule: int) -> str:
+    """Return code that installs such a filter."""
+    code = _instructions(*rule)
     return f"""
 code = ctypes.create_string_buffer({code!r})
-program = ctypes.create_string_buffer(struct.pack("@HP", {len(rows)}, ctypes.addressof(code)))
+program = ctypes.create_string_buffer(struct.pack("@HP", {len(code) // 8}, ctypes.addressof(code)))
 assert not ctypes.CDLL(None).prctl(22, 2, program)"""
 
 
-_UNSHARE, _MOUNT, _MOUNT_SETATTR = 272, 165, 442
+_EXECVE, _UNSHARE, _MOUNT, _MOUNT_SETATTR = 59, 272, 165, 442
 _EPERM, _ENOSPC, _END = 0x50001, 0x5001C, 0x80000000
 _FILTERED = "this run's filter of system calls"
 
@@ -473,6 +478,24 @@ def test_without_privileges_the_line_is_that_of_today(
     assert made.stdout.splitlines()[-1].startswith("etcd TLS: CLEAN (cp1: ")
     [why] = [line for line in made.stdout.splitlines() if "is not rehearsed" in line]
     assert why.startswith(f"process {process.pid} is not rehearsed: {denied}")
+
+
+def test_a_label_with_which_it_cannot_be_started(
+    process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SELinux refuses it (EPERM) if its policy lets no program without new privileges get the label."""
+    written = '_write("thread-self/attr/exec", plan.label, etcd.proc)'  # refused without SELinux
+    code = Path(stage.__file__).read_text(encoding="utf-8")
+    assert written in code
+    (tmp_path / "stage.py").write_text(code.replace(written, "pass"), encoding="utf-8")
+    monkeypatch.setattr(stage, "__file__", str(tmp_path / "stage.py"))
+    refused = _instructions(_EXECVE, _EPERM).hex()
+    labelled = replace(plan(process), label="u:r:etcd_t:s0", system_calls=refused)
+    with (
+        pytest.raises(NotVerifiedError, match="only a run with its security label, u:r:etcd_t:s0, starts"),
+        started(labelled, process.name),
+    ):
+        pass
 
 
 _READ_ONLY_SETTINGS = (
