@@ -90,7 +90,7 @@ def user_of(pid: int) -> ProcessUser:
         gives_capabilities = "security.capability" in os.listxattr(f"/proc/self/fd/{program}")
     finally:
         os.close(program)
-    label = _label(here)
+    label = label_of(here)
     if any(len(set(status[name].split())) > 1 for name in ("Uid", "Gid")):
         raise BorrowedRightsError("its real, effective, saved and file-system IDs differ")
     if (
@@ -150,7 +150,8 @@ def _read(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _label(here: Path) -> str:
+def label_of(here: Path) -> str:
+    """Return the label of a process as in :class:`ProcessUser`."""
     try:
         label = _read(here / "attr/current").decode("utf-8", "replace").strip("\0\n")
     except OSError:

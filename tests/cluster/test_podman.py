@@ -17,7 +17,7 @@ from pytest_etcdtls.etcd.sources import binary_version
 
 pytestmark = [
     pytest.mark.whole,
-    pytest.mark.program("bash", "podman", "runc", "tar"),
+    pytest.mark.program("bash", "ip6tables", "iptables", "podman", "runc", "tar"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: podman publishes ports of its networks"),
 ]
 

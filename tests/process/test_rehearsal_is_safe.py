@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -42,7 +43,7 @@ from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.run.rehearsal import available_memory, started
+from pytest_etcdtls.run.rehearsal import available_memory, stage, started
 from pytest_etcdtls.run.rehearsal.planning import plan_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 
@@ -396,12 +397,28 @@ def test_a_data_directory_of_another_user(newest_etcd: Path, tmp_path: Path) -> 
 
 
 _DROP = "import ctypes, os, struct, sys\n%s\nos.execv(sys.argv[1], sys.argv[1:])"
-_FILTER = """
-code = ctypes.create_string_buffer(struct.pack(
-    "=" + "HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, %s, 6, 0, 0, %s, 6, 0, 0, 0x7FFF0000
-))  # mount_setattr or unshare: EPERM or ENOSPC
-program = ctypes.create_string_buffer(struct.pack("@HP", 4, ctypes.addressof(code)))
+
+
+def _instructions(call: int, answer: int, argument: int | None = None) -> bytes:
+    """Return a filter that has a system call (with this argument) refused, or the process ended."""
+    rows = [(0x20, 0, 0, 0), (0x15, 0, 1, call), (6, 0, 0, answer), (6, 0, 0, 0x7FFF0000)]
+    if argument is not None:
+        rows[1:2] = [(0x15, 0, 3, call), (0x20, 0, 0, 16), (0x15, 0, 1, argument)]
+    return b"".join(struct.pack("=HBBI", *row) for row in rows)
+
+
+def _filtered(*rule: int) -> str:
+    """Return code that installs such a filter."""
+    code = _instructions(*rule)
+    return f"""
+code = ctypes.create_string_buffer({code!r})
+program = ctypes.create_string_buffer(struct.pack("@HP", {len(code) // 8}, ctypes.addressof(code)))
 assert not ctypes.CDLL(None).prctl(22, 2, program)"""
+
+
+_EXECVE, _UNSHARE, _MOUNT, _MOUNT_SETATTR = 59, 272, 165, 442
+_EPERM, _ENOSPC, _END = 0x50001, 0x5001C, 0x80000000
+_FILTERED = "this run's filter of system calls"
 
 
 @pytest.mark.parametrize(
@@ -411,14 +428,34 @@ assert not ctypes.CDLL(None).prctl(22, 2, program)"""
             "ctypes.CDLL(None).prctl(24, 21, 0, 0, 0)  # CAP_SYS_ADMIN",
             "mount of a program: Operation not permitted (run",
         ),
-        (_FILTER % (442, "0x50001"), "read-only: Operation not permitted (run as root"),
-        (_FILTER % (272, "0x50001"), "namespaces: Operation not permitted (run as root"),
         (
-            _FILTER % (272, "0x5001C"),
-            "no namespaces may be made (user.max_user_namespaces, or of another kind)",
+            _filtered(_MOUNT_SETATTR, _EPERM),
+            f"read-only mounts (Linux 5.12): Operation not permitted ({_FILTERED}",
+        ),
+        (
+            _filtered(_UNSHARE, _EPERM),
+            f"a namespace (user): Operation not permitted ({_FILTERED}",
+        ),
+        *(
+            (
+                _filtered(_UNSHARE, _ENOSPC, flag),
+                f"no more namespaces may be made (user.max_{kind}_namespaces)",
+            )
+            for kind, flag in stage._NEW_NAMESPACES.items()
+        ),
+        *(
+            (
+                _filtered(call, _END),
+                f"a process that starts it was ended by signal 31, Bad system call ({_FILTERED}",
+            )
+            for call in (_UNSHARE, _MOUNT)
         ),
     ],
-    ids=["capability", "seccomp", "no-namespaces", "none-left"],
+    ids=[
+        *("capability", "seccomp", "no-namespaces"),
+        *(f"no-more-{kind}" for kind in stage._NEW_NAMESPACES),
+        *("owner-ended", "process-1-ended"),
+    ],
 )
 def test_without_privileges_there_is_no_verdict(
     drop: str, denied: str, process: Process, tmp_path: Path
@@ -448,6 +485,24 @@ def test_without_privileges_there_is_no_verdict(
     assert lines[-1].startswith("etcd TLS: CLEAN (cp1: ")
     [line] = [line for line in lines if "is not rehearsed" in line]
     assert line.startswith(why)
+
+
+def test_a_label_with_which_it_cannot_be_started(
+    process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SELinux refuses it (EPERM) if its policy lets no program without new privileges get the label."""
+    written = '_write("thread-self/attr/exec", plan.label, etcd.proc)'  # refused without SELinux
+    code = Path(stage.__file__).read_text(encoding="utf-8")
+    assert written in code
+    (tmp_path / "stage.py").write_text(code.replace(written, "pass"), encoding="utf-8")
+    monkeypatch.setattr(stage, "__file__", str(tmp_path / "stage.py"))
+    refused = _instructions(_EXECVE, _EPERM).hex()
+    labelled = replace(plan(process), label="u:r:etcd_t:s0", system_calls=refused)
+    with (
+        pytest.raises(NotVerifiedError, match="only a run with its security label, u:r:etcd_t:s0, starts"),
+        started(labelled, process.name),
+    ):
+        pass
 
 
 _READ_ONLY_SETTINGS = (

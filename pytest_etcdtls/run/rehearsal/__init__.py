@@ -14,6 +14,7 @@ start with another declaration (``--etcd-config``), the process's own settings a
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -60,7 +61,7 @@ from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
 from pytest_etcdtls.untrusted.printable import some
-from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, check_same
+from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, check_same, label_of
 from pytest_etcdtls.versions import version_key
 
 COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
@@ -82,6 +83,10 @@ _QUIET: Final = 3.0
 """Seconds in which an etcd listens whose log does not say that it serves."""
 _NAMED: Final = 4
 """Maximum number of observations that are named of a topic."""
+_SYS_ADMIN: Final = 1 << 21
+"""The capability ``CAP_SYS_ADMIN``."""
+_FIRST_NAMESPACE: Final = 0xEFFFFFFD
+"""The inode of the first user namespace (linux/proc_ns.h, ``PROC_USER_INIT_INO``)."""
 _LIMITS: Final = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current"),
     "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -113,7 +118,7 @@ def rehearse(observer: Observer) -> Rehearsal:
         return control if control.failure else made
     except (NotVerifiedError, UnreadableFileError, OSError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        advice = " (run as root with CAP_SYS_ADMIN)" if re.search("not permitted|Permission", why) else ""
+        advice = _advice(why)
         raise NotVerifiedError(
             f"the restart of {running.process.name} is not rehearsed: {why}{advice}"
         ) from error
@@ -183,7 +188,8 @@ class RehearsedEtcd:
         self._status: object = None
         self.pid = int(self._told("pid"))
         self._told("started")
-        STARTED[self.pid] = check_same(self.pid)  # the ID may become that of another process
+        STARTED.pop(self.pid, None)  # of a process that had this ID, which may become that of another one
+        STARTED[self.pid] = check_same(self.pid)
 
     def _told(self, name: str) -> str:
         told = self._next(SECONDS)

@@ -56,8 +56,11 @@ from itertools import islice
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-_NEW_NAMESPACES = 0x10000000 | 0x20000 | 0x40000000 | 0x8000000 | 0x4000000 | 0x20000000 | 0x2000000
-"""``CLONE_NEWUSER``, ``NS``, ``NET``, ``IPC``, ``UTS``, ``PID``, ``CGROUP`` (linux/sched.h)."""
+_NEW_NAMESPACES = {
+    **{"user": 0x10000000, "mnt": 0x20000, "net": 0x40000000, "ipc": 0x8000000, "uts": 0x4000000},
+    **{"pid": 0x20000000, "cgroup": 0x2000000},
+}
+"""``CLONE_NEW...`` (linux/sched.h), in order: the first one owns the others."""
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 """System calls with one number on every machine. ``mount_setattr`` came with Linux 5.12."""
 _HERE, _EMPTY_PATH, _RECURSIVE, _NOFOLLOW = -100, 0x1000, 0x8000, 0x100
@@ -165,7 +168,8 @@ def _call(action: str, result: int) -> int:
 
 
 def _tell(**values: object) -> None:
-    os.write(1, json.dumps(values).encode() + b"\n")
+    with suppress(BrokenPipeError):  # nobody listens any more
+        os.write(1, json.dumps(values).encode() + b"\n")
 
 
 def _text(error: BaseException) -> str:
@@ -204,6 +208,16 @@ def _child(work: Callable[[], None]) -> tuple[int, int]:
     except BaseException as error:
         _tell(failed=_text(error))
     os._exit(0)
+
+
+def _ended(child: int, options: int = 0) -> None:
+    """Wait for a child.
+
+    Raises:
+        OSError: if a signal ended it, such as that of a filter of system calls.
+    """
+    if number := os.WTERMSIG(os.waitpid(child, options)[1]):
+        raise OSError(f"a process that starts it was ended by signal {number}, {signal.strsignal(number)}")
 
 
 # 1. The keeper.
@@ -280,7 +294,7 @@ def _await(mapper: int) -> None:
         if not poll.poll(_ENDS_WITHIN):
             os.kill(mapper, signal.SIGKILL)
             poll.poll(_ENDS_WITHIN)  # a file system that does not answer holds even a killed process
-    os.waitpid(mapper, os.WNOHANG)
+    _ended(mapper, os.WNOHANG)
 
 
 def _remove(name: str, groups: int) -> None:
@@ -330,10 +344,11 @@ def _map(plan: Plan, etcd: _Running) -> None:
         if within:  # user_namespaces(7): who makes one needs an ID in the one above
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-        if _LIBC.unshare(_NEW_NAMESPACES):
-            if ctypes.get_errno() == 28:  # ENOSPC
-                raise OSError("no namespaces may be made (user.max_user_namespaces, or of another kind)")
-            _call("namespaces", -1)
+        for kind, flag in _NEW_NAMESPACES.items():
+            if made := _LIBC.unshare(flag):
+                if ctypes.get_errno() == 28:  # ENOSPC
+                    raise OSError(f"no more namespaces may be made (user.max_{kind}_namespaces)")
+                _call(f"a namespace ({kind})", made)
         _end_with_parent()
         os.write(asked, b"\n")
         if os.read(mapped[0], 1):
@@ -351,7 +366,7 @@ def _map(plan: Plan, etcd: _Running) -> None:
             every = "".join(f"{first} {first} {count}\n" for first, _, count in ranges)
             _write(f"{owner}/{kind}_map", every if plan.reads_all else f"{number} {number} 1\n", etcd.proc)
         os.write(mapped[1], b"\n")
-    os.waitpid(owner, 0)
+    _ended(owner)
 
 
 def _inside(maps: bytes, number: int) -> int:
@@ -396,7 +411,7 @@ def _own(user: int, group: int, work: Callable[[], None]) -> None:
     _tell(pid=first)
     os.write(starts, b"\n")
     os.close(0)
-    os.waitpid(first, 0)
+    _ended(first)
 
 
 # 4. Process 1: what etcd finds on the stage.
@@ -464,7 +479,8 @@ def _read_only(directory: int, name: bytes = b"") -> int:
     """Make a mount and those below it read-only, without set-user-ID programs and devices, and return it."""
     attributes = struct.pack("=QQQQ", _READ_ONLY | _NOSUID | _NODEV, 0, 0, 0)
     flags = _RECURSIVE | (0 if name else _EMPTY_PATH)
-    _call("read-only", _LIBC.syscall(_MOUNT_SETATTR, directory, name, flags, attributes, len(attributes)))
+    made = _LIBC.syscall(_MOUNT_SETATTR, directory, name, flags, attributes, len(attributes))
+    _call("read-only mounts (Linux 5.12)", made)
     return directory
 
 
@@ -672,6 +688,8 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
     try:
         os.execve(plan.program or etcd.program, plan.argv, plan.environment)  # noqa: S606 - etcd, without a shell
     except OSError as error:
+        if plan.label and error.errno == 1:  # EPERM: no nnp_transition in SELinux's policy
+            raise OSError(f"only a run with its security label, {plan.label}, starts it (runcon)") from error
         why = f"{plan.program or 'its program'} cannot be executed: {error.strerror}\n"
         os.write(1, why.encode("utf-8", "backslashreplace"))
 
