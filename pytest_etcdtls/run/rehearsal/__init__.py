@@ -124,6 +124,22 @@ def rehearse(observer: Observer) -> Rehearsal:
         ) from error
 
 
+def _advice(why: str) -> str:
+    """Return, in parentheses, what may have refused a step to this run, and what to do."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    able = int(status.partition("CapEff:")[2].split()[0], 16) & _SYS_ADMIN
+    denied = re.search("not permitted|Permission denied", why)
+    if denied and not (able and os.stat("/proc/self/ns/user").st_ino == _FIRST_NAMESPACE):
+        return " (run as root of the machine with CAP_SYS_ADMIN)"
+    causes = []
+    if re.search("not permitted|not implemented|Bad system call", why) and "Seccomp:\t0" not in status:
+        causes.append("filter of system calls (SystemCallFilter=, RestrictNamespaces=, seccomp)")
+    if denied and (label := label_of(Path("/proc/self"))):
+        causes.append(f"security label {label.removeprefix('exec ')}")
+    of = " or ".join(causes)
+    return f" (this run's {of} may forbid it: run outside of its unit or container)" if of else ""
+
+
 def _start_of(plan: Plan) -> Plan:
     """Return a plan in which the order of the arguments does not count."""
     return replace(plan, argv=tuple(sorted(plan.argv)))
