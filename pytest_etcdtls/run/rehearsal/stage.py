@@ -689,7 +689,7 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
         os.execve(plan.program or etcd.program, plan.argv, plan.environment)  # noqa: S606 - etcd, without a shell
     except OSError as error:
         if plan.label and error.errno == 1:  # EPERM: no nnp_transition in SELinux's policy
-            raise OSError(f"only a run with its security label, {plan.label}, starts it (runcon)") from error
+            raise OSError(f"a run with another security label cannot give it {plan.label}") from error
         why = f"{plan.program or 'its program'} cannot be executed: {error.strerror}\n"
         os.write(1, why.encode("utf-8", "backslashreplace"))
 
