@@ -44,7 +44,7 @@ from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.process_root import names_in, status_of
-from pytest_etcdtls.untrusted.process_user import STARTED, BorrowedRightsError
+from pytest_etcdtls.untrusted.process_user import STARTED, BorrowedRightsError, state_of
 from pytest_etcdtls.untrusted.regular_files import open_regular, read_regular
 
 PROC: Final = Path("/proc")
@@ -182,12 +182,10 @@ def _read(pid: int, name: str) -> bytes:
 
 def _start_of(pid: int) -> int | None:
     """Return when a process was started; ``None`` if there is none."""
-    text = _read(pid, "stat").decode("utf-8", "replace")
-    if not text:
-        return None
-    # The second field, the name in parentheses, may contain anything.
-    state, *fields = text.rpartition(")")[2].split()
-    return None if state in "ZX" else int(fields[18])
+    with suppress(OSError):
+        state, started = state_of(pid)
+        return None if state in "ZX" else started
+    return None
 
 
 def _argv(pid: int) -> tuple[str, ...]:
@@ -247,8 +245,8 @@ def read_running(process: Process) -> RunningMember:
             raise _ended(process) from error
         if isinstance(error, BorrowedRightsError):
             raise UsageError(
-                f"{process.name} ({process.argv[0]}) is not read: {error.strerror}; a process that a user "
-                "started with the rights of another one is no etcd: end it, or pass the --etcd-pid of others"
+                f"{process.name} ({process.argv[0]}) is not read: {error.strerror}; no etcd has more "
+                "rights than the user who started it: end the process, or name others with --etcd-pid"
             ) from error
         raise UsageError(
             f"{process.name} ({process.argv[0]}) may not be read by this user: run as its user, "

@@ -78,6 +78,11 @@ def find_fact(type_: type[Any]) -> Fact:
     return fact_of(type_)
 
 
+def _observed(type_: type[Any], listener: Listener | None) -> Listener | None:
+    """Return whom a fact is of: the listener, or the whole target if it is the same for every listener."""
+    return None if _is_of_target(find_fact(type_)) else listener
+
+
 @functools.cache
 def _is_of_target(fact: Fact) -> bool:
     """Return whether a fact reads nothing of its listener, so that it is the same for every listener."""
@@ -93,10 +98,8 @@ def with_needs(target: Target, wanted: Iterable[ListenerObservation]) -> Iterato
     """Those of every listener, which is asked for once: the listeners of a target may be hundreds."""
     left = list(wanted)
     while left:
-        observation = left.pop()
-        listener, type_, key = observation
-        if _is_of_target(find_fact(type_)):
-            listener = None
+        listener, type_, key = left.pop()
+        listener = _observed(type_, listener)
         place = (listener.label if listener else None, type_, key)
         if place in known:
             continue
@@ -193,8 +196,7 @@ class Observer:
             RunEndedError: after :meth:`end`, if it needs a connection, or another thread is making it.
             RegistrationError: if no function returns that type.
         """
-        if _is_of_target(find_fact(type_)):
-            listener = None
+        listener = _observed(type_, listener)
         place = (listener.label if listener else None, type_, key)
         if place not in self.recording:
             self._observe(place, listener)

@@ -531,7 +531,7 @@ class Run:
             target.final_result(check, label)
 
     def judge_failed_starts(self) -> None:
-        """Judge each etcd that does not start or cannot be judged, also if its check was not selected."""
+        """Add a result for each etcd that does not start or cannot be judged, even if it was not selected."""
         for target in self.targets:
             if target.outline.unjudged or (target.seen is not None and not target.seen.target.runs):
                 target.final_result(catalogue()[STARTS], CLUSTER)

@@ -30,7 +30,7 @@ CAUSE: Final = "etcdtls.cause"
 
 
 class JUnitFile:
-    """A plugin for pytest that has the file of ``--junitxml`` written safely, and changes it."""
+    """A pytest plugin that writes the file of ``--junitxml`` safely, with consequences as skipped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

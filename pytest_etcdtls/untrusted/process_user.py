@@ -39,7 +39,7 @@ _LARGEST: Final = 1024 * 1024
 _UNCHANGED: Final = -1
 
 STARTED: Final[dict[int, int]] = {}
-"""When each process that was found was started, by its ID, which another process may have later."""
+"""The start of each process that was found, by its process ID, which the kernel may use again."""
 
 
 class BorrowedRightsError(PermissionError):
@@ -117,14 +117,24 @@ def user_of(pid: int) -> ProcessUser:
     )
 
 
+def state_of(pid: int) -> tuple[str, int]:
+    """Return the state of a process and its start, in clock ticks since the machine's (proc_pid_stat(5)).
+
+    Raises:
+        OSError: if there is no such process.
+    """
+    # The second field, the name in parentheses, may contain anything.
+    state, *fields = _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+    return state.decode("ascii"), int(fields[18])
+
+
 def check_same(pid: int) -> int:
     """Check that an ID is still that of the process that was found, and return when that was started.
 
     Raises:
         OSError: if it is that of another process, or of none.
     """
-    # In clock ticks since the machine was. The second field, the name in parentheses, may contain anything.
-    started = int(_read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[19])
+    _, started = state_of(pid)
     if STARTED.get(pid, started) != started:
         raise ProcessLookupError(errno.ESRCH, "ended, and another process has its ID: run again")
     return started

@@ -499,7 +499,7 @@ def test_a_label_with_which_it_cannot_be_started(
     refused = _instructions(_EXECVE, _EPERM).hex()
     labelled = replace(plan(process), label="u:r:etcd_t:s0", system_calls=refused)
     with (
-        pytest.raises(NotVerifiedError, match="only a run with its security label, u:r:etcd_t:s0, starts"),
+        pytest.raises(NotVerifiedError, match="another security label cannot give it u:r:etcd_t:s0"),
         started(labelled, process.name),
     ):
         pass

@@ -61,7 +61,7 @@ from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
 from pytest_etcdtls.untrusted.printable import some
-from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, check_same, label_of
+from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
 from pytest_etcdtls.versions import version_key
 
 COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
@@ -149,14 +149,15 @@ def _rehearsed(
     observer: Observer, running: RunningMember, declaration: Declaration, plan: Plan, *, compares: bool = True
 ) -> Rehearsal:
     """Rehearse a start; a second time if it is denied files of other users that the running etcd can read."""
+    overrides = plan.capabilities & OVERRIDES
     try:
         made = _rehearsed_once(observer, running, declaration, plan, compares=compares)
         denied = made.failure is not None and _is_denied("\n".join((made.failure.reason, *made.failure.log)))
     except (NotVerifiedError, OSError) as error:
         denied = _is_denied(str(error)) or str(error) == stage.DATA_NOT_WRITABLE
-        if not (plan.capabilities & OVERRIDES and denied):
+        if not (overrides and denied):
             raise
-    if plan.capabilities & OVERRIDES and denied:
+    if overrides and denied:
         again = replace(plan, reads_all=True)
         return _rehearsed_once(observer, running, declaration, again, compares=compares)
     return made
@@ -204,8 +205,7 @@ class RehearsedEtcd:
         self._status: object = None
         self.pid = int(self._told("pid"))
         self._told("started")
-        STARTED.pop(self.pid, None)  # of a process that had this ID, which may become that of another one
-        STARTED[self.pid] = check_same(self.pid)
+        _, STARTED[self.pid] = state_of(self.pid)
 
     def _told(self, name: str) -> str:
         told = self._next(SECONDS)

@@ -85,12 +85,11 @@ _ENDS_WITHIN = 5000
 _THREADS = 512
 _LIMITS = {
     **{"AS": 16 << 30, "STACK": 8 << 20, "NOFILE": 1024, "NPROC": _THREADS, "SIGPENDING": 256},
-    **{"CPU": 300, "CORE": 1, "RTPRIO": 0, "NICE": 0},
+    **{"CPU": 300, "RTPRIO": 0, "NICE": 0},
 }
 """Limits of etcd (setrlimit(2)), beside that of its memory, which does not count a stack. Its address space
 bounds page tables: of bbolt's file it maps 10 GiB (server/storage/backend, InitialMmapSize). Its signals are
-counted as root's, who made its user namespace. With 0 instead of 1 for cores, a program that core_pattern
-names is started all the same (core(5))."""
+counted as root's, who made its user namespace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +185,13 @@ def _write(path: str, text: str, directory: int) -> None:
         file.write(os.fsencode(text))
 
 
+def _limit(name: str, most: int) -> None:
+    limit = getattr(resource, f"RLIMIT_{name}")
+    _, hard = resource.getrlimit(limit)
+    most = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    resource.setrlimit(limit, (most, most))
+
+
 def _end_with_parent() -> None:
     """Have the kernel end this process with its parent. A change of its IDs or capabilities resets this."""
     _LIBC.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
@@ -227,6 +233,9 @@ def main() -> None:
     """Be the keeper: check what is started, bound its memory, start the others, and wait."""
     groups, name = -1, f"{_GROUP}{os.getpid()}"
     try:
+        # No core of etcd or of this program, which has etcd's variables. With 0 a program that core_pattern
+        # names would be started all the same (core(5)).
+        _limit("CORE", 1)
         if not os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
             # A program that etcd names by that path is this Python: root of a container could change it.
             python = _read_only(_clone(os.open("/proc/self/exe", os.O_PATH)))
@@ -559,7 +568,7 @@ def _copy(above: int, name: str, source: int, left_out: set[str], depth: int) ->
     with os.scandir(source) as scanned:
         entries = [entry.name for entry in islice(scanned, _ENTRIES + 1)]
     if len(entries) > _ENTRIES:
-        raise OSError(f"a directory in which it writes has more than {_ENTRIES} entries")
+        raise OSError(f"a directory in which etcd writes has more than {_ENTRIES} entries")
     for entry in set(entries) - left_out:
         mode = os.stat(entry, dir_fd=source, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
@@ -666,10 +675,7 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
     with suppress(OSError):
         os.chdir(plan.working)  # with what covers it
     for name, most in {**_LIMITS, "DATA": plan.memory}.items():
-        limit = getattr(resource, f"RLIMIT_{name}")
-        _, hard = resource.getrlimit(limit)
-        most = most if hard == resource.RLIM_INFINITY else min(hard, most)
-        resource.setrlimit(limit, (most, most))
+        _limit(name, most)
     kept = plan.capabilities & _OVERRIDES if plan.reads_all else 0
     for capability in range(64):
         if not kept >> capability & 1:
@@ -689,7 +695,7 @@ def _become_etcd(plan: Plan, etcd: _Running, output: int) -> None:
         os.execve(plan.program or etcd.program, plan.argv, plan.environment)  # noqa: S606 - etcd, without a shell
     except OSError as error:
         if plan.label and error.errno == 1:  # EPERM: no nnp_transition in SELinux's policy
-            raise OSError(f"only a run with its security label, {plan.label}, starts it (runcon)") from error
+            raise OSError(f"a run with another security label cannot give it {plan.label}") from error
         why = f"{plan.program or 'its program'} cannot be executed: {error.strerror}\n"
         os.write(1, why.encode("utf-8", "backslashreplace"))
 
