@@ -270,8 +270,8 @@ def etcd_dials_with_valid_certificates(files: DeclaredFiles) -> Iterator[Stateme
                 evidence={"since": f"{when(end)}, notAfter of the certificate"}
                 if files.observed_at > end
                 else {},
-                remediation=f"renew the pair of {pair.certificate.said} and {pair.key.said}; etcd presents the "
-                "new one at its next connection, without a restart",
+                remediation=f"renew the pair of {pair.certificate.said} and {pair.key.said}; etcd presents "
+                "the new one at its next connection, without a restart",
                 reproduce=(show_file(pair.certificate.path),) if pair.certificate.path else (),
             )
 
