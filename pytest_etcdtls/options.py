@@ -234,8 +234,8 @@ _LIVE = (
     Option(
         "--etcd-log",
         "etcd's own log, or the newest *.log of a directory or a glob, as "
-        "'/var/log/pods/kube-system_etcd-*/etcd/*.log'; with HOST, that of the member on that host. Its "
-        "rejected connections are compared with those of the run. Repeatable.",
+        "'/var/log/pods/kube-system_etcd-*/etcd/*.log'; with HOST, that of the member on that host. The "
+        "connections of other clients that etcd rejected are explained. Repeatable.",
         "[HOST=]FILE|DIR|GLOB",
         Kind.LIST,
     ),
