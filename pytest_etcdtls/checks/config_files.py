@@ -34,7 +34,7 @@ from pytest_etcdtls.facts.certificates import DeclaredLeaf
 from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFile, TrustedFiles
 from pytest_etcdtls.facts.listener import Policy, ServedChain
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
@@ -144,7 +144,9 @@ _with_key = changed("files.files.0.pool", refused="block 2, PRIVATE KEY, is not 
 
 
 @check("config.trusted-ca-usable", on=set(), counterexample=_with_key)
-def files_of_trusted_cas_can_be_read(files: TrustedFiles, rehearsal: Rehearsal | None) -> Iterator[Statement]:
+def files_of_trusted_cas_can_be_read(
+    files: TrustedFiles, rehearsals: Rehearsals | None
+) -> Iterator[Statement]:
     """Each PEM block of the files of trusted CAs is a certificate that etcd can read, and is not revoked.
 
     etcd parses every block as a certificate, whatever its type, and does not start with a private key, a
@@ -164,7 +166,7 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles, rehearsal: Rehearsal |
         lines of their own; restart etcd if it was started with the file as it is.
     """
     for trusted in files.files:
-        started = rehearsal is not None and rehearsal.started_with(trusted.source)
+        started = rehearsals is not None and rehearsals.started_with(trusted.source)
         yield from _judge_trusted(trusted, started=started)
 
 

@@ -86,6 +86,21 @@ class Process(Struct, frozen=True, kw_only=True):
         return found[1].decode() if found else ""
 
     @property
+    def owner(self) -> tuple[str, str]:
+        """Its real user and its user namespace, in which that user's ID counts."""
+        return self.user, _link(self.pid, "ns/user")
+
+    @property
+    def network(self) -> str:
+        """Its network namespace; empty if this user may not know it."""
+        return _link(self.pid, "ns/net")
+
+    @property
+    def kind_of_access(self) -> tuple[str, ...]:
+        """What decides which files it sees and may read: its user, its mounts and its root directory."""
+        return (*self.owner, _link(self.pid, "ns/mnt"), _link(self.pid, "root"))
+
+    @property
     def root(self) -> Path:
         """Its root directory."""
         return PROC / str(self.pid) / "root"
@@ -104,18 +119,32 @@ class Process(Struct, frozen=True, kw_only=True):
         return datetime.fromtimestamp(booted, UTC) + timedelta(seconds=self.started / ticks)
 
 
+class MemberIDs(Struct, frozen=True):
+    """The IDs of a member and of its cluster, in lower-case hexadecimal."""
+
+    member: str
+    cluster: str
+
+
 class RunningMember(Struct, frozen=True, kw_only=True):
     """A member of etcd that runs on this machine, and what it was started with.
 
     Attributes:
+        ids: those in its data directory; ``None`` if they cannot be read.
         logs: the files that it writes its log to, as far as they are files.
         written: what ``--etcd-config`` declares for it; ``None`` if that is not given.
     """
 
     process: Process
     declared: DeclaredMember
+    ids: MemberIDs | None = None
     logs: tuple[Path, ...] = ()
     written: Declaration | None = None
+
+    def shares_files_with(self, other: RunningMember) -> bool:
+        """Return whether both processes see the same files, with the rights of the same user."""
+        ours, theirs = (each.process.kind_of_access for each in (self, other))
+        return "" not in ours and ours == theirs
 
 
 def find_processes() -> list[Process]:

@@ -85,12 +85,13 @@ def test_each_is_a_target_with_a_label_of_its_own(two: tuple[Container, Containe
 def test_an_option_about_one_etcd(two: tuple[Container, Container]) -> None:
     pids = ",".join(str(one.process().pid) for one in two)
     for name in ("etcd_endpoint", "etcd_label", "etcd_connect_to"):
-        with pytest.raises(UsageError, match="is about one etcd, and --etcd-pid names 2"):
+        with pytest.raises(UsageError, match="is about one cluster, and --etcd-pid names 2"):
             read_processes(Given(etcd_pid=pids, **{name: "https://127.0.0.43:2379"}))
     with pytest.raises(UsageError, match="--etcd-pki-dir is for an etcd elsewhere"):
         read_processes(Given(etcd_pid=pids, etcd_pki_dir="/etc/kubernetes/pki"))
     read = read_processes(Given(etcd_pid=pids, etcd_config=two[1].node.manifest))
-    assert [one.running and one.running.written is not None for one in read] == [False, True], "its member's"
+    members = [member.running for cluster in read if isinstance(cluster, tuple) for member in cluster]
+    assert [one and one.written is not None for one in members] == [False, True], "its member's"
 
 
 def test_an_environment_file_is_compared(two: tuple[Container, Container], tmp_path: Path) -> None:

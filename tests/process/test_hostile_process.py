@@ -117,8 +117,9 @@ def test_a_remedy_looks_at_each_setting_once(
     start: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 10,000 variables each remedy took seconds, and Ctrl-C was not answered for minutes."""
-    [member] = read_processes(Given(etcd_pid=str(start(*(f"--unknown-{number}=x" for number in range(9))))))
-    assert not isinstance(member, Target)
+    [cluster] = read_processes(Given(etcd_pid=str(start(*(f"--unknown-{number}=x" for number in range(9))))))
+    assert not isinstance(cluster, Target)
+    [member] = cluster
     declaration, given, calls = member.declared.declaration, Declaration.given, list[int]()
 
     def counted(of: Declaration) -> tuple[Setting, ...]:

@@ -359,8 +359,9 @@ def test_addresses_of_its_own_network(stranger: Start) -> None:
             *("https://[fe80::1]:9", "https://[::ffff:169.254.169.254]:10", "https://127.1:11"),
         )
     )
-    [member] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(member, Target)
+    [cluster] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(cluster, Target)
+    [member] = cluster
     reached = {one.port: one.address for one in member.listeners if isinstance(one, Listener)}
     peer = reached.pop(2380)
     assert peer == ("127.0.0.1", 2380)
@@ -387,8 +388,9 @@ def test_no_name_is_looked_up_that_etcd_cannot_listen_on(
 
     monkeypatch.setattr(socket, "getaddrinfo", look)
     pid = stranger(*words_of("https://rebind.example:1", "https://localhost:2", "https://127.0.0.1:3"))
-    [member] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(member, Target)
+    [cluster] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(cluster, Target)
+    [member] = cluster
     assert looked_up == ["localhost", "localhost"]
     reached = [one.host for one in member.listeners if isinstance(one, Listener)]
     assert reached == ["127.0.0.1"]
@@ -474,8 +476,9 @@ def test_a_process_that_changes_its_network(networks: tuple[int, socket.socket])
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n"
-            [member] = read_processes(Given(etcd_pid=str(process.pid)))
-            assert not isinstance(member, Target)
+            [cluster] = read_processes(Given(etcd_pid=str(process.pid)))
+            assert not isinstance(cluster, Target)
+            [member] = cluster
             listener = member.listeners[0]
             assert isinstance(listener, Listener)
             assert listener.address == (ELSEWHERE, 2379)
