@@ -2,8 +2,7 @@
 
 - **Experiments** start clusters of their own and change files while these run. What they come to takes
   minutes to make, and a few words to write.
-- **etcd's log**, and its comparison with the wire, is about all connections of a run, in their order. A
-  replay makes those of one check.
+- **etcd's log** is about all connections of a run. A replay makes those of one check.
 - **Several addresses of a host name** depend on the resolver of the machine.
 - **A process** is compared with a file where it runs, and its restart is rehearsed there.
 - **A second look at a member** is taken only where some of its listeners refuse connections.
@@ -16,10 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pytest_etcdtls.checks.expectations import ACCEPTED, EXPECTED, NO_HANDSHAKE, REFUSED, REFUSED_OR_CLOSED
-from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
-from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison, ReadLog
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog
 from pytest_etcdtls.facts.experiments import (
     Counts,
     Experiment,
@@ -50,7 +47,6 @@ def add_unrecorded(observer: Observer) -> None:
         for type_, key, fact in of_target:
             add((label, type_, key), fact)
         if listener is not None:
-            add((label, LogComparison, None), _log_comparison(listener))
             add((label, ServerAddresses, None), _addresses(listener))
 
 
@@ -151,22 +147,6 @@ def _refused(here: Listener, version: TLSVersion, **changes: Any) -> Attempt:
         | {"url": here.url, "identity": "none", "offered_version": version, "version": str(version)}
         | facts
         | changes
-    )
-
-
-def _log_comparison(here: Listener) -> LogComparison:
-    line = Rejection(
-        line=1,
-        time=None,
-        remote_address="127.0.0.1:40000",
-        error="tls: client didn't provide a certificate",
-        cause=Cause.NO_CERTIFICATE,
-    )
-    return LogComparison(
-        source="/var/log/etcd.log",
-        file="/var/log/etcd.log",
-        compared=tuple(compare_wire_and_log(_refused(here, version), line) for version in TLSVersion),
-        unlogged=(),
     )
 
 

@@ -43,7 +43,6 @@ from pytest_etcdtls.facts.declared_files import TrustedFiles as TrustedFiles
 from pytest_etcdtls.facts.discovery import Discovery as Discovery
 from pytest_etcdtls.facts.discovery import LoopbackElsewhere as LoopbackElsewhere
 from pytest_etcdtls.facts.etcd_log import EtcdLogs as EtcdLogs
-from pytest_etcdtls.facts.etcd_log import LogComparison as LogComparison
 from pytest_etcdtls.facts.experiments import Experiment as Experiment
 from pytest_etcdtls.facts.experiments import ForeignMember as ForeignMember
 from pytest_etcdtls.facts.experiments import RenewalUnderLoad as RenewalUnderLoad

@@ -383,7 +383,7 @@ def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[
     when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
     lines = plural(len(ended), '"rejected connection" line')
     text = f"Expect up to {lines} from this run in etcd's log ({', '.join(hosts)}, {when} UTC)"
-    yield from wrapped(f"{text}; --etcd-log matches them.", width, "  ", "    ")
+    yield from wrapped(f"{text}; --etcd-log tells them from those of other clients.", width, "  ", "    ")
 
 
 def _are(number: int) -> str:

@@ -49,7 +49,7 @@ from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedByMembers, Ser
 from pytest_etcdtls.facts.configuration import Declarations, ListenerDeclaration
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, TrustedFiles
 from pytest_etcdtls.facts.discovery import Discovery, has_unclear_members
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.fact import Reading
 from pytest_etcdtls.facts.good_identities import GoodIdentities
@@ -521,7 +521,7 @@ def run_checks(
         judge.abandon()
 
 
-_LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison, Rehearsals})
+_LAST: Final = frozenset({BrokenConnections, EtcdLogs, Rehearsals})
 """Observations of the connections that were made before."""
 
 

@@ -359,9 +359,9 @@ def test_the_last_line(node: Container, process: Process, run: Runner) -> None:
         ran.out
     )
     [observed] = [
-        observation for observation in ran.report["observations"] if observation["kind"] == "rehearsal"
+        observation for observation in ran.report["observations"] if observation["kind"] == "rehearsals"
     ]
-    changes = json.dumps(observed["changes"])
+    changes = json.dumps([member["changes"] for member in observed["members"]])
     assert (changes.count("announced CAs"), changes.count("new CN=other")) == (1, 1)
     ran = run(*words, "--etcd-plan", report=False)
     assert (
