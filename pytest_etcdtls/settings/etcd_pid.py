@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -62,10 +62,16 @@ _SHOWN: Final = 5
 """Maximum number of processes that are named in a sentence."""
 
 
-def read_processes(source: Source) -> tuple[LabelledDeclaration | Target, ...]:
+def read_processes(
+    source: Source, leave_out: Callable[[str], object] = str
+) -> tuple[LabelledDeclaration | Target, ...]:
     """Return the members of ``--etcd-pid``, in the order of their start; none if it is not given.
 
     With ``auto``, one about which nothing can be determined is a target without listeners.
+
+    Args:
+        source: the source of the values.
+        leave_out: is called with why ``auto`` leaves out a process that looks like an etcd.
 
     Raises:
         UsageError: if there is no such process, this user may not read it, or another option does not fit.
@@ -80,7 +86,7 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration | Target, ...]:
                 f"files and listeners are reached as the process itself reaches them: omit {option(name)}"
             )
     try:
-        processes = _named(texts)
+        processes = _named(texts, leave_out)
         named, beyond = _of_each_user(processes) if searches(source) else (processes, [])
         running, unread = _read(named, every=not searches(source))
     except UsageError as error:
@@ -109,7 +115,7 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration | Target, ...]:
     if beyond:
         names = some([str(process.pid) for process in beyond], _SHOWN)
         why = (
-            f"{len(beyond)} more named etcd (process {names}): at most {_MOST_OF_A_STRANGER} of a user other "
+            f"{len(beyond)} more run etcd (process {names}): at most {_MOST_OF_A_STRANGER} of a user other "
             f"than root, and {_MOST} in all, are judged: pass --etcd-pid=PID of each that is yours"
         )
         unjudged.append(unjudged_target("more-processes", why, labels))
@@ -141,7 +147,7 @@ def _read(
 
     def read(process: Process) -> RunningMember:
         member = read_running(process)
-        if not every and not listens(process):
+        if not every and not listens(process.pid):
             raise UsageError(
                 f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does: end it, "
                 "or pass --etcd-pid=PID of the others"
@@ -185,19 +191,23 @@ def _of_each_user(processes: Sequence[Process]) -> tuple[list[Process], list[Pro
     )
 
 
-def _named(texts: Sequence[str]) -> list[Process]:
+def _named(texts: Sequence[str], leave_out: Callable[[str], object]) -> list[Process]:
     """Return the processes, each once."""
     from pytest_etcdtls.declared.running import find_process, find_processes
 
     named: list[Process] = []
     for text in texts:
         if text == AUTO:
-            processes = find_processes()
+            others: list[str] = []
+            processes = find_processes(others.append)
             if not processes:
-                raise UsageError(
+                none = (
                     "no process of this machine that this user can see is a member of etcd: run it on the "
                     "node as root; in a container, with the process IDs of the node (hostPID)"
                 )
+                raise UsageError("; ".join([none, *others[:_SHOWN]]))
+            for why in others:
+                leave_out(why)
             named += processes
         elif text.isdecimal():
             named.append(find_process(int(text)))

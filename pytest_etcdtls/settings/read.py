@@ -89,6 +89,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         live: the live cluster, or one for each process of ``--etcd-pid``; empty if owned ones are judged.
+        left_out: why ``--etcd-pid=auto`` leaves out processes that look like an etcd, a sentence each.
         replay: the declaration that the etcds of ``--etcd-binary`` and ``--etcd-image`` are started with;
             ``None`` if they are started with ``owned.config``.
         owned: how owned clusters are started.
@@ -111,6 +112,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
 
     live: tuple[Target, ...] = ()
+    left_out: tuple[str, ...] = ()
     replay: ReplayPlan | None = None
     owned: Owned = field(default_factory=Owned)
     patterns: tuple[str, ...] = ()
@@ -196,7 +198,8 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
         UsageError: for the first value that is not valid.
     """
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
-    processes = read_processes(source) if live or replays else ()
+    left_out: list[str] = []
+    processes = read_processes(source, left_out.append) if live or replays else ()
     if live and source.flag("etcd_rehearse") and not processes:
         raise UsageError(
             "--etcd-rehearse starts the program of a running etcd once more, and no process is named: add "
@@ -223,6 +226,7 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
     sparing = source.flag("etcd_gentle") and not suites_matter
     return Settings(
+        left_out=tuple(left_out),
         live=tuple(replace(target, sparing=sparing and not target.declared) for target in targets),
         replay=replay,
         profiles=profiles,
