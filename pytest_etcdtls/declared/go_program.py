@@ -41,8 +41,8 @@ class GoProgram(Struct, frozen=True):
     """The build information of a program.
 
     Attributes:
-        package: the import path of its main package; empty if the program does not say, as before Go 1.13, or with a
-            build system other than Go's.
+        package: the import path of its main package; empty if the program does not say, as one older than Go
+            1.13, or of another build system.
         modules: the paths of the modules of which packages are in it, the main one included.
     """
 

@@ -147,7 +147,7 @@ def find_processes(leave_out: Callable[[str], object] = str) -> list[Process]:
     Args:
         leave_out: is called with why a process that has etcd's name or program is none of them.
     """
-    pids = [int(name) for name in names_in(PROC) if name.isdecimal()]
+    pids = process_ids()
     processes: list[Process] = []
     for pid, found in zip(pids, each_in_time(_member, pids, SECONDS), strict=True):
         process = _silent(pid) if isinstance(found, Exception) else found
@@ -173,7 +173,9 @@ def find_process(pid: int) -> Process:
         why = process.why if process else f"process {pid} is no member of etcd"
         below = [str(member.pid) for member in find_processes() if pid in _ancestors(member.pid)]
         advice = (
-            f"pass what it started: --etcd-pid={','.join(below)}" if below else "--etcd-pid=auto finds every etcd"
+            f"pass what it started: --etcd-pid={','.join(below)}"
+            if below
+            else "--etcd-pid=auto finds every etcd"
         )
         raise UsageError(f"{why}; {advice}")
     return process
@@ -212,8 +214,8 @@ def _member(pid: int) -> Process | _Other | None:
             argv = ("etcd", f"--config-file={directory}/config")
         else:
             unread = (
-                f"({argv[0]}) runs an etcd within its own process, with the data directory {directory}, and only "
-                "its program knows the settings: name its listeners with --etcd-endpoint, without --etcd-pid"
+                f"({argv[0]}) runs an etcd within its own process, with the data directory {directory}, and "
+                "only its program knows the settings: name its listeners with --etcd-endpoint instead"
             )
     else:
         package = built.package or "not known"
@@ -228,7 +230,9 @@ def _built(pid: int, names: set[str]) -> GoProgram | None:
     with suppress(UnreadableFileError):
         built = read_go_program(PROC / str(pid) / "exe")
     if built and not built.package:
-        return GoProgram("go.etcd.io/etcd" if "etcd" in names else "k3s" if "k3s" in names else "", built.modules)
+        return GoProgram(
+            "go.etcd.io/etcd" if "etcd" in names else "k3s" if "k3s" in names else "", built.modules
+        )
     return built
 
 
@@ -239,6 +243,16 @@ def _embeds(pid: int, built: GoProgram) -> str:
         return ""
     directory = _data_directory(pid)
     return directory if directory and ("k3s" in built.package.split("/") or listens(pid)) else ""
+
+
+def program_of(pid: int) -> str:
+    """Return the path of the program of a process, or its name; empty if this user may see neither."""
+    return _link(pid, "exe") or _read(pid, "comm").strip().decode("utf-8", "replace")
+
+
+def process_ids() -> list[int]:
+    """Return the IDs of the processes of this machine that this user can see."""
+    return [int(name) for name in names_in(PROC) if name.isdecimal()]
 
 
 def _silent(pid: int) -> Process | None:
@@ -277,8 +291,13 @@ def _texts(data: bytes) -> tuple[str, ...]:
 
 def listens(pid: int) -> bool:
     """Return whether a process listens on a TCP port, as a member of etcd does from its start on."""
-    sockets = {link.removeprefix("socket:[").removesuffix("]").encode() for link in _open_files(pid)}
+    sockets = sockets_of(pid)
     return any(fields[9] in sockets for fields in listening(pid))
+
+
+def sockets_of(pid: int) -> set[bytes]:
+    """Return the inodes of the sockets that a process has open."""
+    return {link.removeprefix("socket:[").removesuffix("]").encode() for link in _open_files(pid)}
 
 
 def _open_files(pid: int) -> Iterator[str]:

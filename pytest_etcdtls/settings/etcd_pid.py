@@ -144,13 +144,17 @@ def _read(
     """
     # The readers, and YAML, are imported where there is something to read.
     from pytest_etcdtls.declared.running import SECONDS, listens, read_running
+    from pytest_etcdtls.tls.ports import held_by_another
 
     def read(process: Process) -> RunningMember:
         member = read_running(process)
         if not every and not listens(process.pid):
+            urls = (listener.url for listener in declared_listeners(member.declared.declaration))
+            held = (held_by_another(process, url.host, url.port) for url in urls if not url.is_socket)
+            where = next((f", and {text}" for text in held if text), "")
             raise UsageError(
-                f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does: end it, "
-                "or pass --etcd-pid=PID of the others"
+                f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does{where}: "
+                "end it, or pass --etcd-pid=PID of the others"
             )
         return member
 
@@ -256,6 +260,8 @@ def _is_of(declaration: Declaration, running: Declaration) -> bool:
 
 def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreached]:
     """Yield the listeners of a process, as they are reached in its network namespace."""
+    from pytest_etcdtls.tls.ports import held_by_another
+
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)
     wildcards = {
@@ -281,6 +287,13 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
                 f"network, where alone etcd can listen: correct that, or pass {listener.role.option}"
             )
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=foreign)
+            continue
+        if held := held_by_another(process, address, listener.port):
+            taken = (
+                f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the URL, "
+                "or end the other process and restart etcd"
+            )
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=taken)
             continue
         # The address that was checked, not the name again, which may lead elsewhere the next time.
         connect_to = None if address == listener.host else (address, listener.port)
