@@ -290,8 +290,8 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
             continue
         if held := held_by_another(process, address, listener.port):
             taken = (
-                f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the URL, "
-                "or end the other process and restart etcd"
+                f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the "
+                "URL, or end the other process and restart etcd"
             )
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=taken)
             continue

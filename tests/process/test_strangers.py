@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 import ssl
 import subprocess
@@ -98,10 +99,14 @@ def stranger(pids: list[int]) -> Iterator[Start]:
     """Start a process of another user with the name etcd and these words."""
     with ExitStack() as stack:
 
-        def started(*words: str, listens: bool = True, prefix: Sequence[str] = ()) -> int:
+        def started(
+            *words: str, listens: bool = True, prefix: Sequence[str] = (), keeps: Sequence[int] = ()
+        ) -> int:
             program = (sys.executable, "-c", as_etcd(STRANGER), "listens" if listens else "", *words)
             process = stack.enter_context(
-                subprocess.Popen([*prefix, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                subprocess.Popen(
+                    [*prefix, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=keeps
+                )
             )
             stack.callback(process.kill)
             assert process.stdout is not None
@@ -201,6 +206,45 @@ def test_a_process_of_which_no_port_is_open_is_not_judged(
     assert not [one for one in ran.report["connections"] if one["url"] == URL]
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_the_port_of_another_process(stranger: Start, pids: list[int], run: Runner, listens: bool) -> None:
+    """It is named, and nothing is sent to it, also where it listens on every address."""
+    with ExitStack() as stack:
+        families = {"127.0.0.1": socket.AF_INET, "::": socket.AF_INET6}
+        servers = [
+            stack.enter_context(socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::"))
+            for host, family in families.items()
+        ]
+        ports = [server.getsockname()[1] for server in servers]
+        for server in servers:
+            server.setblocking(False)
+        pid = stranger(*words_of(*(f"https://127.0.0.1:{port}" for port in ports)), listens=listens)
+        pids.append(os.getpid())
+        ran = run("--pyargs", "pytest_etcdtls", "--etcd-pid=auto", report=False)
+        assert all(map(nobody_came, servers))
+    said = " ".join((ran.out + ran.err).split())
+    program = os.readlink("/proc/self/exe")
+    if listens:
+        for host, port in zip(("127.0.0.1", "[::]"), ports, strict=True):
+            assert (
+                f"process {pid} declares https://127.0.0.1:{port}, and does not listen there: process "
+                f"{os.getpid()} ({program}) listens on {host}:{port}; correct the URL, or end the other"
+            ) in said
+    else:
+        assert ran.exit_code == 4
+        where = f"and process {os.getpid()} ({program}) listens on 127.0.0.1:{ports[0]}"
+        assert f"process {pid} (etcd) listens on no TCP port, as a running etcd does, {where}: end it" in said
+
+
+def test_a_port_of_ipv6_alone_is_no_port_of_ipv4(stranger: Start) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        pid = stranger(*words_of(f"https://127.0.0.1:{port}"))
+        [member] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(member, Target)
+    assert [one.port for one in member.listeners if isinstance(one, Listener)] == [port, 2380]
+
+
 def test_a_process_that_says_it_is_the_declared_member(
     node: Container, etcd: int, stranger: Start, pids: list[int], run: Runner
 ) -> None:
@@ -258,7 +302,8 @@ def test_a_client_certificate_is_for_a_process_that_proved_who_it_is(
     ]
     leaf = encode_certificates(generated.client.chain[:1]).decode()
     with Server(handle) as server:
-        pid = stranger(*words_of(f"https://127.0.0.1:{server.port}"))
+        words = words_of(f"https://127.0.0.1:{server.port}")
+        pid = stranger(*words, keeps=[server.listening.fileno()])
         without = judge(run, *given)
         assert without.exit_code == 4
         assert "is not of that process: pass --etcd-cacert, or the ID of a process" in without.err
