@@ -121,9 +121,9 @@ PID = Option(
     "--etcd-pid",
     "the running etcd as the declaration: its command line, its environment, and the files that these name, "
     "as the process sees them, also in a container. auto: every member of etcd on this machine, each a "
-    "target; of a user other than root and you, the first 8. Needs root, or the user that etcd runs as. With "
-    "--etcd-config, what the file declares is compared with what the process was started with. Repeatable, "
-    "commas allowed.",
+    "target, whatever its program is called; of a user other than root and you, the first 8. Needs root, or "
+    "the user that etcd runs as. With --etcd-config, what the file declares is compared with what the "
+    "process was started with. Repeatable, commas allowed.",
     "PID|auto",
     Kind.LIST,
 )

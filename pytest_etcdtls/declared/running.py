@@ -208,7 +208,7 @@ def _member(pid: int) -> Process | _Other | None:
             return _Other(f"{why}it prints and ends", is_alike)
     elif built is None:
         return _Other(f"{why}its program {program} was not built by Go", is_alike)
-    elif directory := _embeds(pid, built):
+    elif directory := _embeds(pid, built, is_alike=is_alike):
         embedded = True
         if "k3s" in built.package.split("/"):
             argv = ("etcd", f"--config-file={directory}/config")
@@ -236,10 +236,10 @@ def _built(pid: int, names: set[str]) -> GoProgram | None:
     return built
 
 
-def _embeds(pid: int, built: GoProgram) -> str:
+def _embeds(pid: int, built: GoProgram, *, is_alike: bool) -> str:
     """Return the data directory of an etcd that another program runs; empty if it runs none."""
     # Tools of etcd open the database too, and listen nowhere.
-    if built.modules and not built.modules & _SERVERS:
+    if built.modules and not built.modules & _SERVERS and not is_alike:
         return ""
     directory = _data_directory(pid)
     return directory if directory and ("k3s" in built.package.split("/") or listens(pid)) else ""

@@ -144,7 +144,7 @@ def _read(
     """
     # The readers, and YAML, are imported where there is something to read.
     from pytest_etcdtls.declared.running import SECONDS, listens, read_running
-    from pytest_etcdtls.tls.ports import held_by_another
+    from pytest_etcdtls.tls.held_ports import held_by_another
 
     def read(process: Process) -> RunningMember:
         member = read_running(process)
@@ -260,7 +260,7 @@ def _is_of(declaration: Declaration, running: Declaration) -> bool:
 
 def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreached]:
     """Yield the listeners of a process, as they are reached in its network namespace."""
-    from pytest_etcdtls.tls.ports import held_by_another
+    from pytest_etcdtls.tls.held_ports import held_by_another
 
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)

@@ -51,7 +51,7 @@ from pytest_etcdtls.settings.port_credentials import (
     read_user,
 )
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
-from pytest_etcdtls.untrusted.printable import printable, some
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
 from pytest_etcdtls.untrusted.regular_files import is_there
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
     sparing = source.flag("etcd_gentle") and not suites_matter
     return Settings(
-        left_out=tuple(left_out),
+        left_out=tuple(printable(why, LINE_LIMIT) for why in left_out),
         live=tuple(replace(target, sparing=sparing and not target.declared) for target in targets),
         replay=replay,
         profiles=profiles,

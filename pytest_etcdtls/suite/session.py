@@ -33,7 +33,7 @@ from pytest_etcdtls.suite.reporting import Reporting, call_users_hooks, write_li
 from pytest_etcdtls.suite.state import is_distributed, run_of
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.untrusted.printable import LINE_LIMIT, plural, printable
+from pytest_etcdtls.untrusted.printable import plural
 
 _NAMED = 12
 """Maximum number of listeners of a target, and of other processes, that the header names, without ``-v``."""
@@ -55,7 +55,7 @@ def header(run: Run, *, every: bool) -> Iterator[str]:
         else:
             yield from _live(outline, every=every)
     others = run.settings.left_out
-    yield from (f"  left out: {printable(why, LINE_LIMIT)}" for why in others[:_NAMED])
+    yield from (f"  left out: {why}" for why in others[:_NAMED])
     if len(others) > _NAMED:
         yield f"  left out: {len(others) - _NAMED} more processes that look like an etcd"
     profiles = run.settings.profiles

@@ -109,6 +109,16 @@ def test_an_etcd_of_another_name(etcd_binary: Path, tmp_path: Path, run: Runner,
     assert "mtls.no-certificate" in ran.out
 
 
+def test_what_it_is_called_acts_nowhere(two: tuple[Container, Container], run: Runner) -> None:
+    name = "/x\x1b[2J\n::error::x/etcd"
+    with waiting(name):
+        ran = run("--pyargs", "pytest_etcdtls", "--etcd-pid=auto", "--etcd-check=listener.answers")
+    assert two
+    assert "\x1b" not in ran.out
+    assert "\n::" not in ran.out
+    assert r"(/x\x1b[2J\n::error::x/etcd -c) is no member of etcd" in "".join(ran.out.split("\n    "))
+
+
 def test_an_etcd_behind_a_shell(newest_etcd: Path, tmp_path: Path) -> None:
     """The shell is refused by its number, with that of the etcd that it has started."""
     urls = ("--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:1")

@@ -60,7 +60,7 @@ from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
-from pytest_etcdtls.tls.ports import held_by_another
+from pytest_etcdtls.tls.held_ports import held_by_another
 from pytest_etcdtls.untrusted.printable import some
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
 from pytest_etcdtls.versions import version_key
