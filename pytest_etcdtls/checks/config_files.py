@@ -75,7 +75,7 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     If they do not match, etcd does not start, or answers every handshake with the alert internal_error until
     they do. The same holds for the pairs of peers and those with which etcd dials, for a file that contains
     no certificate or no key, and on the member's own machine for one that is missing, or that the user of
-    User= or runAsUser may not read.
+    the process (--etcd-pid), of User= or of runAsUser may not read.
 
     Spec: RFC 8446 section 4.4.3
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
@@ -130,8 +130,11 @@ def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,
         evidence={"declared": file.said},
+        remediation=file.remedy and f"{file.remedy}; etcd reads it at the next handshake",
         reproduce=(
-            local(
+            _show_mode(file)
+            if file.remedy
+            else local(
                 *("cat", file_word(file.path)),
                 then="grep -e -----BEGIN -e -----END",
                 look='"BEGIN" and "END" of each PEM block',
@@ -184,7 +187,8 @@ def _judge_trusted(trusted: TrustedFile, *, started: bool) -> Iterator[Statement
             remediation=f"remove {shown(certificate)} from the file, and restart etcd",
         )
     if unread and not started:
-        yield _not_usable(trusted, f"etcd will not start again with {file.said}", unread)
+        why = f": {file.problem}" if file.remedy else ""
+        yield _not_usable(trusted, f"etcd will not start again with {file.said}{why}", unread)
     elif pool and pool.nothing:
         whom = "member" if trusted.bundle.side == "peer" else "client"
         yield _not_usable(
@@ -223,9 +227,11 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         expected="CA certificates in PEM and nothing else",
         observed=observed if file.problem else f"{file.path}: {observed}",
         evidence={"declared": file.said},
-        remediation=BUNDLE_BACK if file.problem else "",
+        remediation=(file.remedy or BUNDLE_BACK) if file.problem else "",
         reproduce=(
-            local(
+            _show_mode(file)
+            if file.remedy
+            else local(
                 *("grep", "-n", "-e", "-----BEGIN", "-e", "-----END", file_word(file.path)),
                 look='"BEGIN CERTIFICATE" and "END CERTIFICATE" alone, in whole lines; no output: no PEM',
             ),

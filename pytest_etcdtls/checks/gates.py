@@ -48,8 +48,8 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
     Follows: config.key-matches-certificate
     Severity: critical
     Level: MUST
-    Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair; etcd needs
-        no restart for that.
+    Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair that the
+        user of etcd may read; etcd needs no restart for that.
     """
     attempts = answer.tls
     if attempts and answer.serves_tls:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -74,10 +74,14 @@ Members = tuple[LabelledDeclaration, ...]
 """The members of one cluster."""
 
 
-def read_processes(source: Source) -> tuple[Members | Target, ...]:
+def read_processes(source: Source, leave_out: Callable[[str], object] = str) -> tuple[Members | Target, ...]:
     """Return the clusters of ``--etcd-pid``, in the order of their first start; none if it is not given.
 
     With ``auto``, a process about which nothing can be determined is a target without listeners.
+
+    Args:
+        source: the source of the values.
+        leave_out: is called with why ``auto`` leaves out a process that looks like an etcd.
 
     Raises:
         UsageError: if there is no such process, this user may not read it, or another option does not fit.
@@ -92,7 +96,7 @@ def read_processes(source: Source) -> tuple[Members | Target, ...]:
                 f"files and listeners are reached as the process itself reaches them: omit {option(name)}"
             )
     try:
-        processes = _named(texts)
+        processes = _named(texts, leave_out)
         named, beyond = _of_each_user(processes) if searches(source) else (processes, [])
         running, unread = _read(named, every=not searches(source))
     except UsageError as error:
@@ -122,7 +126,7 @@ def read_processes(source: Source) -> tuple[Members | Target, ...]:
     if beyond:
         names = some([str(process.pid) for process in beyond], _SHOWN)
         why = (
-            f"{len(beyond)} more named etcd (process {names}): at most {_MOST_OF_A_STRANGER} of a user other "
+            f"{len(beyond)} more run etcd (process {names}): at most {_MOST_OF_A_STRANGER} of a user other "
             f"than root, and {_MOST} in all, are judged: pass --etcd-pid=PID of each that is yours"
         )
         unjudged.append(unjudged_target("more-processes", why, labels))
@@ -157,13 +161,17 @@ def _read(
     """
     # The readers, and YAML, are imported where there is something to read.
     from pytest_etcdtls.declared.running import SECONDS, listens, read_running
+    from pytest_etcdtls.tls.held_ports import held_by_another
 
     def read(process: Process) -> RunningMember:
         member = read_running(process)
-        if not every and not listens(process):
+        if not every and not listens(process.pid):
+            urls = (listener.url for listener in declared_listeners(member.declared.declaration))
+            held = (held_by_another(process, url.host, url.port) for url in urls if not url.is_socket)
+            where = next((f", and {text}" for text in held if text), "")
             raise UsageError(
-                f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does: end it, "
-                "or pass --etcd-pid=PID of the others"
+                f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does{where}: "
+                "end it, or pass --etcd-pid=PID of the others"
             )
         return structs.replace(member, ids=ids_of(member.declared))
 
@@ -204,19 +212,23 @@ def _of_each_user(processes: Sequence[Process]) -> tuple[list[Process], list[Pro
     )
 
 
-def _named(texts: Sequence[str]) -> list[Process]:
+def _named(texts: Sequence[str], leave_out: Callable[[str], object]) -> list[Process]:
     """Return the processes, each once."""
     from pytest_etcdtls.declared.running import find_process, find_processes
 
     named: list[Process] = []
     for text in texts:
         if text == AUTO:
-            processes = find_processes()
+            others: list[str] = []
+            processes = find_processes(others.append)
             if not processes:
-                raise UsageError(
+                none = (
                     "no process of this machine that this user can see is a member of etcd: run it on the "
                     "node as root; in a container, with the process IDs of the node (hostPID)"
                 )
+                raise UsageError("; ".join([none, *others[:_SHOWN]]))
+            for why in others:
+                leave_out(why)
             named += processes
         elif text.isdecimal():
             named.append(find_process(int(text)))
@@ -276,7 +288,9 @@ def _clusters(members: Sequence[LabelledDeclaration], *, named: bool) -> list[Me
         clusters = [each for each in clusters if each not in of_it]
         clusters.append((*itertools.chain(*of_it), member))
     # Two clusters that were created alike have equal IDs, and so have their members.
-    unclear = [each for each in clusters if len({_ids_of(member) for member in each}) < len(each)]
+    unclear = [
+        each for each in clusters if max(Counter(filter(None, map(_ids_of, each))).values(), default=1) > 1
+    ]
     clusters = [each for each in clusters if each not in unclear]
     clusters += [(member,) for each in unclear for member in each]
     return [
@@ -319,6 +333,8 @@ def _why_apart(cluster: Members, members: Sequence[LabelledDeclaration]) -> str:
 
 def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreached]:
     """Yield the listeners of a process, as they are reached in its network namespace."""
+    from pytest_etcdtls.tls.held_ports import held_by_another
+
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)
     wildcards = {
@@ -344,6 +360,13 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
                 f"network, where alone etcd can listen: correct that, or pass {listener.role.option}"
             )
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=foreign)
+            continue
+        if held := held_by_another(process, address, listener.port):
+            taken = (
+                f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the "
+                "URL, or end the other process and restart etcd"
+            )
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=taken)
             continue
         # The address that was checked, not the name again, which may lead elsewhere the next time.
         connect_to = None if address == listener.host else (address, listener.port)

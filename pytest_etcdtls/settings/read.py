@@ -58,7 +58,7 @@ from pytest_etcdtls.settings.port_credentials import (
     read_user,
 )
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
-from pytest_etcdtls.untrusted.printable import printable, some
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
 from pytest_etcdtls.untrusted.regular_files import is_there
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         live: the live cluster, or one for each process of ``--etcd-pid``; empty if owned ones are judged.
+        left_out: why ``--etcd-pid=auto`` leaves out processes that look like an etcd, a sentence each.
         replay: the declaration that the etcds of ``--etcd-binary`` and ``--etcd-image`` are started with;
             ``None`` if they are started with ``owned.config``.
         owned: how owned clusters are started.
@@ -118,6 +119,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
 
     live: tuple[Target, ...] = ()
+    left_out: tuple[str, ...] = ()
     replay: ReplayPlan | None = None
     owned: Owned = field(default_factory=Owned)
     patterns: tuple[str, ...] = ()
@@ -203,7 +205,8 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
         UsageError: for the first value that is not valid.
     """
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
-    processes = read_processes(source) if live or replays else ()
+    left_out: list[str] = []
+    processes = read_processes(source, left_out.append) if live or replays else ()
     if live and source.flag("etcd_rehearse") and not processes:
         raise UsageError(
             "--etcd-rehearse starts the program of a running etcd once more, and no process is named: add "
@@ -230,6 +233,7 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
     sparing = source.flag("etcd_gentle") and not suites_matter
     return Settings(
+        left_out=tuple(printable(why, LINE_LIMIT) for why in left_out),
         live=tuple(replace(target, sparing=sparing and not target.declared) for target in targets),
         replay=replay,
         profiles=profiles,

@@ -60,6 +60,7 @@ from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure, Target
+from pytest_etcdtls.tls.held_ports import held_by_another
 from pytest_etcdtls.untrusted.printable import some
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
 from pytest_etcdtls.versions import Release, version_key
@@ -205,10 +206,22 @@ def _rehearsed_once(
         if compares and failure is None:
             made = _compared(made, observer, etcd.pid, running, declaration)
         failure = failure or etcd.ended(max(0.0, served + _SETTLES - time.monotonic()))
+        if compares and failure is None:
+            failure = _not_bound(running, declaration)
     differs = failure is not None or made.changes
     causes = tuple(_causes(running, declaration, failed=failure is not None)) if differs else ()
     causes = (made.upgrade, *causes) if made.upgrade and differs else causes
     return structs.replace(made, failure=failure, causes=causes)
+
+
+def _not_bound(running: RunningMember, declaration: Declaration) -> StartFailure | None:
+    """Return that another process holds a port, which is free on the stage; ``None`` if none does."""
+    for listener in declared_listeners(declaration) if not declaration.on("socket-reuse-port") else ():
+        url = listener.url
+        if not url.is_socket and (held := held_by_another(running.process, url.host, url.port)):
+            reason = f"it cannot listen on {url}, since {held} (address already in use)"
+            return StartFailure(member=running.process.name, reason=reason)
+    return None
 
 
 class RehearsedEtcd:
