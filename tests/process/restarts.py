@@ -195,7 +195,10 @@ def _asked(urls: Sequence[str], pairs: Mapping[str, Path | None]) -> Answers:
 
 
 _VERSION = "GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-_GATEWAY = "POST /v3/maintenance/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+_GATEWAY = (
+    "POST /v3/maintenance/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    "Content-Length: 2\r\n\r\n{}"
+)
 
 
 def _ask(url: str, pair: Path | None, version: ssl.TLSVersion, request: str = _VERSION) -> str:
