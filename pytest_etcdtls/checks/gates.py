@@ -152,6 +152,7 @@ def the_listener_is_an_etcd(
     seconds on which nothing is sent.
 
     Spec: etcd Documentation, /version and /health endpoints
+    Follows: cluster.advertised-reachable
     Severity: critical
     Level: MUST
     Remediation: name the listener of etcd itself (--listen-{role}-urls), not a proxy in front of it.

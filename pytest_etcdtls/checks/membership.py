@@ -36,6 +36,7 @@ from pytest_etcdtls.facts.members import (
     ClusterClaims,
     IssuedClients,
     ListenerProfile,
+    PortOfMember,
     SideBySide,
 )
 from pytest_etcdtls.facts.release import EtcdReleases
@@ -416,23 +417,62 @@ _unreachable = changed(
 
 @check("cluster.advertised-reachable", on=set(), counterexample=_unreachable, cure=advertised)
 def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator[Statement]:
-    """Every client URL that a member advertises answers.
+    """Every client URL that a member advertises answers, and is that of a client port.
 
-    Clients that get the member list connect to these URLs. If one does not answer, they fail as soon as their
-    configured endpoints are gone. Only hosts that were passed as endpoints, found by `--etcd-discover`, or
+    Clients that get the member list connect to these URLs. If one does not answer, or leads to a port for
+    peers or metrics, they fail as soon as their configured endpoints are gone. So do members that get the URL
+    of a client port as a peer URL. Only hosts that were passed as endpoints, found by `--etcd-discover`, or
     belong to a cluster started by this plugin are contacted.
 
-    Spec: etcd --advertise-client-urls
+    Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Follows: cluster.advertised-https, cert.covers-advertised-url
     Severity: medium
-    Level: SHOULD
+    Level: MUST, SHOULD where a URL does not answer
     Remediation: use URLs in --advertise-client-urls that clients can reach from their network.
     """
     for contact in advertised.urls:
-        if not contact.attempts:
+        if contact.port is not None:
+            yield _of_another_port(contact, contact.port)
+        elif not contact.attempts:
             yield not_verified(f"{contact.url}: {contact.why_not}")
         elif all(attempt.ending is Ending.UNCLEAR for attempt in contact.attempts):
             yield _unanswered(contact)
+        elif contact.url.startswith("https:") and contact.attempts[-1].answers_plaintext:
+            yield Finding(
+                message=f"{contact.url}, which {contact.member or 'a member'} advertises, answers plain HTTP "
+                "and no TLS",
+                expected="TLS",
+                observed=contact.attempts[-1].describe(),
+                reproduce=(curl(contact.url, client=GOOD_CLIENT, look=_FAILS),),
+            )
+
+
+_NO_GRPC = '"context deadline exceeded" or another error: it serves no gRPC'
+_PORTS = {
+    Role.PEER: "peer port",
+    Role.METRICS: "port for metrics",
+    Role.CLIENT: "client port",
+    Role.CLIENT_HTTP: "port of --listen-client-http-urls, which serves no gRPC,",
+}
+
+
+def _of_another_port(contact: AdvertisedURL, port: PortOfMember) -> Finding:
+    who, which = contact.member or "a member", f"the {_PORTS[port.role]} of {port.member}"
+    change = (
+        "advertise the URL of the client port with --advertise-client-urls, and restart the member"
+        if contact.role is Role.CLIENT
+        else "change it to the URL of the peer port with `etcdctl member update ID --peer-urls=...`"
+    )
+    return Finding(
+        message=f"{contact.url}, which {who} advertises to {contact.role}s, is {which}",
+        expected=f"the URL of a {contact.role} port",
+        observed=f"{contact.url} is {which}",
+        reproduce=(etcdctl(contact.url, GOOD_CLIENT, "endpoint status", _NO_GRPC),)
+        if contact.role is Role.CLIENT
+        else (curl(contact.url, role=Role.PEER, path="/members", client=GOOD_CLIENT, look="404"),),
+        remediation=change,
+        concerns=(port.listener or port.member,),
+    )
 
 
 def _unanswered(contact: AdvertisedURL) -> Statement:
@@ -450,6 +490,7 @@ def _unanswered(contact: AdvertisedURL) -> Statement:
         expected="an answer",
         observed=last.describe(),
         reproduce=(curl(contact.url, client=GOOD_CLIENT, look=_FAILS),),
+        level=Level.SHOULD,
     )
 
 
@@ -558,7 +599,7 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
 
     Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Spec: etcd Documentation, runtime reconfiguration
-    Follows: cluster.advertised-https
+    Follows: cluster.advertised-https, cluster.advertised-reachable, listener.is-etcd
     Severity: medium
     Level: MUST
     Remediation: advertise URLs that lead to that member only, with --advertise-client-urls, and with etcdctl

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import Counterexample, check
-from pytest_etcdtls.checks.results import Finding, Statement, not_verified
-from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, Rehearsals, RestartChange
+from pytest_etcdtls.checks.results import Finding, Note, Statement, not_verified
+from pytest_etcdtls.facts.rehearsal import GATEWAY, LISTENER, Rehearsal, Rehearsals, RestartChange
 from pytest_etcdtls.target import StartFailure
 
 _does_not_start = changed(
@@ -152,20 +152,54 @@ def the_same_protocol(rehearsals: Rehearsals) -> Iterator[Statement]:
     yield from _changes(rehearsals, "versions", "suites", "groups", "alpn")
 
 
-def _changes(rehearsals: Rehearsals, *topics: str) -> Iterator[Statement]:
-    """Yield the changes of these topics."""
+@check(
+    "restart.gateway",
+    on=set(),
+    counterexample=_changed(GATEWAY, "JSON gateway", "works", "does not work: its certificate has expired"),
+)
+def the_same_gateway(rehearsals: Rehearsals) -> Iterator[Statement]:
+    """The JSON gateway works after a restart if it works now.
+
+    The gateway is a client of etcd's own client port. It keeps one connection, with the certificate of
+    --client-cert-file, else of --cert-file, which that port verified when the connection was made. If this
+    certificate has expired since, or was replaced by one that the port refuses, the gateway works until etcd
+    is restarted, and its clients get status 503 then.
+
+    Spec: etcd --client-cert-file, --cert-file, --enable-grpc-gateway
+    Follows: restart.clients, restart.certificate, cert.*, config.dials-with-valid-certificates,
+        config.chain-closes, config.gateway-as-declared
+    Severity: high
+    Level: MUST
+    Remediation: before etcd is restarted, renew the pair with which the gateway dials etcd, that of
+        --client-cert-file, else of --cert-file: from a CA of --trusted-ca-file, with clientAuth; or change
+        the setting back.
+    """
+    needed = "select the family api, too, and pass a client certificate that is accepted"
+    for statement in _changes(rehearsals, GATEWAY, needed=needed):
+        if isinstance(statement, Finding) and (statement.expected, statement.observed) == _MENDED:
+            yield Note(statement.message)
+        else:
+            yield statement
+
+
+_MENDED = ("does not work", "works")
+
+
+def _changes(
+    rehearsals: Rehearsals, *topics: str, needed: str = "select the families mtls, cert and tls, too"
+) -> Iterator[Statement]:
+    """Yield the changes of these topics, or what is needed to observe them."""
     for rehearsal in rehearsals.members:
-        yield from _changes_of(rehearsal, _after(rehearsal, rehearsals), *topics)
+        yield from _changes_of(rehearsal, _after(rehearsal, rehearsals), *topics, needed=needed)
     yield from map(not_verified, rehearsals.refused)
 
 
-def _changes_of(rehearsal: Rehearsal, after: str, *topics: str) -> Iterator[Statement]:
+def _changes_of(rehearsal: Rehearsal, after: str, *topics: str, needed: str) -> Iterator[Statement]:
     if rehearsal.failure is not None:
         yield not_verified(f"{after} etcd does not start: see restart.starts")
         return
     if not {LISTENER, *rehearsal.compared}.intersection(topics):
-        why = "nothing of that was observed of the running etcd: select the families mtls, cert and tls, too"
-        yield not_verified(why)
+        yield not_verified(f"nothing of that was observed of the running etcd: {needed}")
         return
     for change in rehearsal.changes:
         if change.topic in topics:

@@ -16,6 +16,8 @@ from pytest_etcdtls.target import StartFailure, Target
 
 LISTENER: Final = "listener"
 """The topic of a listener that is opened or closed."""
+GATEWAY: Final = "gateway"
+"""The topic of whether the JSON gateway works."""
 
 
 class RestartChange(Struct, frozen=True):

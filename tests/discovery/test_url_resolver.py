@@ -31,9 +31,8 @@ def resolve(
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[URLResolver, list[DiscoveredMember]]:
     known = {"localhost": ("127.0.0.1", "::1"), **(names or {})}
-    titles = {one.id: one.name for one in records}
     resolver = URLResolver(
-        listeners, rules, member_ids or {}, titles, lambda host: frozenset(known.get(host, (host,)))
+        listeners, rules, member_ids or {}, records, lambda host: frozenset(known.get(host, (host,)))
     )
     return resolver, [resolver.member(one, f"m{one.id}") for one in records]
 
@@ -126,9 +125,14 @@ def test_a_listener_of_one_member_is_not_judged_for_another() -> None:
     assert members[0].urls[0].why == "from here it leads to https://lb.example:2379 of member 1"
 
 
-def test_a_url_for_clients_and_peers_is_judged_as_a_client_listener() -> None:
-    _, members = resolve([HERE], record("1", HTTPS, peers=(HTTPS,)))
-    assert reachabilities(members) == [Reachability.FOUND, Reachability.LEFT_OUT]
+def test_a_url_for_clients_and_peers_is_judged_as_a_peer_listener() -> None:
+    """Unless it is that of a client port which was named."""
+    resolver, members = resolve([HERE], record("1", HTTPS, peers=(HTTPS,)))
+    assert [listener.role for listener in resolver.listeners] == [Role.CLIENT, Role.PEER]
+    assert reachabilities(members) == [Reachability.NOWHERE, Reachability.FOUND]
+    resolver, members = resolve([HERE], record("1", HERE.url, peers=(HERE.url,)))
+    assert resolver.listeners == [HERE]
+    assert reachabilities(members) == [Reachability.NAMED, Reachability.NOWHERE]
 
 
 def test_loopback_is_not_followed_from_elsewhere() -> None:

@@ -28,6 +28,7 @@ from typing import Final
 
 from msgspec import structs
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.declaration import (
     FILES,
@@ -45,7 +46,7 @@ from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.process_comparison import changed_since
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, Rehearsals, RestartChange
+from pytest_etcdtls.facts.rehearsal import GATEWAY, LISTENER, Rehearsal, Rehearsals, RestartChange
 from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.report.baseline import Snapshot
@@ -54,6 +55,7 @@ from pytest_etcdtls.report.differences import compare
 from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.text import fingerprint
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import stage
 from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
@@ -65,7 +67,9 @@ from pytest_etcdtls.untrusted.printable import some
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
 from pytest_etcdtls.versions import Release, version_key
 
-COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
+COMPARED: Final = frozenset(
+    {"access", "announced", "certificate", "versions", "suites", "groups", "alpn", GATEWAY}
+)
 """The topics that are compared. What depends on data, such as answers of the API, is not."""
 SECONDS: Final = 30.0
 """Time that etcd may take to listen."""
@@ -414,11 +418,23 @@ def _compared(
         RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
         for one in compare(old, new).differences
     ]
+    if declaration is running.declared.declaration:
+        changes = [_explained(one, again) for one in changes]
     has_tls = any(one.scheme == "https" for one in listeners)
     topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
     unknown = (*_unknown(old, new, reasons), *_unasked(observer, made.member, running, declaration))
     made = structs.replace(made, upgrade=_upgrade(observer, again, made.member, running.process.argv[0]))
     return structs.replace(made, changes=tuple(changes), unknown=unknown, compared=tuple(sorted(topics)))
+
+
+def _explained(change: RestartChange, again: Observer) -> RestartChange:
+    """Return a change with why the gateway does not work then, as its check says."""
+    if change.topic != GATEWAY or not change.listeners:
+        return change
+    judged = Judge(again).result(catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0]))
+    why = judged.findings[0].message.partition(": ")[2] if judged.findings else ""
+    after = f"{change.after}: {why}" if why else change.after
+    return structs.replace(change, after=after, change="")
 
 
 def _listeners_of(target: Target, member: str) -> tuple[Listener, ...]:
