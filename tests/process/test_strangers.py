@@ -240,8 +240,9 @@ def test_a_port_of_ipv6_alone_is_no_port_of_ipv4(stranger: Start) -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6) as server:
         port = server.getsockname()[1]
         pid = stranger(*words_of(f"https://127.0.0.1:{port}"))
-        [member] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(member, Target)
+        [cluster] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(cluster, Target)
+    [member] = cluster
     assert [one.port for one in member.listeners if isinstance(one, Listener)] == [port, 2380]
 
 
