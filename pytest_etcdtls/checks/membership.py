@@ -456,18 +456,22 @@ _PORTS = {
 }
 
 
+def _look_at(port: PortOfMember) -> str:
+    return f"the ID of {port.member}" if port.role is Role.CLIENT else _NO_GRPC
+
+
 def _of_another_port(contact: AdvertisedURL, port: PortOfMember) -> Finding:
     who, which = contact.member or "a member", f"the {_PORTS[port.role]} of {port.member}"
     change = (
-        "advertise the URL of the client port with --advertise-client-urls, and restart the member"
+        f"advertise the URL of the client port of {who} with --advertise-client-urls, and restart it"
         if contact.role is Role.CLIENT
         else "change it to the URL of the peer port with `etcdctl member update ID --peer-urls=...`"
     )
     return Finding(
         message=f"{contact.url}, which {who} advertises to {contact.role}s, is {which}",
-        expected=f"the URL of a {contact.role} port",
+        expected=f"the URL of a {contact.role} port of {who}",
         observed=f"{contact.url} is {which}",
-        reproduce=(etcdctl(contact.url, GOOD_CLIENT, "endpoint status", _NO_GRPC),)
+        reproduce=(etcdctl(contact.url, GOOD_CLIENT, "endpoint status", _look_at(port)),)
         if contact.role is Role.CLIENT
         else (curl(contact.url, role=Role.PEER, path="/members", client=GOOD_CLIENT, look="404"),),
         remediation=change,

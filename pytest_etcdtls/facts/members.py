@@ -6,6 +6,7 @@ Each fact here is about the whole target, and reads facts of several listeners.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from pytest_etcdtls.facts.listener import FirstContact, ServedChain, refuses_con
 from pytest_etcdtls.facts.member_list import (
     MemberListing,
     MemberListings,
+    MemberRecord,
     canonical,
     endpoint_of,
     parse,
@@ -222,13 +224,19 @@ def advertised_urls(
     elsewhere: Elsewhere[FirstContact],
     looks: Each[SecondLook],
     ports: Each[OtherPort],
+    clients: Each[ServedClient],
 ) -> AdvertisedURLs:
     """Contact every client URL that the members advertise and that may be contacted.
 
     A URL of another port of etcd is not contacted. A listener of the run shows that it is one, by what it
-    answers; else the member list does, where a member has the same URL for its peers.
+    answers; else the member list does, where a member has the same URL for its peers. Of several members that
+    advertise one URL, as that of a load balancer, the one that does not listen there is preferred.
     """
-    members = {url: member.name for member in listings.members for url in member.client_urls}
+    advertisers: dict[str, list[MemberRecord]] = {}
+    for member in listings.members:
+        for url in member.client_urls:
+            advertisers.setdefault(url, []).append(member)
+    members = {url: records[0].name for url, records in advertisers.items()}
     if not members:
         raise NotApplicableError("no member advertises a client URL yet")
     if len(members) > MOST_LISTENERS:
@@ -237,6 +245,24 @@ def advertised_urls(
         )
 
     by_peers = peer_ports(listings.members)
+
+    def owner_of(listener: Listener, sharing: Sequence[MemberRecord]) -> str:
+        """Return the member whose listener it is; empty if it may be that of a load balancer."""
+        if listener.member in target.declared:
+            return target.declared[listener.member].declaration.name
+        _, reported = reported_ids(clients.known(listener))
+        others = [member for member in listings.members if member not in sharing]
+        return next((one.name for one in listings.members if others and one.id == reported), "")
+
+    def of_another_member(url: str) -> AdvertisedURL | None:
+        """Return a URL of which another member's listener is the only one that a member advertises."""
+        for member in advertisers[url]:
+            here = [one for one in target.listeners if one.role is Role.CLIENT and one.url == url]
+            owners = {owner_of(one, advertisers[url]) for one in here}
+            if owners and "" not in owners and member.name not in owners and len(member.client_urls) == 1:
+                port = PortOfMember(Role.CLIENT, min(owners), here[0].label)
+                return AdvertisedURL(url=url, member=member.name, port=port)
+        return None
 
     def port_of(url: str, role: Role) -> PortOfMember | None:
         try:
@@ -255,6 +281,8 @@ def advertised_urls(
     def contact(url: str, member: str) -> AdvertisedURL:
         if port := port_of(url, Role.CLIENT):
             return AdvertisedURL(url=url, member=member, port=port)
+        if (of_another := of_another_member(url)) is not None:
+            return of_another
         listener = _listener_of(target, url, discovered)
         if listener is None:
             return AdvertisedURL(url=url, member=member, why_not=_why_not(url, discovered))
