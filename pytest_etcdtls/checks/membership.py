@@ -1,7 +1,7 @@
 """The members of a cluster have the same settings, list the same members, and are reachable."""
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -506,6 +506,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
     data.
 
     Spec: etcd Documentation, runtime reconfiguration
+    Follows: cluster.one-cluster
     Severity: high
     Level: SHOULD
     Remediation: compare with `etcdctl member list --endpoints=...`, and see the log of the one that differs.
@@ -540,34 +541,55 @@ def every_listener_belongs_to_one_cluster(
     """Every listener reports the same cluster ID and is a member of that cluster.
 
     Otherwise an endpoint leads to another etcd than intended, which may accept the same certificates. A
-    metrics port reports the ID of its member alone.
+    metrics port reports the ID of its member alone. A member that was removed and runs on, perhaps with
+    --force-new-cluster, still reports the cluster ID, and lists itself; the other members do not list it.
 
     Spec: etcd Documentation, API reference, ResponseHeader
+    Spec: etcd Documentation, runtime reconfiguration
     Severity: high
     Level: MUST
     Remediation: pass endpoints of one cluster; look for a stale instance, or a wrong port forward.
     """
     in_clusters = [claim for claim in claims.claims if claim.cluster_id]
     if len({claim.cluster_id for claim in in_clusters}) > 1:
+        others = _minority(in_clusters, lambda claim: claim.cluster_id)
         yield Finding(
-            message="the listeners belong to different clusters",
+            message="the listeners belong to different clusters: "
+            f"{', '.join(claim.listener.url for claim in others)} to another one than the others",
             expected="one cluster ID",
             observed="; ".join(f"{claim.listener.url}: {claim.cluster_id}" for claim in in_clusters),
             reproduce=tuple(map(_show_ids, in_clusters)),
         )
         return
-    known = {member.id for member in listings.members}
-    others = [claim for claim in claims.claims if claim.member_id and claim.member_id not in known]
-    for claim in others:
-        yield Finding(
-            message=f"{claim.listener.url} is not a member of its cluster",
-            expected=f"one of {', '.join(sorted(known))}",
-            observed=claim.member_id,
-            reproduce=(_show_ids(claim),),
-        )
+    lists = dict(reversed([(listener.member, _ids(listing)) for listener, listing in listings.listings]))
+    counts = Counter(lists.values())
+    known = max(counts, key=lambda ids: (counts[ids], len(ids)))
+    for claim in claims.claims:
+        of_others = (ids for member, ids in lists.items() if member != claim.listener.member)
+        if claim.member_id and claim.member_id not in known.union(*of_others):
+            listed = claim.member_id in lists.get(claim.listener.member, ())
+            yield Finding(
+                message=f"{claim.listener.url} is not a member of its cluster"
+                + (": it lists itself, and no other member lists it" if listed else ""),
+                expected=f"one of {', '.join(sorted(known))}",
+                observed=claim.member_id,
+                remediation=_REMOVED if listed else "",
+                reproduce=(_show_ids(claim),),
+            )
     members = {claim.member_id for claim in claims.claims if claim.member_id}
     cluster = "".join(claim.cluster_id for claim in in_clusters[:1])
     yield Note(f"cluster {cluster}, {len(members & known)} of {len(known)} members seen")
+
+
+def _ids(listing: MemberListing) -> frozenset[str]:
+    return frozenset(member.id for member in listing.members)
+
+
+_REMOVED = (
+    "stop this etcd, whose clients read and write data that the cluster does not have; to have it as a "
+    "member again, add it with `etcdctl member add`, and start it without its old data and with "
+    "--initial-cluster-state=existing"
+)
 
 
 def _show_ids(claim: ClusterClaim) -> Command:
