@@ -37,6 +37,9 @@ from pytest_etcdtls.untrusted.regular_files import read_regular
 GATES = ("listener.answers", "listener.is-etcd")
 """Checks that run before all others of a listener, in this order."""
 
+ALSO_ON_PROXIES = frozenset({"mtls", "cert", "tls"})
+"""Families that judge who is accepted, and in which TLS: on etcd's grpc-proxy as on etcd."""
+
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
 

@@ -520,6 +520,9 @@ def access_in_words(report: Report, seen: Recording, listener: Listener, s: str 
     if _is_foreign(seen, listener):
         yield f"answer{s}, but not as etcd does"
         return
+    other = seen.known(OtherPort, label=listener.label)
+    if other is not None and other.is_proxy:
+        yield "is etcd's grpc-proxy" if s else "are etcd's grpc-proxies"
     contact = seen.known(FirstContact, label=listener.label)
     if contact is not None and contact.plaintext is not None and contact.plaintext.answers_plaintext:
         yield f"answer{s} plain HTTP: accept{s} every client"
@@ -548,7 +551,7 @@ def _is_foreign(seen: Recording, listener: Listener) -> bool:
     """Return whether a listener serves clients and no answer is that of a port of etcd."""
     served = seen.known(ServedClient, label=listener.label)
     other = seen.known(OtherPort, label=listener.label)
-    if served is None or (other is not None and other.role):
+    if served is None or (other is not None and (other.role or other.is_proxy)):
         return False
     client = served.client
     return served.stranger is not None or (client is not None and not client.of_etcd)

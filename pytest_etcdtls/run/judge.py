@@ -23,7 +23,15 @@ from typing import Final, Self
 from msgspec import Struct
 from msgspec.structs import replace as with_values
 
-from pytest_etcdtls.checks.registry import FOUND, GATES, Check, catalogue, causes_of, select
+from pytest_etcdtls.checks.registry import (
+    ALSO_ON_PROXIES,
+    FOUND,
+    GATES,
+    Check,
+    catalogue,
+    causes_of,
+    select,
+)
 from pytest_etcdtls.checks.results import (
     Ancestor,
     CannotJudge,
@@ -44,6 +52,7 @@ from pytest_etcdtls.errors import (
     blocked_sockets,
 )
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
+from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedByMembers, ServerProof
 from pytest_etcdtls.facts.configuration import Declarations, ListenerDeclaration
@@ -85,6 +94,11 @@ Place = tuple[str, str]
 
 Conclusion = tuple[Outcome, str, tuple[Finding, ...]]
 """The outcome of a check, its reason, and the findings."""
+
+_FLAGS_OF_PROXY = (
+    "with etcd grpc-proxy start, --trusted-ca-file alone requires client certificates: it has no "
+    "--client-cert-auth; its --listen-cipher-suites is etcd's --cipher-suites"
+)
 
 
 def place_of(check: Check, listener: Listener | None) -> Place:
@@ -237,9 +251,13 @@ class Judge:
 
     def _judged_at(self, id_: str, label: str) -> CheckResult | None:
         """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
+        # What a grpc-proxy accepts is its own fault: a waiver for the gate is for that it is one.
+        listener = self.observer.target.labelled(label)
+        if id_ == GATES[1] and listener is not None and self._is_proxy(listener):
+            return None
         if (check := self._selected.get((id_, label))) is not None:
             with suppress(RunEndedError):
-                return self._judged(check, self.observer.target.labelled(label))
+                return self._judged(check, listener)
         return None
 
     def _judged(self, check: Check, listener: Listener | None) -> CheckResult:
@@ -303,9 +321,14 @@ class Judge:
         if self.collector is not None:
             self.collector.abandon()
 
-    def passes(self, listener: Listener) -> bool:
-        """Return whether the listener passes the gates of the other checks."""
-        return self._gated_by(GATES, listener) is None
+    def passes(self, check: Check, listener: Listener) -> bool:
+        """Return whether the listener passes the gates of a check that is none."""
+        return self._gated_by(GATES, check, listener) is None
+
+    def _is_proxy(self, listener: Listener) -> bool:
+        """Return whether the gate has found etcd's grpc-proxy, which serves clients and metrics."""
+        other = self.observer.recording.known(OtherPort, label=listener.label)
+        return other is not None and other.is_proxy and listener.role is not Role.PEER
 
     def needs_etcd(self, check: Check) -> bool:
         """Return whether the check cannot be judged because etcd does not start."""
@@ -333,6 +356,9 @@ class Judge:
         if findings:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
+        if subject.listener and self._is_proxy(subject.listener) and subject.check.family in ALSO_ON_PROXIES:
+            findings = tuple(replace(one, message=f"etcd's grpc-proxy: {one.message}") for one in findings)
+            reason = reason or ("judged on etcd's grpc-proxy" if outcome is Outcome.CONFORMS else "")
         if outcome is Outcome.INCONCLUSIVE and subject.listener:
             of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
@@ -342,6 +368,8 @@ class Judge:
     def _remedy(self, subject: Subject, findings: Sequence[Finding]) -> Remedy:
         """Return what to change in the declarations to fix the fault."""
         cure = subject.check.cure
+        if findings and subject.listener and self._is_proxy(subject.listener):
+            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.family in ALSO_ON_PROXIES else ())
         if not findings or cure is None or not self.observer.target.configured_by_user:
             return Remedy()
         try:
@@ -377,9 +405,10 @@ class Judge:
             return Outcome.NOT_VERIFIED, target.generated, ()
         if listener is None:
             return None
-        return self._gated_by(GATES[: GATES.index(check.id)] if check.id in GATES else GATES, listener)
+        gates = GATES[: GATES.index(check.id)] if check.id in GATES else GATES
+        return self._gated_by(gates, check, listener)
 
-    def _gated_by(self, gates: Iterable[str], listener: Listener) -> Conclusion | None:
+    def _gated_by(self, gates: Iterable[str], check: Check, listener: Listener) -> Conclusion | None:
         for gate in gates:
             if listener.role not in catalogue()[gate].roles:
                 continue
@@ -387,6 +416,8 @@ class Judge:
             # What was observed before the observer gave up the listener is judged. What needs another
             # connection is not verified.
             outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
+            if gate == GATES[1] and check.family in ALSO_ON_PROXIES and self._is_proxy(listener):
+                continue
             if outcome in FAILED:
                 reason = result.findings[0].message if result.findings else result.reason
                 return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
