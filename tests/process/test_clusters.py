@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,11 +19,18 @@ from starting import start_process
 from zoo.client_access import BROKEN, other_ca
 from zoo.clusters import let_the_third_lead, restart_one_with, write_pair
 
-from process.containers import as_root, process_of, targets
+from process.containers import OF_ITS_OWN, as_root, container, process_of, targets
 from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.declared import running
+from pytest_etcdtls.declared.running import PROC, listens
 from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.pki.profile import PEER
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
+from pytest_etcdtls.tls.attempt import Request
+from pytest_etcdtls.untrusted.process_root import names_in
 
 __all__ = ["run"]
 
@@ -157,3 +168,62 @@ def test_a_member_that_began_anew(newest_etcd: Path) -> None:
         restart_one_with(cluster, 2)
         found = faults(joined(cluster), "cluster")
     assert "cluster.one-cluster" in found, found
+
+
+def test_two_clusters_that_were_created_alike(newest_etcd: Path, tmp_path: Path, run: Runner) -> None:
+    """Their IDs are equal, as those of two machines of one template; each has a network of its own."""
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(container(tmp_path / name, newest_etcd, "127.0.0.52", OF_ITS_OWN))
+            for name in ("a", "b")
+        ]
+        url = "https://127.0.0.52:2380"
+        peers = {"listen-peer-urls": url, "initial-advertise-peer-urls": url, "initial-cluster": f"cp1={url}"}
+        processes = [replace(node, added=peers).start() for node in nodes]
+        pids = ",".join(str(process.pid) for process in processes)
+        first, second = targets(etcd_pid=pids)
+        ids = [next(iter(one.running.values())).ids for one in (first, second)]
+        assert ids[0] is not None
+        assert ids[0] == ids[1]
+        ran = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={pids}")
+    assert ran.exit_code == 0, ran.out
+    assert re.search(r"CLEAN \(\S+, \S+; not compared: \S+: \S+ has the same cluster ID, ", ran.verdict)
+
+
+@pytest.fixture
+def of_users(newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The processes of a cluster of three, the last one of another user, as a run finds them."""
+    with start_process(THREE, newest_etcd) as cluster, ExitStack() as stack:
+        server = cluster.members[2].server
+        assert isinstance(server, EtcdProcess)
+        cluster.stop_member(2)
+        program = shutil.copy(server.program, cluster.directory / "etcd")
+        for path in (cluster.directory, *cluster.directory.rglob("*")):
+            os.chown(path, 65534, 65534)
+        process = subprocess.Popen(
+            [program, *server.launch.arguments], user=65534, group=65534, extra_groups=[]
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        pids = [process_of(one.server).pid for one in cluster.members[:2]] + [process.pid]
+        names = {PROC: list(map(str, pids))}
+        monkeypatch.setattr(running, "names_in", lambda path: names.get(path) or names_in(path))
+        while not listens(process.pid):
+            assert process.poll() is None
+        yield pids
+
+
+def test_a_process_of_another_user_is_joined_only_if_it_is_named(of_users: list[int]) -> None:
+    """Anybody can write the ID of a cluster into a data directory."""
+    found = targets(etcd_pid="auto")
+    assert [len(one.running) for one in found] == [2, 1]
+    assert [one.apart for one in found] == ["m2 has the same cluster ID", "m0, m1 has the same cluster ID"]
+    [named] = targets(etcd_pid=",".join(map(str, of_users)))
+    assert len(named.running) == 3
+    # What is in the files of root's processes is not presented to a process that may not read them.
+    observer = Observer(named)
+    of_root = next(one for one in named.peer.identities if "m0" in one.name)
+    there = next(one for one in named.listeners if one.member == "m2" and one.role is Role.PEER)
+    here = next(one for one in named.listeners if one.member == "m1" and one.role is Role.PEER)
+    assert observer._needs_proof(there, Request(purpose="", identity=of_root))
+    assert not observer._needs_proof(here, Request(purpose="", identity=of_root))
