@@ -199,7 +199,8 @@ def _changes_of(rehearsal: Rehearsal, after: str, *topics: str, needed: str) -> 
         yield not_verified(f"{after} etcd does not start: see restart.starts")
         return
     if not {LISTENER, *rehearsal.compared}.intersection(topics):
-        yield not_verified(f"nothing of that was observed of the running etcd: {needed}")
+        what = "of the JSON gateway" if GATEWAY in topics else "of that"
+        yield not_verified(f"nothing {what} was observed of the running etcd: {needed}")
         return
     for change in rehearsal.changes:
         if change.topic in topics:
