@@ -15,6 +15,7 @@ from starting import start_process, write_unit
 from zoo.clusters import EXPIRED, restart_one_with, write_pair
 
 from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.declared import running
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -22,7 +23,6 @@ from pytest_etcdtls.pki.profile import PEER, SERVER
 from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.settings import etcd_pid
 from pytest_etcdtls.settings.read import read_live_target
 from pytest_etcdtls.target import Target
 
@@ -79,7 +79,7 @@ def _by_auto(cluster: Cluster, _: Path) -> list[Target]:
     """Return the target of all processes, as on a machine on which no other test starts one."""
     with pytest.MonkeyPatch.context() as patch:
         ours = [process_of(member.server) for member in cluster.members]
-        patch.setattr(etcd_pid, "find_processes", lambda: ours)
+        patch.setattr(running, "find_processes", lambda: ours)
         return targets(etcd_pid="auto")
 
 
