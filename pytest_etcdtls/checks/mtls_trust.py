@@ -275,9 +275,7 @@ def plain_http_is_refused(
         yield inconclusive(f"plain HTTP: {attempt.describe()}")
 
 
-_BY_THE_GRPC_PROXY = (
-    "start the proxy with --cert-file, --key-file and --trusted-ca-file"
-)
+_BY_THE_GRPC_PROXY = "start the proxy with --cert-file, --key-file and --trusted-ca-file"
 
 
 def _refused(client: AcceptedClient, **_: object) -> Mapping[str, Any]:
