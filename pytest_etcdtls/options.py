@@ -37,23 +37,19 @@ class Option(Struct, frozen=True):
     """One option.
 
     Attributes:
-        flag: the option as on the command line.
+        flag: the option as on the command line. ``--no-`` and the name of another option sets that to False.
         help: the text for ``--help``; ``%%`` for a percent sign, as argparse requires.
         metavar: the placeholder for its value.
         ini: whether there is an ini option: the flag without leading dashes, underscores for dashes.
-        stored_as: the attribute of ``config.option``, if not :attr:`name`.
-        const: the value that an option without value stores.
         plural: another spelling, with the s of etcdctl's --endpoints; empty if there is none.
     """
 
     flag: str
     help: str
-    metavar: str | None = None
-    kind: Kind = Kind.TEXT
-    ini: bool = True
-    stored_as: str | None = None
-    const: bool | str = True
-    plural: str = ""
+    metavar: str | None
+    kind: Kind
+    ini: bool
+    plural: str
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -68,395 +64,230 @@ class Option(Struct, frozen=True):
     @property
     def dest(self) -> str:
         """The attribute of ``config.option``."""
-        return self.stored_as or self.name
+        return self.name.removeprefix("no_")
 
 
-_ALSO = "Repeatable, commas allowed."
+_TABLE = """
+A live cluster
+--etcd-endpoint URL... (or --etcd-endpoints)
+    client listener of a live cluster, as in etcdctl's --endpoints: https://10.0.0.11:2379. Repeatable, commas
+    allowed.
+--etcd-peer-endpoint URL... (or --etcd-peer-endpoints)
+    peer listener: https://10.0.0.11:2380. Repeatable, commas allowed.
+--etcd-metrics-endpoint URL... (or --etcd-metrics-endpoints)
+    listener of etcd's --listen-metrics-urls. Repeatable, commas allowed.
+--etcd-client-http-endpoint URL... (or --etcd-client-http-endpoints)
+    listener of etcd's --listen-client-http-urls. Repeatable, commas allowed.
+--etcd-connect-to HOST:PORT:ADDR:PORT...
+    connect to ADDR:PORT instead of an endpoint's HOST:PORT, as curl's --connect-to. An empty HOST or first
+    PORT matches any; an empty ADDR or last PORT keeps that of the endpoint. Names are judged by the URL.
+    Repeatable.
+--etcd-via COMMAND
+    start this command for each connection, with {host} and {port} replaced; its standard input and output
+    carry the bytes, as ssh's ProxyCommand: 'ssh -W {host}:{port} cp1'. It inherits PATH, HOME, the locale,
+    KUBECONFIG and SSH_AUTH_SOCK, and what --etcd-via-env names.
+--etcd-via-env NAME...
+    environment variable that the command of --etcd-via inherits too, such as AWS_PROFILE. Repeatable, commas
+    allowed.
+--etcd-cacert FILE
+    PEM bundle with the CAs of the served certificates; else ETCDCTL_CACERT.
+--etcd-cert FILE
+    client certificate; else ETCDCTL_CERT.
+--etcd-key FILE
+    its private key; else ETCDCTL_KEY.
+--etcd-key-password-file FILE
+    file with the passphrases of encrypted private keys, one on each line, tried in turn; else
+    ETCDTLS_KEY_PASSWORD; else a prompt, if standard input is a terminal.
+--etcd-peer-cacert FILE
+    as --etcd-cacert, for peer listeners (default: the same file).
+--etcd-peer-cert FILE
+    as --etcd-cert, for peer listeners (default: the same file).
+--etcd-peer-key FILE
+    private key of --etcd-peer-cert.
+--etcd-trusted-ca FILE
+    bundle of the CAs that etcd trusts for its clients, its --trusted-ca-file (default: --etcd-cacert if the
+    client certificate verifies against it, else unknown).
+--etcd-peer-trusted-ca FILE
+    bundle of the CAs that etcd trusts for its peers, its --peer-trusted-ca-file (default: --etcd-peer-cacert
+    if the peer certificate verifies against it, else unknown).
+--etcd-ca-key FILE
+    private key of a CA in the trusted bundle: the run issues identities (expired, wrong usage ...), in memory
+    only.
+--etcd-peer-ca-key FILE
+    the same for the peers' trusted bundle.
+--etcd-kubernetes-ca FILE
+    CA of the Kubernetes cluster that uses this etcd: etcd should not trust it.
+--etcd-secret FILE|DIR
+    Secret of Kubernetes with a client certificate, its key and the CA, as kubectl get secret NAME -o yaml
+    writes it (- for standard input), or the directory where it is mounted: of the type kubernetes.io/tls, or
+    with the names of kubeadm, Calico, Cilium or Bitnami. It replaces --etcd-cacert, --etcd-cert and
+    --etcd-key. With the key of a CA, as in the NAME-etcd of Cluster API, the run issues its clients itself,
+    as with --etcd-ca-key. Values are in memory only.
+--etcd-user NAME
+    user of a cluster with authentication; else ETCDCTL_USER.
+--etcd-password-file FILE
+    file with that user's password in its first line.
+--etcd-expect-cert [HOST=]FILE...
+    certificate that client listeners must serve; with HOST, only the listeners of that host. Repeatable.
+--etcd-expect-peer-cert [HOST=]FILE...
+    the same for peer listeners. Repeatable.
+--etcd-pid PID|auto...
+    the running etcd as the declaration: its command line, its environment, and the files that these name, as
+    the process sees them, also in a container. auto: every member of etcd on this machine, whatever its
+    program is called; of a user other than root and you, the first 8. The members of one cluster are one
+    target. Needs root, or the user that etcd runs as. With --etcd-config, what the file declares is compared
+    with what the process was started with. Repeatable, commas allowed.
+--etcd-rehearse
+    with --etcd-pid: rehearse the next restart. The program of the running etcd is started once more, with its
+    settings, its user and the current files, where nothing is written and nothing gets out. What differs from
+    the running etcd is a fault of the family restart. With --etcd-config, what the file declares is
+    rehearsed. Needs root (CAP_SYS_ADMIN) and 512 MiB of memory.
+--etcd-config FILE...
+    declaration of one member of a live cluster: kubeadm's etcd.yaml, etcd's own configuration file, an
+    environment file, a systemd unit, or a copy of /proc/PID/environ and cmdline; or of several, as kubectl
+    get pod -o yaml prints. It gives the endpoints and credentials that no other option names, and the running
+    member is compared with it. Repeatable, one for each member. With --etcd-binary or --etcd-image, the
+    declaration of one member is replayed on each of these etcds instead.
+--etcd-pki-dir DIR
+    directory with the declared files, or copies of them. Each file is found by its whole path, by any suffix
+    of the path, or by its name, in the subdirectory with the member's name if there is one. With endpoints
+    and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.
+--etcd-log [HOST=]FILE|DIR|GLOB...
+    etcd's own log, or the newest *.log of a directory or a glob, as
+    '/var/log/pods/kube-system_etcd-*/etcd/*.log'; with HOST, that of the member on that host. The connections
+    of other clients that etcd rejected are explained. Repeatable.
+--etcd-discover
+    ask the cluster for its members (by gRPC, its JSON gateway or a peer port's /members) and also judge the
+    client and peer listeners that they advertise.
+--etcd-label NAME
+    name of the cluster in node ids, the last line and reports (default live).
 
-ENDPOINTS = (
-    Option(
-        "--etcd-endpoint",
-        "client listener of a live cluster, as in etcdctl's --endpoints: https://10.0.0.11:2379. " + _ALSO,
-        "URL",
-        Kind.LIST,
-        plural="--etcd-endpoints",
-    ),
-    Option(
-        "--etcd-peer-endpoint",
-        "peer listener: https://10.0.0.11:2380. " + _ALSO,
-        "URL",
-        Kind.LIST,
-        plural="--etcd-peer-endpoints",
-    ),
-    Option(
-        "--etcd-metrics-endpoint",
-        "listener of etcd's --listen-metrics-urls. " + _ALSO,
-        "URL",
-        Kind.LIST,
-        plural="--etcd-metrics-endpoints",
-    ),
-    Option(
-        "--etcd-client-http-endpoint",
-        "listener of etcd's --listen-client-http-urls. " + _ALSO,
-        "URL",
-        Kind.LIST,
-        plural="--etcd-client-http-endpoints",
-    ),
-)
-"""The options that name live listeners. They have no environment variables."""
+Many live clusters
+--etcd-clusters FILE (no ini option)
+    judge each cluster of a list in TOML or YAML (- for standard input). An entry has a label, endpoints, and
+    any option of a live cluster without --etcd-. The other options apply to all clusters.
+--etcd-clusters-trusted (no ini option)
+    the list may name password files outside its own directory.
+--etcd-shard K/N (no ini option)
+    judge part K of N of --etcd-clusters, by a hash of the label. In a Kubernetes Indexed Job, pass N alone.
+    The parts may write to the same DIR/ of --etcd-report.
 
-CONFIG = Option(
-    "--etcd-config",
-    "declaration of one member of a live cluster: kubeadm's etcd.yaml, etcd's own configuration file, "
-    "an environment file, a systemd unit, or a copy of /proc/PID/environ and cmdline; or of several, as "
-    "kubectl get pod -o yaml prints. It gives the endpoints and credentials that no "
-    "other option names, and the running member is compared with it. Repeatable, one for each member. With "
-    "--etcd-binary or --etcd-image, the declaration of one member is replayed on each of these etcds "
-    "instead.",
-    "FILE",
-    Kind.LIST,
-)
+Clusters that the run starts
+--etcd-conformance (no ini option)
+    run the suite: on the endpoints of the ini file if it has any, else on an owned cluster.
+--no-etcd-conformance (no ini option)
+    do not run the suite, even if an endpoint is given; fixtures and options still work.
+--etcd-backend BACKEND
+    how to start an owned cluster: auto (default), container or process. auto uses what is available, and the
+    header names it.
+--etcd-image IMAGE...
+    start owned clusters from this image; with --etcd-config, one etcd with that declaration. Repeatable, one
+    target each.
+--etcd-binary PATH...
+    start owned clusters from this etcd; with --etcd-config, one etcd with that declaration. Repeatable, one
+    target each.
+--etcd-size N
+    members of an owned cluster: 1, 3 or 5 (default 1).
+--etcd-key-type TYPE
+    keys of an owned cluster: ecdsa-p256 (default), ecdsa-p384, rsa-2048, rsa-4096 or ed25519.
+--etcd-start-timeout SECONDS
+    time that the start of an owned cluster may take (default 30 s).
+--etcd-cluster-scope SCOPE
+    scope of the fixture etcd_cluster and of the fixtures that follow it: session (default), module, class or
+    function. The marker etcd_cluster_scope has precedence.
+--etcd-keep (no ini option)
+    leave owned clusters running after the run, with their PKI; the summary says where.
 
-PID = Option(
-    "--etcd-pid",
-    "the running etcd as the declaration: its command line, its environment, and the files that these name, "
-    "as the process sees them, also in a container. auto: every member of etcd on this machine, each a "
-    "target; of a user other than root and you, the first 8. Needs root, or the user that etcd runs as. With "
-    "--etcd-config, what the file declares is compared with what the process was started with. Repeatable, "
-    "commas allowed.",
-    "PID|auto",
-    Kind.LIST,
-)
+What is judged and reported
+--etcd-check PATTERN...
+    only these checks: id, glob, family (mtls, cert ...) or source (cis, rfc8446, threat-model ...); !PATTERN
+    excludes. Repeatable, commas allowed.
+--etcd-checks-file FILE...
+    a Python file with checks of your own, added to the catalogue. Repeatable.
+--etcd-profile NAME|FILE...
+    levels and thresholds of a guideline: kubeadm, nist-800-52r2, bsi-tr-02102-2, mozilla-intermediate,
+    mozilla-modern, cis-kubernetes, pci-dss, or a TOML file; none for no profile. Repeatable, commas allowed;
+    the strictest of several counts.
+--etcd-strict
+    a warning of a check of level SHOULD fails the run, as a violation of level MUST does.
+--etcd-allow-unverified
+    do not fail for a TLS listener on which no check about mutual TLS has a verdict, or that accepts none of
+    the available client certificates, nor for a process that --etcd-pid=auto finds and that cannot be judged,
+    nor for a rehearsal that does not take place.
+--etcd-expiry-days N
+    warn about certificates that expire within N days (default 30).
+--etcd-waivers FILE
+    TOML file of accepted findings: [[waiver]] with check, listener (a glob), reason and expires.
+--etcd-write-waivers PATH (no ini option)
+    write a proposal for --etcd-waivers from the faults of this run, with the reasons to fill in; an existing
+    file is not overwritten.
+--etcd-baseline PATH
+    report of an earlier run to compare with, .baseline or .json: what is worse fails the run, any other
+    difference is shown.
+--etcd-fail-on-difference
+    fail the run on any difference from the baseline, or between the etcds of this run.
+--etcd-report PATH|DIR/...
+    write a report to this file. The suffix selects the format: .json for programs, .html for reading, .md for
+    a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus, .baseline to commit and
+    compare later runs with. With --etcd-clusters, DIR/ gets a JSON report of each cluster, and .html, .md and
+    .prom list all clusters. Repeatable.
+--etcd-metadata KEY=VALUE...
+    additional information about the run for the reports: ticket=OPS-17, commit, environment. At most 50 keys
+    of 64 characters; a value is cut at 1024. Repeatable.
+--etcd-plan (no ini option)
+    print the maximum number of connections per listener and stop, without a connection or a report.
+--etcd-list-checks (no ini option)
+    print the catalogue of checks and stop.
+--etcd-explain ID... (no ini option)
+    print one check in full and stop. Repeatable.
 
-REHEARSE = Option(
-    "--etcd-rehearse",
-    "with --etcd-pid: rehearse the next restart. The program of the running etcd is started once more, with "
-    "its settings, its user and the current files, where nothing is written and nothing gets out. What "
-    "differs from the running etcd is a fault of the family restart. With --etcd-config, what the file "
-    "declares is rehearsed. Needs root (CAP_SYS_ADMIN) and 512 MiB of memory.",
-    kind=Kind.FLAG,
-)
+Limits on a live cluster
+--etcd-timeout SECONDS
+    time limit of one connection, in seconds (default 5).
+--etcd-concurrency N
+    simultaneous connections per listener (default 4).
+--etcd-gentle
+    one connection at a time, with pauses; of suites and groups, only those that verdicts need.
+--etcd-max-connections N
+    maximum number of connections per listener (default 200); checks that need more are inconclusive.
+--etcd-allow-writes (no ini option)
+    allow the fixture etcd_client to write to a live cluster; the suite itself never writes.
+"""
+"""Each option: its flag, the placeholder of a value, with ... if it is repeatable, and the help."""
 
-LIVE = (*ENDPOINTS, CONFIG, PID)
-"""The options that select the live cluster."""
-
-_LIVE = (
-    Option(
-        "--etcd-connect-to",
-        "connect to ADDR:PORT instead of an endpoint's HOST:PORT, as curl's --connect-to. An empty HOST or "
-        "first PORT matches any; an empty ADDR or last PORT keeps that of the endpoint. Names are judged by "
-        "the URL. Repeatable.",
-        "HOST:PORT:ADDR:PORT",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-via",
-        "start this command for each connection, with {host} and {port} replaced; its standard input and "
-        "output carry the bytes, as ssh's ProxyCommand: 'ssh -W {host}:{port} cp1'. It "
-        "inherits PATH, HOME, the locale, KUBECONFIG and SSH_AUTH_SOCK, and what --etcd-via-env names.",
-        "COMMAND",
-    ),
-    Option(
-        "--etcd-via-env",
-        "environment variable that the command of --etcd-via inherits too, such as AWS_PROFILE. " + _ALSO,
-        "NAME",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-cacert",
-        "PEM bundle with the CAs of the served certificates; else ETCDCTL_CACERT.",
-        "FILE",
-    ),
-    Option("--etcd-cert", "client certificate; else ETCDCTL_CERT.", "FILE"),
-    Option("--etcd-key", "its private key; else ETCDCTL_KEY.", "FILE"),
-    Option(
-        "--etcd-key-password-file",
-        "file with the passphrases of encrypted private keys, one on each line, tried in turn; else "
-        "ETCDTLS_KEY_PASSWORD; else a prompt, if standard input is a terminal.",
-        "FILE",
-    ),
-    Option("--etcd-peer-cacert", "as --etcd-cacert, for peer listeners (default: the same file).", "FILE"),
-    Option("--etcd-peer-cert", "as --etcd-cert, for peer listeners (default: the same file).", "FILE"),
-    Option("--etcd-peer-key", "private key of --etcd-peer-cert.", "FILE"),
-    Option(
-        "--etcd-trusted-ca",
-        "bundle of the CAs that etcd trusts for its clients, its --trusted-ca-file (default: --etcd-cacert "
-        "if the client certificate verifies against it, else unknown).",
-        "FILE",
-    ),
-    Option(
-        "--etcd-peer-trusted-ca",
-        "bundle of the CAs that etcd trusts for its peers, its --peer-trusted-ca-file (default: "
-        "--etcd-peer-cacert if the peer certificate verifies against it, else unknown).",
-        "FILE",
-    ),
-    Option(
-        "--etcd-ca-key",
-        "private key of a CA in the trusted bundle: the run issues identities (expired, wrong "
-        "usage ...), in memory only.",
-        "FILE",
-    ),
-    Option("--etcd-peer-ca-key", "the same for the peers' trusted bundle.", "FILE"),
-    Option(
-        "--etcd-kubernetes-ca",
-        "CA of the Kubernetes cluster that uses this etcd: etcd should not trust it.",
-        "FILE",
-    ),
-    Option(
-        "--etcd-secret",
-        "Secret of Kubernetes with a client certificate, its key and the CA, as kubectl get secret NAME -o "
-        "yaml writes it (- for standard input), or the directory where it is mounted: of the type "
-        "kubernetes.io/tls, or with the names of kubeadm, Calico, Cilium or Bitnami. It replaces "
-        "--etcd-cacert, --etcd-cert and --etcd-key. With the key of a CA, as in the NAME-etcd of Cluster "
-        "API, the run issues its clients itself, as with --etcd-ca-key. Values are in memory only.",
-        "FILE|DIR",
-    ),
-    Option("--etcd-user", "user of a cluster with authentication; else ETCDCTL_USER.", "NAME"),
-    Option("--etcd-password-file", "file with that user's password in its first line.", "FILE"),
-    Option(
-        "--etcd-expect-cert",
-        "certificate that client listeners must serve; with HOST, only the listeners of that host. "
-        "Repeatable.",
-        "[HOST=]FILE",
-        Kind.LIST,
-    ),
-    Option("--etcd-expect-peer-cert", "the same for peer listeners. Repeatable.", "[HOST=]FILE", Kind.LIST),
-    PID,
-    REHEARSE,
-    CONFIG,
-    Option(
-        "--etcd-pki-dir",
-        "directory with the declared files, or copies of them. Each file is found by its whole path, by any "
-        "suffix of the path, or by its name, in the subdirectory with the member's name if there is one. "
-        "With endpoints and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.",
-        "DIR",
-    ),
-    Option(
-        "--etcd-log",
-        "etcd's own log, or the newest *.log of a directory or a glob, as "
-        "'/var/log/pods/kube-system_etcd-*/etcd/*.log'; with HOST, that of the member on that host. Its "
-        "rejected connections are compared with those of the run. Repeatable.",
-        "[HOST=]FILE|DIR|GLOB",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-discover",
-        "ask the cluster for its members (by gRPC, its JSON gateway or a peer port's /members) and also "
-        "judge the client and peer listeners that they advertise.",
-        kind=Kind.FLAG,
-    ),
-    Option(
-        "--etcd-label",
-        "name of the cluster in node ids, the last line and reports (default live).",
-        "NAME",
-    ),
-)
-
-_FLEET = (
-    Option(
-        "--etcd-clusters",
-        "judge each cluster of a list in TOML or YAML (- for standard input). An entry has a label, "
-        "endpoints, and any option of a live cluster without --etcd-. The other options apply to all "
-        "clusters.",
-        "FILE",
-        ini=False,
-    ),
-    Option(
-        "--etcd-clusters-trusted",
-        "the list may name password files outside its own directory.",
-        kind=Kind.FLAG,
-        ini=False,
-    ),
-    Option(
-        "--etcd-shard",
-        "judge part K of N of --etcd-clusters, by a hash of the label. In a Kubernetes Indexed Job, pass N "
-        "alone. The parts may write to the same DIR/ of --etcd-report.",
-        "K/N",
-        ini=False,
-    ),
+_ENTRY = re.compile(
+    r"^(?P<flag>--\S+)(?: (?P<metavar>[^\s(]\S*?)(?P<list>\.\.\.)?)?(?: \(or (?P<plural>\S+)\))?"
+    r"(?P<command_line> \(no ini option\))?\n(?P<help>(?:    .+\n)+)",
+    re.MULTILINE,
 )
 
-_OWNED = (
-    Option(
-        "--etcd-conformance",
-        "run the suite: on the endpoints of the ini file if it has any, else on an owned cluster.",
-        kind=Kind.FLAG,
-        ini=False,
-    ),
-    Option(
-        "--no-etcd-conformance",
-        "do not run the suite, even if an endpoint is given; fixtures and options still work.",
-        kind=Kind.FLAG,
-        ini=False,
-        stored_as="etcd_conformance",
-        const=False,
-    ),
-    Option(
-        "--etcd-backend",
-        "how to start an owned cluster: auto (default), container or process. auto uses what is available, "
-        "and the header names it.",
-        "BACKEND",
-    ),
-    Option(
-        "--etcd-image",
-        "start owned clusters from this image; with --etcd-config, one etcd with that declaration. "
-        "Repeatable, one target each.",
-        "IMAGE",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-binary",
-        "start owned clusters from this etcd; with --etcd-config, one etcd with that declaration. "
-        "Repeatable, one target each.",
-        "PATH",
-        Kind.LIST,
-    ),
-    Option("--etcd-size", "members of an owned cluster: 1, 3 or 5 (default 1).", "N"),
-    Option(
-        "--etcd-key-type",
-        "keys of an owned cluster: ecdsa-p256 (default), ecdsa-p384, rsa-2048, rsa-4096 or ed25519.",
-        "TYPE",
-    ),
-    Option(
-        "--etcd-start-timeout",
-        "time that the start of an owned cluster may take (default 30 s).",
-        "SECONDS",
-    ),
-    Option(
-        "--etcd-cluster-scope",
-        "scope of the fixture etcd_cluster and of the fixtures that follow it: session (default), module, "
-        "class or function. The marker etcd_cluster_scope has precedence.",
-        "SCOPE",
-    ),
-    Option(
-        "--etcd-keep",
-        "leave owned clusters running after the run, with their PKI; the summary says where.",
-        kind=Kind.FLAG,
-        ini=False,
-    ),
-)
 
-_JUDGING = (
-    Option(
-        "--etcd-check",
-        "only these checks: id, glob, family (mtls, cert ...) or source (cis, rfc8446, threat-model ...); "
-        "!PATTERN excludes. Repeatable, commas allowed.",
-        "PATTERN",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-checks-file",
-        "a Python file with checks of your own, added to the catalogue. Repeatable.",
-        "FILE",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-profile",
-        "levels and thresholds of a guideline: kubeadm, nist-800-52r2, bsi-tr-02102-2, "
-        "mozilla-intermediate, mozilla-modern, cis-kubernetes, pci-dss, or a TOML file; none for no "
-        "profile. Repeatable, commas allowed; the strictest of several counts.",
-        "NAME|FILE",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-strict",
-        "a warning of a check of level SHOULD fails the run, as a violation of level MUST does.",
-        kind=Kind.FLAG,
-    ),
-    Option(
-        "--etcd-allow-unverified",
-        "do not fail for a TLS listener on which no check about mutual TLS has a verdict, or that "
-        "accepts none of the available client certificates, nor for a process that --etcd-pid=auto finds and "
-        "that cannot be judged, nor for a rehearsal that does not take place.",
-        kind=Kind.FLAG,
-    ),
-    Option(
-        "--etcd-expiry-days",
-        "warn about certificates that expire within N days (default 30).",
-        "N",
-    ),
-    Option(
-        "--etcd-waivers",
-        "TOML file of accepted findings: [[waiver]] with check, listener (a glob), reason and expires.",
-        "FILE",
-    ),
-    Option(
-        "--etcd-write-waivers",
-        "write a proposal for --etcd-waivers from the faults of this run, with the reasons to fill in; an "
-        "existing file is not overwritten.",
-        "PATH",
-        ini=False,
-    ),
-    Option(
-        "--etcd-baseline",
-        "report of an earlier run to compare with, .baseline or .json: what is worse fails the run, any "
-        "other difference is shown.",
-        "PATH",
-    ),
-    Option(
-        "--etcd-fail-on-difference",
-        "fail the run on any difference from the baseline, or between the etcds of this run.",
-        kind=Kind.FLAG,
-    ),
-    Option(
-        "--etcd-report",
-        "write a report to this file. The suffix selects the format: .json for programs, .html for reading, "
-        ".md for a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus, "
-        ".baseline to commit and compare later runs with. With --etcd-clusters, DIR/ gets a JSON report of "
-        "each cluster, and .html, .md and .prom list all clusters. Repeatable.",
-        "PATH|DIR/",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-metadata",
-        "additional information about the run for the reports: ticket=OPS-17, commit, environment. At most "
-        "50 keys of 64 characters; a value is cut at 1024. Repeatable.",
-        "KEY=VALUE",
-        Kind.LIST,
-    ),
-    Option(
-        "--etcd-plan",
-        "print the maximum number of connections per listener and stop, without a connection or a report.",
-        kind=Kind.FLAG,
-        ini=False,
-    ),
-    Option("--etcd-list-checks", "print the catalogue of checks and stop.", kind=Kind.FLAG, ini=False),
-    Option("--etcd-explain", "print one check in full and stop. Repeatable.", "ID", Kind.LIST, ini=False),
-)
+def _option(entry: re.Match[str]) -> Option:
+    return Option(
+        flag=entry["flag"],
+        help=" ".join(entry["help"].split()),
+        metavar=entry["metavar"],
+        kind=Kind.LIST if entry["list"] else Kind.TEXT if entry["metavar"] else Kind.FLAG,
+        ini=not entry["command_line"],
+        plural=entry["plural"] or "",
+    )
 
-_BOUNDS = (
-    Option("--etcd-timeout", "time limit of one connection, in seconds (default 5).", "SECONDS"),
-    Option("--etcd-concurrency", "simultaneous connections per listener (default 4).", "N"),
-    Option(
-        "--etcd-gentle",
-        "one connection at a time, with pauses; of suites and groups, only those that verdicts need.",
-        kind=Kind.FLAG,
-    ),
-    Option(
-        "--etcd-max-connections",
-        "maximum number of connections per listener (default 200); checks that need more are inconclusive.",
-        "N",
-    ),
-    Option(
-        "--etcd-allow-writes",
-        "allow the fixture etcd_client to write to a live cluster; the suite itself never writes.",
-        kind=Kind.FLAG,
-        ini=False,
-    ),
-)
 
 SECTIONS: Mapping[str, tuple[Option, ...]] = {
-    "A live cluster": (*ENDPOINTS, *_LIVE),
-    "Many live clusters": _FLEET,
-    "Clusters that the run starts": _OWNED,
-    "What is judged and reported": _JUDGING,
-    "Limits on a live cluster": _BOUNDS,
+    section.partition("\n")[0]: tuple(map(_option, _ENTRY.finditer(section + "\n")))
+    for section in _TABLE.strip().split("\n\n")
 }
 """The options by subject, as ``docs/options.md`` has them."""
 
 OPTIONS: tuple[Option, ...] = tuple(option for section in SECTIONS.values() for option in section)
 
 _BY_NAME = {option.name: option for option in OPTIONS}
+
+ENDPOINTS = tuple(option for option in OPTIONS if option.flag.endswith("-endpoint"))
+"""The options that name live listeners. They have no environment variables."""
+
+LIVE = (*ENDPOINTS, _BY_NAME["etcd_config"], _BY_NAME["etcd_pid"])
+"""The options that select the live cluster."""
 
 
 class Part(Enum):
@@ -478,10 +309,10 @@ _STARTED = frozenset({Part.OWNED, Part.REPLAY, Part.TESTS})
 _EVERYWHERE = frozenset(Part)
 
 PARTS: Mapping[str, frozenset[Part]] = {
+    **dict.fromkeys((option.flag for option in OPTIONS), _EVERYWHERE),
     **dict.fromkeys((option.flag for option in SECTIONS["A live cluster"]), _FILES),
-    **dict.fromkeys((option.flag for option in _FLEET), frozenset({Part.CLUSTERS})),
-    **dict.fromkeys((option.flag for option in _OWNED), _STARTED),
-    **dict.fromkeys((option.flag for option in (*_JUDGING, *_BOUNDS)), _EVERYWHERE),
+    **dict.fromkeys((option.flag for option in SECTIONS["Many live clusters"]), frozenset({Part.CLUSTERS})),
+    **dict.fromkeys((option.flag for option in SECTIONS["Clusters that the run starts"]), _STARTED),
     # A replay connects to its own etcd, as no user.
     **dict.fromkeys(("--etcd-connect-to", "--etcd-via", "--etcd-via-env"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
@@ -878,7 +709,7 @@ def arguments_of(option: Option) -> dict[str, Any]:
     """Return how argparse reads an option; ``None`` is the value of one that is not given."""
     arguments: dict[str, Any] = {"action": option.kind.value, "dest": option.dest, "default": None}
     if option.kind is Kind.FLAG:
-        arguments["const"] = option.const
+        arguments["const"] = option.name == option.dest
     else:
         arguments["metavar"] = option.metavar
     return arguments

@@ -50,7 +50,7 @@ SHARES: Final = {
     "declared/test_configuration_file_on_etcd.py": Share(12, 3),
     "declared/test_pod.py": Share(3),
     "discovery/test_discovery_in_pytest.py": Share(24, 2),
-    "etcd_log/test_log_check.py": Share(16, 2),
+    "etcd_log/test_agreement.py": Share(16, 2),
     "etcd_log/test_log_option.py": Share(16, 2),
     "fuzz": Share(20, 5),
     "hostile": Share(40, 7),

@@ -2,8 +2,7 @@
 
 - **Experiments** start clusters of their own and change files while these run. What they come to takes
   minutes to make, and a few words to write.
-- **etcd's log**, and its comparison with the wire, is about all connections of a run, in their order. A
-  replay makes those of one check.
+- **etcd's log** is about all connections of a run. A replay makes those of one check.
 - **Several addresses of a host name** depend on the resolver of the machine.
 - **A process** is compared with a file where it runs, and its restart is rehearsed there.
 - **A second look at a member** is taken only where some of its listeners refuse connections.
@@ -16,10 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pytest_etcdtls.checks.expectations import ACCEPTED, EXPECTED, NO_HANDSHAKE, REFUSED, REFUSED_OR_CLOSED
-from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
-from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison, ReadLog
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog
 from pytest_etcdtls.facts.experiments import (
     Counts,
     Experiment,
@@ -28,8 +25,8 @@ from pytest_etcdtls.facts.experiments import (
     RenewalUnderLoad,
     Step,
 )
-from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.process_comparison import ProcessComparison, ProcessComparisons
+from pytest_etcdtls.facts.rehearsal import Rehearsal, Rehearsals
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import COMPARED
@@ -50,7 +47,6 @@ def add_unrecorded(observer: Observer) -> None:
         for type_, key, fact in of_target:
             add((label, type_, key), fact)
         if listener is not None:
-            add((label, LogComparison, None), _log_comparison(listener))
             add((label, ServerAddresses, None), _addresses(listener))
 
 
@@ -154,22 +150,6 @@ def _refused(here: Listener, version: TLSVersion, **changes: Any) -> Attempt:
     )
 
 
-def _log_comparison(here: Listener) -> LogComparison:
-    line = Rejection(
-        line=1,
-        time=None,
-        remote_address="127.0.0.1:40000",
-        error="tls: client didn't provide a certificate",
-        cause=Cause.NO_CERTIFICATE,
-    )
-    return LogComparison(
-        source="/var/log/etcd.log",
-        file="/var/log/etcd.log",
-        compared=tuple(compare_wire_and_log(_refused(here, version), line) for version in TLSVersion),
-        unlogged=(),
-    )
-
-
 def _addresses(here: Listener) -> ServerAddresses:
     gone = {"ending": Ending.UNCLEAR, "phase": Phase.CONNECT, "stream_end": StreamEnd.CONNECTION_REFUSED}
     other = OtherAddress(
@@ -190,6 +170,6 @@ _OF_TARGET = (
     RenewalUnderLoad(etcd_version=_RELEASE, renewals=5, seen=5, paused=False, counts=_COUNTS),
     ForeignMember(etcd_version=_RELEASE, rejected="rejected connection", joined=False, joined_again=True),
     EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),
-    Rehearsal(source="process 1", compared=tuple(COMPARED)),
-    ProcessComparison(pid=1, source="etcd.yaml"),
+    Rehearsals(members=(Rehearsal(member="m0", source="process 1", compared=tuple(COMPARED)),)),
+    ProcessComparisons((ProcessComparison(pid=1, source="etcd.yaml"),)),
 )

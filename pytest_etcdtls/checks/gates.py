@@ -48,8 +48,8 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
     Follows: config.key-matches-certificate
     Severity: critical
     Level: MUST
-    Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair; etcd needs
-        no restart for that.
+    Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair that the
+        user of etcd may read; etcd needs no restart for that.
     """
     attempts = answer.tls
     if attempts and answer.serves_tls:
@@ -158,6 +158,7 @@ def the_listener_is_an_etcd(
 
     Spec: etcd Documentation, /version and /health endpoints
     Spec: etcd Documentation, gRPC proxy
+    Follows: cluster.advertised-reachable
     Severity: critical
     Level: MUST
     Remediation: name the listener of etcd itself (--listen-{role}-urls), not a proxy in front of it.

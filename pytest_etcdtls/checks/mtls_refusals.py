@@ -8,19 +8,15 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import SERVED, altered, changed, commands_for, judge
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
-from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
+from pytest_etcdtls.checks.results import Finding, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, without
-from pytest_etcdtls.etcd_log.matching import LoggedAttempt
 from pytest_etcdtls.facts.access import Access, Case, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
 from pytest_etcdtls.facts.api import OtherPort
-from pytest_etcdtls.facts.etcd_log import LogComparison
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
-from pytest_etcdtls.tls.command import local
-from pytest_etcdtls.untrusted.printable import file_word
 
 as_if_accepted = changed("matrix.cases.*.tries.*", **SERVED)
 """The counterexample of every refusal: the identity is accepted."""
@@ -463,70 +459,3 @@ def _judge_alike(cases: Access) -> Iterator[Statement]:
             evidence={"identity": accepted[0].identity},
             reproduce=commands_for((accepted[0], refused[0])),
         )
-
-
-_SHOWN = 3
-
-
-@check("mtls.log-tells-the-same", on=EVERY_LISTENER, counterexample=changed("log.compared.0", agree=False))
-def the_log_agrees_with_the_wire(log: LogComparison) -> Iterator[Statement]:
-    """The alert and etcd's log give the same reason for a refusal.
-
-    Where they differ, something between this client and etcd answers in its place, or the log belongs to
-    another etcd. The log then misleads operators who look up a refusal. Other checks judge by the wire alone
-    and are not affected. Lines that etcd does not write are no fault: from 3.5.24 and 3.6.6 on it does not
-    log clients that merely disconnect, and from 3.5 on it drops similar lines from the 101st within a second.
-
-    Spec: RFC 8446 section 6.2
-    Spec: etcd --logger, --log-outputs
-    Severity: medium
-    Level: SHOULD
-    Remediation: find out which side is wrong: connect to the member itself, past proxies and load balancers,
-        with --etcd-connect-to, and pass the log of that member as --etcd-log=HOST=FILE to compare.
-    """
-    differing = [logged for logged in log.compared if not logged.agree]
-    for identity in dict.fromkeys(logged.identity for logged in differing):
-        yield _differs(log, [logged for logged in differing if logged.identity == identity])
-    if log.unlogged and not log.compared:
-        yield _no_line(log)
-    elif log.unlogged:
-        who = ", ".join(sorted({unlogged.identity for unlogged in log.unlogged}))
-        text = f"{log.source} has no line about {len(log.unlogged)} of our rejected connections"
-        yield Note(f"{text} ({who}); from 3.5 on etcd drops similar lines from the 101st within a second")
-
-
-def _differs(log: LogComparison, differing: list[LoggedAttempt]) -> Finding:
-    first = differing[0]
-    grep = tuple(
-        local("grep", "-F", logged.remote_address, file_word(log.file), look='"error"')
-        for logged in differing[:_SHOWN]
-    )
-    number = "one connection" if len(differing) == 1 else f"{len(differing)} connections"
-    return Finding(
-        message=f"the wire and etcd's log differ about {number} with the identity {first.identity}",
-        expected=f"for what is in the log, {first.expected}",
-        observed="; ".join(_wire_and_log(logged) for logged in differing[:_SHOWN])
-        + (" ..." if len(differing) > _SHOWN else ""),
-        evidence={"log": log.source},
-        reproduce=grep if log.file else (),
-    )
-
-
-def _wire_and_log(logged: LoggedAttempt) -> str:
-    place = f"{logged.version} {logged.protocol}" if logged.version else "plaintext"
-    return f"{place}: on the wire {logged.on_the_wire}, in the log {logged.in_the_log}"
-
-
-def _no_line(log: LogComparison) -> CannotJudge:
-    if log.not_logged:
-        return not_applicable(f"etcd does not log {log.not_logged}")
-    if log.file:
-        why = (
-            "pass the log that this member is writing now, as kubectl logs -f, docker logs -f or journalctl "
-            "-f write it to a file; it cannot be compared if NAT, a proxy or a published port changes our "
-            "addresses, or if its times are more than two seconds from ours"
-        )
-    else:
-        why = "the published port of a container changes our addresses, or etcd's --log-level is above info"
-    until = f", which ends at {log.latest:%Y-%m-%d %H:%M:%S} UTC" if log.latest and log.file else ""
-    return not_verified(f"none of our rejected connections is in {log.source}{until}: {why}")

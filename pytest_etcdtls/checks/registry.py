@@ -477,6 +477,7 @@ def why(result: CheckResult) -> str:
 
 REMOVED: Final = {
     "config.next-version": "start that version with the declaration: --etcd-config=FILE --etcd-binary=NEW",
+    "mtls.log-tells-the-same": "--etcd-log lists the other clients that etcd rejects, with the reasons",
 }
 """Ids of checks that were removed, which are never used again, and what to do instead."""
 

@@ -35,8 +35,7 @@ from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, Usag
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.json_text import JSONValue, read_json
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, LONG_LIMIT, printable
-from pytest_etcdtls.untrusted.process_root import status_of
-from pytest_etcdtls.untrusted.regular_files import is_there, open_regular
+from pytest_etcdtls.untrusted.regular_files import open_regular
 
 
 class Cause(StrEnum):
@@ -435,8 +434,8 @@ def read_log(path: Path, *, option: str = "--etcd-log") -> EtcdLog:
     return log
 
 
-def read_octets(path: Path, start: int = 0) -> tuple[bytes, bool]:
-    """Return the content of a file from an offset, and whether it is only the end of a very large file.
+def read_octets(path: Path) -> tuple[bytes, bool]:
+    """Return the content of a file, and whether it is only the end of a very large one.
 
     Raises:
         UnreadableFileError: if it cannot be opened, or is not a regular file.
@@ -444,9 +443,9 @@ def read_octets(path: Path, start: int = 0) -> tuple[bytes, bool]:
     """
     with open_regular(path) as file:
         size = file.seek(0, 2)
-        begin = max(start, size - MAXIMUM_SIZE)
+        begin = max(0, size - MAXIMUM_SIZE)
         file.seek(begin)
-        return file.read(MAXIMUM_SIZE), begin > start
+        return file.read(MAXIMUM_SIZE), begin > 0
 
 
 def text_of(data: bytes) -> str:
@@ -465,42 +464,30 @@ class LogSource(Struct, frozen=True):
 
     Attributes:
         name: the path of the file, or a description.
-        file: the file; ``None`` for the log of an owned etcd, which is removed with the cluster.
         read: returns the text as it is now, and whether it is only the end of the log.
-        read_new: returns the text written since the source was made.
     """
 
     name: str
-    file: Path | None
     read: Callable[[], tuple[str, bool]]
-    read_new: Callable[[], str]
 
 
 def own_log(name: str, text: Callable[[], str]) -> LogSource:
-    """Return the log of an owned etcd, all of which is new, by a function that returns it as it is now."""
-    return LogSource(name, None, lambda: (text(), False), text)
+    """Return the log of an owned etcd, by a function that returns it as it is now."""
+    return LogSource(name, lambda: (text(), False))
 
 
 def log_file(path: Path, *, option: str = "--etcd-log") -> LogSource:
     """Return the log in a file that another process writes.
 
-    The file is opened for each reading, so that a rotated log is followed. All of a file that has been
-    replaced is new.
+    The file is opened for each reading, so that a rotated log is followed.
 
     Raises:
         UsageError: if the file does not contain etcd's log.
     """
-    before = status_of(path) if is_there(path) else None
     read_log(path, option=option)
 
     def read() -> tuple[str, bool]:
         data, truncated = read_octets(path)
         return text_of(data), truncated
 
-    def read_new() -> str:
-        now = status_of(path)
-        same = before and (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino)
-        start = before.st_size if before and same and now.st_size >= before.st_size else 0
-        return text_of(read_octets(path, start)[0])
-
-    return LogSource(str(path), path, read, read_new)
+    return LogSource(str(path), read)

@@ -1,4 +1,4 @@
-"""What each cause of a rejected connection means, how etcd ends the connection, and what to do.
+"""What each cause of a rejected connection means, and what to do.
 
 :mod:`pytest_etcdtls.etcd_log.parse` reads the cause from a line. Where a text below says what etcd does, a
 comment names the function in etcd's source.
@@ -23,13 +23,11 @@ class Explanation(Struct, frozen=True):
         advice: what to do.
         alerts: that some release of Go sends for it in any TLS version. Measured: up to Go 1.19
             bad_certificate (42) for every cause, from 1.24 specific alerts.
-        closes: etcd closes the connection after the handshake, without an alert.
     """
 
     meaning: str
     advice: str
     alerts: tuple[int, ...] = ()
-    closes: bool = False
 
 
 EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
@@ -84,19 +82,16 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "compares them on peer and https metrics listeners.",
         "Issue it with the client's address or a name that resolves to it, or without any; behind NAT etcd "
         "sees the gateway's address.",
-        closes=True,
     ),
     Cause.REVOKED: Explanation(
         "A client presented a certificate whose serial number is in the CRL.",
         "If it should work, renew it; if not, find out who still uses it.",
-        closes=True,
     ),
     # transport.checkCRL: x509.ParseCRL up to 3.5, which takes PEM, x509.ParseRevocationList from 3.6. It is
     # called only if the client has sent a certificate.
     Cause.CRL_UNREADABLE: Explanation(
         "etcd cannot read its CRL, and therefore refuses every client that presents a certificate.",
         "Put a CRL in DER where --client-crl-file or --peer-crl-file says; PEM is read up to 3.5 only.",
-        closes=True,
     ),
     Cause.PLAINTEXT: Explanation(
         "The first bytes were not TLS: usually HTTP in plaintext.",

@@ -1,35 +1,21 @@
-"""etcd's own log: the connections that it rejected, from this run and from other clients.
+"""etcd's own log: the connections of other clients that it rejected.
 
 etcd logs "rejected connection" with the client's address and the error for each connection whose handshake
 fails, or that it closes after one (``acceptLoop`` in client/pkg/transport/listener_tls.go, ``setupLogging``
-in server/embed/config_logging.go). :class:`LogComparison` asks whether the log and the wire agree about the
-attempts on one listener. :class:`EtcdLogs` explains the lines about connections that this run did not make.
-
-Both match lines with the connections made before, so they come last.
+in server/embed/config_logging.go). :class:`EtcdLogs` explains the lines about connections that this run did
+not make. It matches lines with the connections made before, so it comes last.
 """
 
 from __future__ import annotations
 
-import glob
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
-from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import Form
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnreadableFileError
-from pytest_etcdtls.etcd_log.matching import (
-    CLOCKS_APART,
-    LoggedAttempt,
-    Matches,
-    compare_wire_and_log,
-    ended_by_etcd,
-    match_connections,
-)
+from pytest_etcdtls.errors import NotApplicableError, UnreadableFileError
+from pytest_etcdtls.etcd_log.matching import CLOCKS_APART, match_connections
 from pytest_etcdtls.etcd_log.parse import (
     Cause,
     EtcdLog,
@@ -38,36 +24,11 @@ from pytest_etcdtls.etcd_log.parse import (
     parse_log,
 )
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
-from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.access_matrix import IdentityAttempts, split_off
-from pytest_etcdtls.facts.fact import Lazy, fact
-from pytest_etcdtls.facts.listener import Plaintext, ServedChain, TLSContact, require_tls
+from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.pki.certificate import is_generated
-from pytest_etcdtls.role import Protocol, Side
-from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.tls.attempt import Attempt
-
-
-class LogComparison(Struct, frozen=True, kw_only=True):
-    """The attempts on a listener, compared with the lines of etcd's log.
-
-    Attributes:
-        source: the log's file, or words.
-        file: path of the log file, for commands to paste; empty if no file is kept.
-        compared: attempts that have a log line.
-        unlogged: attempts that were refused and have no log line.
-        latest: time of the log's last entry, ``None`` if the entry has no complete time.
-        not_logged: the clients whose refusals etcd does not log on this listener, in words; empty if it logs
-            all.
-    """
-
-    source: str
-    file: str
-    compared: tuple[LoggedAttempt, ...]
-    unlogged: tuple[Attempt, ...]
-    latest: datetime | None = None
-    not_logged: str = ""
+from pytest_etcdtls.role import Side
+from pytest_etcdtls.target import Target
+from pytest_etcdtls.tls.hello import Connection
 
 
 class RejectedOthers(Struct, frozen=True, kw_only=True):
@@ -129,8 +90,8 @@ def _why(error: OSError | UnreadableFileError) -> str:
     return error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
 
 
-def match_log(target: Target, recording: Recording, source: LogSource, log: EtcdLog) -> Matches:
-    """Match every connection made so far with the lines of a log."""
+def match_log(target: Target, recording: Recording, source: LogSource, log: EtcdLog) -> dict[int, Connection]:
+    """Return our connection for each line of a log that is about one, by the index of the line."""
     endpoints = {
         listener.url: listener.role.side for listener in target.listeners if target.log_of(listener) is source
     }
@@ -139,101 +100,6 @@ def match_log(target: Target, recording: Recording, source: LogSource, log: Etcd
     connections = [one for one in recording.connections if one.url in endpoints or one.url not in listeners]
     slack = CLOCKS_APART if target.live else timedelta()
     return match_connections(connections, log.rejections, endpoints=endpoints, slack=slack)
-
-
-_LINE_SECONDS = 1.0
-"""How long a line of etcd may take to be in the log file."""
-_FIRST_LINE = 5.0
-"""How long the first line may take to be in the log of an owned etcd, which may start on a busy machine."""
-_PAUSE = 0.02
-
-
-POD_LOGS: Final = "/var/log/pods/kube-system_etcd-*/etcd/*.log"
-"""Where the kubelet keeps the log of kubeadm's etcd."""
-
-
-def _pod_log(target: Target) -> str:
-    """Return ``=GLOB`` of the log on a node of kubeadm's, for advice; elsewhere an empty text."""
-    declared = any(member.declaration.form is Form.MANIFEST for member in target.declared.values())
-    return f"='{POD_LOGS}'" if declared and glob.glob(POD_LOGS) else ""
-
-
-@fact
-def log_comparison(
-    here: Listener,
-    target: Target,
-    contact: TLSContact,
-    good: AcceptedClient,
-    identities: Lazy[IdentityAttempts],
-    plaintext: Plaintext | None,
-    chain: ServedChain | None,
-    recording: Recording,
-) -> LogComparison:
-    """Wait for the log's lines about the attempts that show which identities are accepted, and compare."""
-    require_tls(here)
-    source = target.log_of(here)
-    if source is None:
-        raise NotVerifiedError(
-            f"needs etcd's log of the connections that it rejected: pass --etcd-log{_pod_log(target)}"
-        )
-    attempts = [
-        *contact.tls,
-        *(attempt for candidate in good.candidates for case in candidate.cases for attempt in case.tries),
-        *identities.get().here.attempts,
-        *(plaintext.tries if plaintext else ()),
-    ]
-    not_logged = _not_logged(here, target, good, chain)
-    read, matches = _wait_for_lines(target, recording, source, () if not_logged else attempts)
-    ids = {id(attempt) for attempt in attempts}
-    ours = [match for match in matches.ours if id(match.connection) in ids]
-    unlogged = {id(attempt) for attempt in matches.unmentioned}
-    return LogComparison(
-        source=source.name,
-        file=str(source.file or ""),
-        compared=tuple(
-            compare_wire_and_log(match.connection, match.rejection)
-            for match in ours
-            if isinstance(match.connection, Attempt)
-        ),
-        unlogged=tuple(attempt for attempt in attempts if id(attempt) in unlogged),
-        latest=read.latest,
-        not_logged=not_logged,
-    )
-
-
-def _wait_for_lines(
-    target: Target, recording: Recording, source: LogSource, attempts: Iterable[Attempt]
-) -> tuple[EtcdLog, Matches]:
-    """Read the log until each refused attempt has a line, or until the time for a line has passed."""
-    expected = {id(attempt) for attempt in attempts if ended_by_etcd(attempt)}
-    started, known = time.monotonic(), None
-    while True:
-        waited = time.monotonic() - started
-        try:
-            text = source.read_new()
-        except (OSError, UnreadableFileError) as error:
-            why = f"etcd's log, {source.name}, cannot be read any more: {_why(error)}"
-            raise InconclusiveError(why) from error
-        if text != known:
-            known = text
-            log = parse_log(text)
-            matches = match_log(target, recording, source, log)
-            logged = expected & {id(match.connection) for match in matches.ours}
-        none_yet = not (source.file or logged or log.rejections)
-        if logged == expected or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
-            return log, matches
-        threading.Event().wait(_PAUSE)
-
-
-def _not_logged(here: Listener, target: Target, good: AcceptedClient, chain: ServedChain | None) -> str:
-    """Return the clients whose refusals etcd does not log on the listener, in words; empty if it logs all."""
-    # Measured: on these ports etcd logs none of the clients that it rejects.
-    served_protocols = set(good.accepted.served_protocols) if good.accepted else set()
-    if served_protocols == {Protocol.GRPC} or split_off(target, here) is not None:
-        return "clients that a gRPC-only port rejects"
-    if chain is not None and is_generated(chain.leaf):
-        return "clients that a port with auto-tls rejects"
-    return ""
 
 
 @fact
@@ -257,15 +123,16 @@ def _read(target: Target, recording: Recording, source: LogSource, members: tupl
     except (OSError, UnreadableFileError) as error:
         return ReadLog(source=source.name, members=members, problem=_why(error))
     log = parse_log(text)
-    matches = match_log(target, recording, source, log)
-    ours, unmatched = [match.rejection for match in matches.ours], matches.unmatched
-    if target.origin != "live" and not ours:  # the published port of a container has changed the addresses
-        ours, unmatched = [*unmatched], ()
+    matched: Collection[int] = match_log(target, recording, source, log)
+    if target.origin != "live" and not matched:  # the published port of a container has changed the addresses
+        matched = range(len(log.rejections))
+    ours = [line for number, line in enumerate(log.rejections) if number in matched]
+    others = [line for number, line in enumerate(log.rejections) if number not in matched]
     return ReadLog(
         source=source.name,
         members=members,
         ours=len(ours),
-        others=tuple(rejected_others(unmatched, {line.remote_host for line in ours})),
+        others=tuple(rejected_others(others, {line.remote_host for line in ours})),
         latest=log.latest,
         truncated=truncated,
     )

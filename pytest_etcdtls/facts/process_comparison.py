@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.running import Difference, RunningMember, differences
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError
 from pytest_etcdtls.facts.fact import fact
@@ -41,19 +42,32 @@ class ProcessComparison(Struct, frozen=True, kw_only=True):
     not_compared: tuple[str, ...] = ()
 
 
+class ProcessComparisons(Struct, frozen=True):
+    """The processes of a target, compared with their declarations; at least one."""
+
+    members: tuple[ProcessComparison, ...]
+
+
 _CLOCK: Final = timedelta(seconds=2)
 """By which the time of a process and that of a file may differ: it is counted from when the machine was."""
 
 
 @fact(reported=False)
-def process_comparison(target: Target) -> ProcessComparison:
-    """Compare what the process of the target was started with with what is declared for it."""
-    running = target.running
-    if running is None or running.written is None:
+def process_comparisons(target: Target) -> ProcessComparisons:
+    """Compare what the processes of the target were started with with what is declared for them."""
+    compared = tuple(
+        _compared(running, running.written)
+        for running in target.running.values()
+        if running.written is not None
+    )
+    if not compared:
         raise NotApplicableError("compares a declaration with a process: pass --etcd-pid and --etcd-config")
+    return ProcessComparisons(compared)
+
+
+def _compared(running: RunningMember, written: Declaration) -> ProcessComparison:
     if not running.process.runs:
         raise InconclusiveError(f"{running.process.name} ended during the run: run again")
-    written = running.written
     return ProcessComparison(
         pid=running.process.pid,
         source=written.source,

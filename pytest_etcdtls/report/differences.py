@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import Outcome, Severity
-from pytest_etcdtls.facts.etcd_log import EtcdLogs
+from pytest_etcdtls.facts.rehearsal import GATEWAY
 from pytest_etcdtls.report.baseline import Baseline, Snapshot, paired_labels, pairs
 from pytest_etcdtls.report.document import BUILD, SEPARATOR
 from pytest_etcdtls.role import CLUSTER
@@ -33,7 +33,7 @@ OUTCOME: Final = "outcome"
 
 TOPICS: Final = (
     *(OUTCOME, "access", "lifecycle", "declaration", "versions", "suites", "groups", "alpn", "announced"),
-    *("api", "alert", "silence", "hello", "sessions", "certificate"),
+    *("api", GATEWAY, "alert", "silence", "hello", "sessions", "certificate"),
 )
 """What is compared, in the order in which it matters to clients. Others come last."""
 
@@ -309,7 +309,7 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
     for (label, check), old in before.outcomes.items():
         new = after.outcomes.get((labels.get(label, ""), check))
         change = None if new is None else direction(old.outcome, new.outcome)
-        if new is not None and change is not None and not _is_local(check, old.outcome, new.outcome):
+        if new is not None and change is not None:
             follows = new.follows if change is Direction.WORSE else old.follows and change is Direction.BETTER
             differences.append(
                 TargetDifference(
@@ -326,16 +326,6 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
                 )
             )
     return _merged(differences)
-
-
-def _is_local(check: str, before: Outcome, after: Outcome) -> bool:
-    """Return whether etcd's log could be matched with our connections in one run only."""
-    if not {before, after} <= {Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}:
-        return False
-    # Docker translates addresses: the ports in the log of a container are not those of our sockets.
-    known = catalogue().get(check)
-    needs = known.needs.values() if known is not None else ()
-    return any(need.type.__module__ == EtcdLogs.__module__ for need in needs)
 
 
 def direction(before: Outcome, after: Outcome) -> Direction | None:

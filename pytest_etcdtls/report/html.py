@@ -62,7 +62,6 @@ SUBJECTS: Mapping[str, str] = {
     "restart": "what the next restart of etcd changes, by rehearsal",
     "lifecycle": "what happens when files and flags change; on clusters of our own only",
     "listener": "the two gates before all other checks of a listener",
-    "log": "what etcd's own log says",
     "mtls": "which clients are accepted and which are refused",
     "tls": "versions, cipher suites, groups and other parameters of the handshake",
 }

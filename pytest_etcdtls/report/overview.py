@@ -234,7 +234,9 @@ def judged(report: Report) -> str:
     instead = f", not that of {report.not_read}" if report.not_read else ""
     every = [seen for seen in report.worst_first if not seen.target.unjudged] or report.seen
     if len(every) != 1:
-        return some([seen.target.label for seen in every], _NAMED) + instead
+        apart = [f"{seen.target.label}: {seen.target.apart}" for seen in every if seen.target.apart]
+        compared = f"; not compared: {some(apart, _NAMED)}" if apart else ""
+        return some([seen.target.label for seen in every], _NAMED) + compared + instead
     (seen,) = every
     target = seen.target
     etcd = " ".join(["etcd", *versions_of(seen)[:_NAMED]])
@@ -313,8 +315,11 @@ def since(report: Report, fault: Fault) -> str:
         time = chain.leaf.not_valid_after_utc if is_ended else chain.leaf.not_valid_before_utc
         name = "notAfter" if is_ended else "notBefore"
         return f"{time:%Y-%m-%d %H:%M} UTC, {name} of the certificate" if time < report.started_at else ""
-    if family in _BY_START and seen.target.running is not None:
-        return f"{seen.target.running.process.started_at:%Y-%m-%d %H:%M} UTC, the start of etcd"
+    listener = seen.target.labelled(fault.first.listener)
+    member = listener.member if listener else next(iter(seen.target.running), "")
+    is_of_one = listener is not None or len(seen.target.running) == 1
+    if family in _BY_START and is_of_one and (running := seen.target.running.get(member)):
+        return f"{running.process.started_at:%Y-%m-%d %H:%M} UTC, the start of etcd"
     return ""
 
 

@@ -50,14 +50,14 @@ from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedByMembers, Ser
 from pytest_etcdtls.facts.configuration import Declarations, ListenerDeclaration
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, TrustedFiles
 from pytest_etcdtls.facts.discovery import Discovery, has_unclear_members
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.fact import Reading
 from pytest_etcdtls.facts.good_identities import GoodIdentities
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
-from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.process_comparison import ProcessComparisons
+from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.profiles.waivers import Waiver, waive
@@ -261,7 +261,7 @@ class Judge:
         of_all = listener is None and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD
         if self.collector is not None and (of_all or comes_last(check)):
             self.collector.wait()
-        if any(need.type is Rehearsal for need in check.needs.values()):
+        if any(need.type is Rehearsals for need in check.needs.values()):
             self._rehearse()
         # A check that waits for an experiment makes no connection meanwhile.
         waits = self.observer.ended or any(is_of_experiment(need.type) for need in check.needs.values())
@@ -270,7 +270,7 @@ class Judge:
 
     def _rehearse(self) -> None:
         """Record what a rehearsal of the next restart finds, after all that it is compared with."""
-        place, recording = (None, Rehearsal, None), self.observer.recording
+        place, recording = (None, Rehearsals, None), self.observer.recording
         if not self.observer.target.rehearses or place in recording or self.observer.ended:
             return
         if self.collector is not None:
@@ -551,19 +551,19 @@ def run_checks(
         judge.abandon()
 
 
-_LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison, Rehearsal})
+_LAST: Final = frozenset({BrokenConnections, EtcdLogs, Rehearsals})
 """Observations of the connections that were made before."""
 
 
 def comes_last(check: Check) -> bool:
     """Return whether a check needs an experiment, or an observation of the connections made before."""
     needs = [
-        one for one in check.needs.values() if one.type is not Rehearsal or one.reading is Reading.NEEDED
+        one for one in check.needs.values() if one.type is not Rehearsals or one.reading is Reading.NEEDED
     ]
     return any(need.type in _LAST or is_of_experiment(need.type) for need in needs)
 
 
-_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, Policy, Rehearsal, TrustedFiles})
+_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, Policy, Rehearsals, TrustedFiles})
 """Observations of a declaration with which etcd does not start. Without one, only the start is known."""
 
 _DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, TrustedFiles})
@@ -590,9 +590,9 @@ def left_out(check: Check, target: Target) -> str:
         return "" if check.id == STARTS else f"nothing is known of {target.label}: see {STARTS}"
     if target.live and not target.declared and needs & _DECLARED:
         return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
-    if (target.running is None or target.running.written is None) and ProcessComparison in needs:
+    if ProcessComparisons in needs and not any(each.written for each in target.running.values()):
         return "compares a declaration with a process: pass --etcd-pid and --etcd-config"
-    if not target.rehearses and Rehearsal in needs:
+    if not target.rehearses and Rehearsals in needs:
         return "no restart is rehearsed: pass --etcd-rehearse with --etcd-pid"
     if target.live and check.family == "lifecycle":
         return "needs an etcd that the run starts"

@@ -1,6 +1,6 @@
 """The cases in ``lines``, of real etcds: what was done, how it ended, and what etcd logged meanwhile.
 
-Nothing there is written by hand. Newer etcds are compared as they run, in ``test_log_check.py``.
+Nothing there is written by hand. Newer etcds are compared as they run, in ``test_agreement.py``.
 """
 
 from __future__ import annotations

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from etcd_log.cases import VERSIONS, Case, cases
-from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
 from pytest_etcdtls.etcd_log.parse import Cause, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
-from pytest_etcdtls.tls.attempt import Ending
 
 EXPECTED = {
     "none": Cause.NO_CERTIFICATE,
@@ -94,14 +91,3 @@ def test_every_cause_is_explained() -> None:
     for explanation in EXPLANATIONS.values():
         assert explanation.meaning.endswith(".")
         assert explanation.advice
-
-
-@pytest.mark.parametrize("cause", [Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.HTTP2_ON_PEER_PORT])
-def test_an_unclear_attempt_agrees_with_a_cause_of_unclear_ends(cause: Cause) -> None:
-    case = next(case for case in cases("3.7.3") if case.attempt is not None and case.own)
-    assert case.attempt is not None
-    unclear = replace(case.attempt, ending=Ending.UNCLEAR, alert=None)
-    rejection = replace(case.own[0], cause=cause)
-    assert compare_wire_and_log(unclear, rejection).agree
-    served = replace(unclear, ending=Ending.SERVED)
-    assert not compare_wire_and_log(served, rejection).agree

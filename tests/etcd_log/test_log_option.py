@@ -110,10 +110,6 @@ def _summary(ran: Ran) -> str:
     return " ".join(ran.out.partition("= etcd TLS conformance =")[2].split())
 
 
-def _outcomes(ran: Ran) -> set[str]:
-    return {outcome for name, outcome in ran.outcomes.items() if name.endswith("::mtls.log-tells-the-same")}
-
-
 def _make_rejected(etcd: Logged) -> None:
     """Connect without a certificate, twice, and once in plaintext HTTP/2 to the port of the peers."""
     authority = etcd.live.client.removeprefix("https://")
@@ -150,7 +146,6 @@ def test_other_clients_are_explained(run: Runner, etcd_binary: Path) -> None:
     )
     assert re.search(r"127\.0\.0\.1, once.*, last at .*: plaintext on a TLS port", text)
     assert "The first bytes were not TLS" in text
-    assert _outcomes(ran) == {"conforms"}
     [logs] = [found for found in ran.report["observations"] if found["kind"] == "etcd-logs"]
     [log] = logs["logs"]
     assert [(other["host"], other["endpoint"], other["count"]) for other in log["others"]] == [
@@ -168,4 +163,4 @@ def test_without_a_log_the_operator_learns_what_lines_to_find(run: Runner, etcd:
     shown = re.search(pattern, text)
     assert shown
     assert int(shown[1]) > 20
-    assert text.count("pass --etcd-log") == 1, "among the reasons"
+    assert "--etcd-log tells them from those of other clients" in text

@@ -17,7 +17,6 @@ def test_the_two_options_are_enough(cluster: KubeadmCluster) -> None:
     assert needed == {
         "--etcd-ca-key=/etc/kubernetes/pki/etcd/ca.key",
         "--etcd-peer-ca-key=/etc/kubernetes/pki/etcd/ca.key",
-        "--etcd-log='/var/log/pods/kube-system_etcd-*/etcd/*.log'",
     }
 
 

@@ -89,16 +89,6 @@ def test_a_fault_is_worse_with_its_message_and_better_when_it_is_gone() -> None:
     assert one.meaning.startswith("No longer verified: ")
 
 
-def test_a_log_that_could_not_be_matched_is_no_difference() -> None:
-    place = (CLIENT, "mtls.log-tells-the-same")
-    good, unknown, bad = (
-        snapshot(outcomes={place: CheckOutcome(one)})
-        for one in (Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.VIOLATES)
-    )
-    assert compare(good, unknown).differences == ()
-    assert [difference.direction for difference in compare(good, bad).differences] == [Direction.WORSE]
-
-
 def test_consequences_of_a_refused_good_client_follow_from_it() -> None:
     """Also what says so in other words: who is accepted, what is declared and its traps."""
 

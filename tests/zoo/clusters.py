@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from unruly.programs import rewritten_arguments
+from unruly.programs import copied_flag, rewritten_arguments
 from zoo.client_access import BROKEN, other_ca
 from zoo.model import Misconfigured
 
@@ -162,6 +162,13 @@ ZOO = [
         what="no server answers at the advertised client URL",
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=https://127.0.0.1:1",)),
         warned={"cluster": ["cluster.advertised-reachable"]},
+    ),
+    Misconfigured(
+        name="advertises-the-peer-port",
+        what="the advertised client URL is that of the member's peer port",
+        config=BROKEN,
+        etcd=copied_flag("listen-peer-urls", "advertise-client-urls"),
+        violated={"cluster": ["cluster.advertised-reachable"]},
     ),
     Misconfigured(
         name="advertises-http",
