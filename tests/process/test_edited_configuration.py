@@ -31,7 +31,7 @@ def node(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @contextmanager
-def edited(node: Container, **keys: str | None) -> Iterator[Process]:
+def edited(node: Container, **keys: object) -> Iterator[Process]:
     """Change keys of the file, and write the old text again at the end."""
     file = node.node.root / "etcd.yml"
     before = file.read_text()
