@@ -133,10 +133,10 @@ A live cluster
     the same for peer listeners. Repeatable.
 --etcd-pid PID|auto...
     the running etcd as the declaration: its command line, its environment, and the files that these name, as
-    the process sees them, also in a container. auto: every member of etcd on this machine, each a target; of
-    a user other than root and you, the first 8. Needs root, or the user that etcd runs as. With
-    --etcd-config, what the file declares is compared with what the process was started with. Repeatable,
-    commas allowed.
+    the process sees them, also in a container. auto: every member of etcd on this machine, whatever its
+    program is called; of a user other than root and you, the first 8. The members of one cluster are one
+    target. Needs root, or the user that etcd runs as. With --etcd-config, what the file declares is compared
+    with what the process was started with. Repeatable, commas allowed.
 --etcd-rehearse
     with --etcd-pid: rehearse the next restart. The program of the running etcd is started once more, with its
     settings, its user and the current files, where nothing is written and nothing gets out. What differs from

@@ -331,9 +331,10 @@ class Target:
             served one (``--client-cert-file``, ``--peer-client-cert-file``); ``None`` if that is not known.
         declared: declarations by the label of the member (``--etcd-config``, or the command lines of an owned
             cluster); empty if none is known.
-        running: the process of the one member, which declares it (``--etcd-pid``); ``None`` without one.
-        searched: the process was found, not named (``--etcd-pid=auto``), so it may be a stranger's.
-        rehearses: the next restart of the process is rehearsed (``--etcd-rehearse``).
+        running: processes by the label of the member, which they declare (``--etcd-pid``).
+        apart: why another process may be a member of the cluster, and is not joined; empty if none may be.
+        searched: the processes were found, not named (``--etcd-pid=auto``), so they may be a stranger's.
+        rehearses: the next restart of the processes is rehearsed (``--etcd-rehearse``).
         completed: how each endpoint without a scheme is read, in words.
         unreached: declared listeners that are not judged, since they cannot be reached from here; of a
             process about which nothing can be determined, the reason.
@@ -366,7 +367,8 @@ class Target:
     kubernetes_ca: TrustBundle | None = None
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
-    running: RunningMember | None = None
+    running: Mapping[str, RunningMember] = field(default_factory=lambda: MappingProxyType({}))
+    apart: str = ""
     searched: bool = False
     rehearses: bool = False
     completed: tuple[str, ...] = ()
@@ -422,6 +424,12 @@ class Target:
             for other in self.listeners
             if other.member == listener.member and other.role in roles and other is not listener
         ]
+
+    def process_of(self, file: str) -> RunningMember | None:
+        """Return the process in whose root directory a file was found; ``None`` if it was not in one."""
+        return next(
+            (each for each in self.running.values() if file.startswith(f"{each.process.root}/")), None
+        )
 
     def log_of(self, listener: Listener) -> LogSource | None:
         """Return the log of a listener's member, ``None`` if there is none."""

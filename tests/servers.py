@@ -33,6 +33,7 @@ class Server:
 
     Attributes:
         port: the port that is listened on.
+        listening: the socket that listens.
         accepted: connections so far.
         open: those of them that have not ended.
         threads: of the connections.
@@ -46,8 +47,8 @@ class Server:
         self.open: set[socket.socket] = set()
         self.threads: list[threading.Thread] = []
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listening = socket.create_server((host, port), family=family, backlog=128)
-        self.port = int(self._listening.getsockname()[1])
+        self.listening = socket.create_server((host, port), family=family, backlog=128)
+        self.port = int(self.listening.getsockname()[1])
         self.accepted = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -66,8 +67,8 @@ class Server:
     def close(self) -> None:
         """Stop accepting, and end every connection."""
         with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
+            self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
         self._thread.join(timeout=10)
         for connection in list(self.open):
             with contextlib.suppress(OSError):
@@ -82,7 +83,7 @@ class Server:
     def _serve(self) -> None:
         while True:
             try:
-                connection, _ = self._listening.accept()
+                connection, _ = self.listening.accept()
             except OSError:
                 return
             self.accepted += 1

@@ -25,8 +25,8 @@ from pytest_etcdtls.facts.experiments import (
     RenewalUnderLoad,
     Step,
 )
-from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.process_comparison import ProcessComparison, ProcessComparisons
+from pytest_etcdtls.facts.rehearsal import Rehearsal, Rehearsals
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import COMPARED
@@ -170,6 +170,6 @@ _OF_TARGET = (
     RenewalUnderLoad(etcd_version=_RELEASE, renewals=5, seen=5, paused=False, counts=_COUNTS),
     ForeignMember(etcd_version=_RELEASE, rejected="rejected connection", joined=False, joined_again=True),
     EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),
-    Rehearsal(source="process 1", compared=tuple(COMPARED)),
-    ProcessComparison(pid=1, source="etcd.yaml"),
+    Rehearsals(members=(Rehearsal(member="m0", source="process 1", compared=tuple(COMPARED)),)),
+    ProcessComparisons((ProcessComparison(pid=1, source="etcd.yaml"),)),
 )

@@ -68,7 +68,7 @@ def the_gateway_works(
     announced: AnnouncedCAs | None,
     client: ServedClient | None,
     dialling: Dialling,
-    grounds: RefusalGrounds,
+    grounds: RefusalGrounds | None,
 ) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
@@ -81,7 +81,8 @@ def the_gateway_works(
     Spec: etcd --cert-file, --client-cert-file, --enable-grpc-gateway
     Spec: RFC 5280 section 4.2.1.12
     Follows: cert.*, mtls.trusted-client, config.gateway-as-declared, config.gateway-off-in-config-file,
-        tls.forward-secrecy, config.allowed-names-without-client-auth
+        tls.forward-secrecy, config.allowed-names-without-client-auth,
+        config.dials-with-valid-certificates
     Severity: medium
     Level: SHOULD
     Remediation: issue the certificate of --cert-file with both clientAuth and serverAuth, or from etcd 3.5 on
@@ -101,7 +102,7 @@ def the_gateway_works(
         ahead = (client.client.clock_ahead if client and client.client else None) or timedelta()
         refusal = Refusal(
             chain=served.certificates if served else (),
-            grounds=replace(grounds, alerts_differ=True, revocation=None),
+            grounds=replace(grounds or RefusalGrounds(), alerts_differ=True, revocation=None),
             when=answer.attempt.started_at + ahead,
             announced=frozenset(name.public_bytes() for name in announced.most) if announced else frozenset(),
         )

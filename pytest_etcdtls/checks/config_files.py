@@ -34,7 +34,7 @@ from pytest_etcdtls.facts.certificates import DeclaredLeaf
 from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFile, TrustedFiles
 from pytest_etcdtls.facts.listener import Policy, ServedChain
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
@@ -75,7 +75,7 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     If they do not match, etcd does not start, or answers every handshake with the alert internal_error until
     they do. The same holds for the pairs of peers and those with which etcd dials, for a file that contains
     no certificate or no key, and on the member's own machine for one that is missing, or that the user of
-    User= or runAsUser may not read.
+    the process (--etcd-pid), of User= or of runAsUser may not read.
 
     Spec: RFC 8446 section 4.4.3
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
@@ -130,8 +130,11 @@ def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,
         evidence={"declared": file.said},
+        remediation=file.remedy and f"{file.remedy}; etcd reads it at the next handshake",
         reproduce=(
-            local(
+            _show_mode(file)
+            if file.remedy
+            else local(
                 *("cat", file_word(file.path)),
                 then="grep -e -----BEGIN -e -----END",
                 look='"BEGIN" and "END" of each PEM block',
@@ -144,7 +147,9 @@ _with_key = changed("files.files.0.pool", refused="block 2, PRIVATE KEY, is not 
 
 
 @check("config.trusted-ca-usable", on=set(), counterexample=_with_key)
-def files_of_trusted_cas_can_be_read(files: TrustedFiles, rehearsal: Rehearsal | None) -> Iterator[Statement]:
+def files_of_trusted_cas_can_be_read(
+    files: TrustedFiles, rehearsals: Rehearsals | None
+) -> Iterator[Statement]:
     """Each PEM block of the files of trusted CAs is a certificate that etcd can read, and is not revoked.
 
     etcd parses every block as a certificate, whatever its type, and does not start with a private key, a
@@ -164,7 +169,7 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles, rehearsal: Rehearsal |
         lines of their own; restart etcd if it was started with the file as it is.
     """
     for trusted in files.files:
-        started = rehearsal is not None and rehearsal.started_with(trusted.source)
+        started = rehearsals is not None and rehearsals.started_with(trusted.source)
         yield from _judge_trusted(trusted, started=started)
 
 
@@ -182,7 +187,8 @@ def _judge_trusted(trusted: TrustedFile, *, started: bool) -> Iterator[Statement
             remediation=f"remove {shown(certificate)} from the file, and restart etcd",
         )
     if unread and not started:
-        yield _not_usable(trusted, f"etcd will not start again with {file.said}", unread)
+        why = f": {file.problem}" if file.remedy else ""
+        yield _not_usable(trusted, f"etcd will not start again with {file.said}{why}", unread)
     elif pool and pool.nothing:
         whom = "member" if trusted.bundle.side == "peer" else "client"
         yield _not_usable(
@@ -221,9 +227,11 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         expected="CA certificates in PEM and nothing else",
         observed=observed if file.problem else f"{file.path}: {observed}",
         evidence={"declared": file.said},
-        remediation=BUNDLE_BACK if file.problem else "",
+        remediation=(file.remedy or BUNDLE_BACK) if file.problem else "",
         reproduce=(
-            local(
+            _show_mode(file)
+            if file.remedy
+            else local(
                 *("grep", "-n", "-e", "-----BEGIN", "-e", "-----END", file_word(file.path)),
                 look='"BEGIN CERTIFICATE" and "END CERTIFICATE" alone, in whole lines; no output: no PEM',
             ),

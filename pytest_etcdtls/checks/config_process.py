@@ -7,7 +7,7 @@ from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import Setting, SourceLine, Via
 from pytest_etcdtls.declared.running import Difference
-from pytest_etcdtls.facts.process_comparison import ProcessComparison
+from pytest_etcdtls.facts.process_comparison import ProcessComparison, ProcessComparisons
 
 _DECLARED = Setting(
     name="client-cert-auth",
@@ -16,11 +16,13 @@ _DECLARED = Setting(
     via=Via.FLAG,
     place=SourceLine("etcd.yaml", 21),
 )
-_declared_alone = changed("comparison", differences=(Difference("client-cert-auth", _DECLARED, None),))
+_declared_alone = changed(
+    "compared.members.0", differences=(Difference("client-cert-auth", _DECLARED, None),)
+)
 
 
 @check("config.process-as-declared", on=set(), counterexample=_declared_alone)
-def the_process_has_the_declared_settings(comparison: ProcessComparison) -> Iterator[Statement]:
+def the_process_has_the_declared_settings(compared: ProcessComparisons) -> Iterator[Statement]:
     """The process was started with the settings that --etcd-config declares.
 
     etcd reads its flags, its variables and its configuration file when it starts. What is written afterwards
@@ -37,17 +39,18 @@ def the_process_has_the_declared_settings(comparison: ProcessComparison) -> Iter
         the pod of a changed manifest by itself: see why it does not (`systemctl status kubelet`). Of a unit,
         `systemctl daemon-reload` comes before `systemctl restart etcd`.
     """
-    if comparison.unknown:
-        yield not_verified(
-            f"{comparison.unknown}: what is in force is seen by the checks of connections, such as "
-            "config.client-auth-in-force"
-        )
-        return
-    for difference in comparison.differences:
-        yield _finding(comparison, difference)
-    if comparison.not_compared:
-        names = ", ".join(f"--{name}" for name in comparison.not_compared)
-        yield Note(f"not compared, since {comparison.source} does not have the value: {names}")
+    for comparison in compared.members:
+        if comparison.unknown:
+            yield not_verified(
+                f"{comparison.unknown}: what is in force is seen by the checks of connections, such as "
+                "config.client-auth-in-force"
+            )
+            continue
+        for difference in comparison.differences:
+            yield _finding(comparison, difference)
+        if comparison.not_compared:
+            names = ", ".join(f"--{name}" for name in comparison.not_compared)
+            yield Note(f"not compared, since {comparison.source} does not have the value: {names}")
 
 
 def _finding(comparison: ProcessComparison, difference: Difference) -> Finding:

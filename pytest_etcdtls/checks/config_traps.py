@@ -28,7 +28,7 @@ from pytest_etcdtls.facts.configuration import (
     listeners_of_side,
 )
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import StartFailure, Target
 from pytest_etcdtls.tls.attempt import Ending
@@ -59,11 +59,11 @@ def _judge_of(id_: str) -> CheckFunction:
     """
     unread = the_revocation_list_exists.id if id_ in _OF_CONTENT else ""
 
-    def judge(declarations: Declarations, rehearsal: Rehearsal | None) -> Iterator[Statement]:
+    def judge(declarations: Declarations, rehearsals: Rehearsals | None) -> Iterator[Statement]:
         for member in declarations.members:
             for trap in member.traps:
                 if trap.id == id_:
-                    yield _statement(member, trap, rehearsal)
+                    yield _statement(member, trap, rehearsals)
                 elif trap.id == unread:
                     yield not_verified(f"{member.label}: {trap.summary}: {_WITH_COPY}")
 
@@ -82,9 +82,9 @@ def _why_uncertain(member: MemberDeclaration) -> str:
     return f"and {member.version} is newer than the versions that are known here: see its release notes"
 
 
-def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal | None) -> Statement:
+def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsals: Rehearsals | None) -> Statement:
     source = member.declared.declaration.source
-    if not trap.starts and rehearsal and rehearsal.started_with(source):
+    if not trap.starts and rehearsals and rehearsals.started_with(source):
         return Note(f"{member.label}: {trap.summary}; but a rehearsal with {source} has started")
     if not trap.certain:
         return not_verified(

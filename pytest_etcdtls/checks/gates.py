@@ -48,8 +48,8 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
     Follows: config.key-matches-certificate
     Severity: critical
     Level: MUST
-    Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair; etcd needs
-        no restart for that.
+    Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair that the
+        user of etcd may read; etcd needs no restart for that.
     """
     attempts = answer.tls
     if attempts and answer.serves_tls:
@@ -146,12 +146,19 @@ def the_listener_is_an_etcd(
 
     A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about the
     listener that was meant. Another port of etcd is recognised by its paths: a peer port has /members, a
-    metrics port has /health without /version, etcd's grpc-proxy has /proxy/health. The check uses the good
-    client, or a client without a certificate where no good client is accepted. Where neither is, and the
-    given CA does not verify the served certificate, a peer port shows by ending a connection after five
-    seconds on which nothing is sent.
+    metrics port has /health without /version. The check uses the good client, or a client without a
+    certificate where no good client is accepted. Where neither is, and the given CA does not verify the
+    served certificate, a peer port shows by ending a connection after five seconds on which nothing is sent.
+
+    etcd's grpc-proxy has /proxy/health; up to etcd 3.4 it has gRPC and /health, and not /version. It is not
+    etcd, so this check finds it: whom etcd itself accepts is not known from it. But it is a way into the
+    cluster. Whom it accepts has the access of its own client certificate, so its `mtls`, `cert` and `tls`
+    checks are judged as on a port of etcd, and the other families are not verified. A waiver for this check
+    alone accepts that a proxy is judged. `etcd gateway` passes TCP on, so what is judged behind it is etcd.
 
     Spec: etcd Documentation, /version and /health endpoints
+    Spec: etcd Documentation, gRPC proxy
+    Follows: cluster.advertised-reachable
     Severity: critical
     Level: MUST
     Remediation: name the listener of etcd itself (--listen-{role}-urls), not a proxy in front of it.
@@ -207,9 +214,12 @@ def _what_answers_instead(here: Listener, other: OtherPort, identity: str) -> Fi
     """Return the finding about another port of etcd, or its grpc-proxy; without an identity in plaintext."""
     named, role, path = _A_PORT[here.role], other.role, other.path
     if role is None:
-        message = f"this is etcd's grpc-proxy, not etcd itself: it answers {path}"
+        shown, looks = path, {path: '"health", which only a grpc-proxy answers'}
+        if path == version_path(Role.METRICS):
+            shown = "gRPC and /health, and not /version"
+            looks = {path: _LOOKS[Role.METRICS], "/version": '"404": every port of etcd with gRPC has it'}
+        message = f"this is etcd's grpc-proxy, not etcd itself: it answers {shown}"
         remediation = f"name {named} of etcd itself with {here.role.option}; the proxy's --endpoints has it"
-        looks = {path: '"health", which only a grpc-proxy answers'}
     else:
         shown, looks = path, {path: _LOOKS[role]}
         if role is Role.METRICS:

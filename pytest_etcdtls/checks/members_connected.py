@@ -50,7 +50,8 @@ def every_member_can_dial_every_other(
 
     Spec: etcd Documentation, metrics, Network
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
-    Follows: cert.client-usage, cert.valid-now, cluster.same-ca, config.peer-trusted-ca-in-force
+    Follows: cluster.one-cluster, cert.client-usage, cert.valid-now, cluster.same-ca,
+        config.peer-trusted-ca-in-force
     Severity: high
     Level: MUST
     Remediation: give both members the same --tls-min-version, --tls-max-version, --cipher-suites and

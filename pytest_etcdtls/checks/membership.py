@@ -1,7 +1,7 @@
 """The members of a cluster have the same settings, list the same members, and are reachable."""
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ from pytest_etcdtls.facts.members import (
     ClusterClaims,
     IssuedClients,
     ListenerProfile,
+    PortOfMember,
     SideBySide,
 )
 from pytest_etcdtls.facts.release import EtcdReleases
@@ -416,23 +417,66 @@ _unreachable = changed(
 
 @check("cluster.advertised-reachable", on=set(), counterexample=_unreachable, cure=advertised)
 def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator[Statement]:
-    """Every client URL that a member advertises answers.
+    """Every client URL that a member advertises answers, and is that of a client port.
 
-    Clients that get the member list connect to these URLs. If one does not answer, they fail as soon as their
-    configured endpoints are gone. Only hosts that were passed as endpoints, found by `--etcd-discover`, or
+    Clients that get the member list connect to these URLs. If one does not answer, or leads to a port for
+    peers or metrics, they fail as soon as their configured endpoints are gone. So do members that get the URL
+    of a client port as a peer URL. Only hosts that were passed as endpoints, found by `--etcd-discover`, or
     belong to a cluster started by this plugin are contacted.
 
-    Spec: etcd --advertise-client-urls
+    Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Follows: cluster.advertised-https, cert.covers-advertised-url
     Severity: medium
-    Level: SHOULD
+    Level: MUST, SHOULD where a URL does not answer
     Remediation: use URLs in --advertise-client-urls that clients can reach from their network.
     """
     for contact in advertised.urls:
-        if not contact.attempts:
+        if contact.port is not None:
+            yield _of_another_port(contact, contact.port)
+        elif not contact.attempts:
             yield not_verified(f"{contact.url}: {contact.why_not}")
         elif all(attempt.ending is Ending.UNCLEAR for attempt in contact.attempts):
             yield _unanswered(contact)
+        elif contact.url.startswith("https:") and contact.attempts[-1].answers_plaintext:
+            yield Finding(
+                message=f"{contact.url}, which {contact.member or 'a member'} advertises, answers plain HTTP "
+                "and no TLS",
+                expected="TLS",
+                observed=contact.attempts[-1].describe(),
+                reproduce=(curl(contact.url, client=GOOD_CLIENT, look=_FAILS),),
+            )
+
+
+_NO_GRPC = '"context deadline exceeded" or another error: it serves no gRPC'
+_PORTS = {
+    Role.PEER: "peer port",
+    Role.METRICS: "port for metrics",
+    Role.CLIENT: "client port",
+    Role.CLIENT_HTTP: "port of --listen-client-http-urls, which serves no gRPC,",
+}
+
+
+def _look_at(port: PortOfMember) -> str:
+    return f"the ID of {port.member}" if port.role is Role.CLIENT else _NO_GRPC
+
+
+def _of_another_port(contact: AdvertisedURL, port: PortOfMember) -> Finding:
+    who, which = contact.member or "a member", f"the {_PORTS[port.role]} of {port.member}"
+    change = (
+        f"advertise the URL of the client port of {who} with --advertise-client-urls, and restart it"
+        if contact.role is Role.CLIENT
+        else "change it to the URL of the peer port with `etcdctl member update ID --peer-urls=...`"
+    )
+    return Finding(
+        message=f"{contact.url}, which {who} advertises to {contact.role}s, is {which}",
+        expected=f"the URL of a {contact.role} port of {who}",
+        observed=f"{contact.url} is {which}",
+        reproduce=(etcdctl(contact.url, GOOD_CLIENT, "endpoint status", _look_at(port)),)
+        if contact.role is Role.CLIENT
+        else (curl(contact.url, role=Role.PEER, path="/members", client=GOOD_CLIENT, look="404"),),
+        remediation=change,
+        concerns=(port.listener or port.member,),
+    )
 
 
 def _unanswered(contact: AdvertisedURL) -> Statement:
@@ -450,6 +494,7 @@ def _unanswered(contact: AdvertisedURL) -> Statement:
         expected="an answer",
         observed=last.describe(),
         reproduce=(curl(contact.url, client=GOOD_CLIENT, look=_FAILS),),
+        level=Level.SHOULD,
     )
 
 
@@ -461,6 +506,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
     data.
 
     Spec: etcd Documentation, runtime reconfiguration
+    Follows: cluster.one-cluster
     Severity: high
     Level: SHOULD
     Remediation: compare with `etcdctl member list --endpoints=...`, and see the log of the one that differs.
@@ -495,34 +541,55 @@ def every_listener_belongs_to_one_cluster(
     """Every listener reports the same cluster ID and is a member of that cluster.
 
     Otherwise an endpoint leads to another etcd than intended, which may accept the same certificates. A
-    metrics port reports the ID of its member alone.
+    metrics port reports the ID of its member alone. A member that was removed and runs on, perhaps with
+    --force-new-cluster, still reports the cluster ID, and lists itself; the other members do not list it.
 
     Spec: etcd Documentation, API reference, ResponseHeader
+    Spec: etcd Documentation, runtime reconfiguration
     Severity: high
     Level: MUST
     Remediation: pass endpoints of one cluster; look for a stale instance, or a wrong port forward.
     """
     in_clusters = [claim for claim in claims.claims if claim.cluster_id]
     if len({claim.cluster_id for claim in in_clusters}) > 1:
+        others = _minority(in_clusters, lambda claim: claim.cluster_id)
         yield Finding(
-            message="the listeners belong to different clusters",
+            message="the listeners belong to different clusters: "
+            f"{', '.join(claim.listener.url for claim in others)} to another one than the others",
             expected="one cluster ID",
             observed="; ".join(f"{claim.listener.url}: {claim.cluster_id}" for claim in in_clusters),
             reproduce=tuple(map(_show_ids, in_clusters)),
         )
         return
-    known = {member.id for member in listings.members}
-    others = [claim for claim in claims.claims if claim.member_id and claim.member_id not in known]
-    for claim in others:
-        yield Finding(
-            message=f"{claim.listener.url} is not a member of its cluster",
-            expected=f"one of {', '.join(sorted(known))}",
-            observed=claim.member_id,
-            reproduce=(_show_ids(claim),),
-        )
+    lists = dict(reversed([(listener.member, _ids(listing)) for listener, listing in listings.listings]))
+    counts = Counter(lists.values())
+    known = max(counts, key=lambda ids: (counts[ids], len(ids)))
+    for claim in claims.claims:
+        of_others = (ids for member, ids in lists.items() if member != claim.listener.member)
+        if claim.member_id and claim.member_id not in known.union(*of_others):
+            listed = claim.member_id in lists.get(claim.listener.member, ())
+            yield Finding(
+                message=f"{claim.listener.url} is not a member of its cluster"
+                + (": it lists itself, and no other member lists it" if listed else ""),
+                expected=f"one of {', '.join(sorted(known))}",
+                observed=claim.member_id,
+                remediation=_REMOVED if listed else "",
+                reproduce=(_show_ids(claim),),
+            )
     members = {claim.member_id for claim in claims.claims if claim.member_id}
     cluster = "".join(claim.cluster_id for claim in in_clusters[:1])
     yield Note(f"cluster {cluster}, {len(members & known)} of {len(known)} members seen")
+
+
+def _ids(listing: MemberListing) -> frozenset[str]:
+    return frozenset(member.id for member in listing.members)
+
+
+_REMOVED = (
+    "stop this etcd, whose clients read and write data that the cluster does not have; to have it as a "
+    "member again, add it with `etcdctl member add`, and start it without its old data and with "
+    "--initial-cluster-state=existing"
+)
 
 
 def _show_ids(claim: ClusterClaim) -> Command:
@@ -558,7 +625,7 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
 
     Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Spec: etcd Documentation, runtime reconfiguration
-    Follows: cluster.advertised-https
+    Follows: cluster.advertised-https, cluster.advertised-reachable, listener.is-etcd
     Severity: medium
     Level: MUST
     Remediation: advertise URLs that lead to that member only, with --advertise-client-urls, and with etcdctl

@@ -12,6 +12,7 @@ from pytest_etcdtls.checks.results import Finding, Statement, not_applicable, no
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, without
 from pytest_etcdtls.facts.access import Access, Case, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
+from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -23,12 +24,13 @@ as_if_accepted = changed("matrix.cases.*.tries.*", **SERVED)
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted, cure=client_certificates)
 def a_client_without_a_certificate_is_refused(
-    matrix: Annotated[AccessMatrix, "none"], served: ServedClient | None
+    matrix: Annotated[AccessMatrix, "none"], served: ServedClient | None, other: OtherPort | None
 ) -> Iterator[Statement]:
     """A client without a certificate is refused.
 
     Any client that reaches the port can otherwise read and write the whole key space, in Kubernetes every
-    Secret. On a peer port it can read snapshots and take part in raft.
+    Secret. On a peer port it can read snapshots and take part in raft. Through etcd's grpc-proxy it does so
+    with the proxy's certificate, which etcd accepts.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.2, 2.5
@@ -43,13 +45,21 @@ def a_client_without_a_certificate_is_refused(
         --{peer}cert-file and --{peer}key-file explicitly (auto-tls disables both).
     """
     behind_proxy = served is not None and served.client is not None and served.client.lacks_h2
+    is_proxy = other is not None and other.is_proxy
     for statement in judge(matrix, "a client without a certificate"):
-        if behind_proxy and isinstance(statement, Finding):
+        if is_proxy and isinstance(statement, Finding):
+            message = f"{statement.message}, and reaches etcd as the proxy does"
+            yield dataclasses.replace(statement, message=message, remediation=_BY_THE_GRPC_PROXY)
+        elif behind_proxy and isinstance(statement, Finding):
             yield dataclasses.replace(statement, remediation=_BY_A_PROXY)
         else:
             yield statement
 
 
+_BY_THE_GRPC_PROXY = (
+    "start the proxy with --trusted-ca-file, --cert-file and --key-file: then it accepts only clients of the "
+    "CAs in that file; of each etcd sees only the certificate of the proxy's --cert"
+)
 _BY_A_PROXY = (
     "a proxy terminates TLS on this port, since etcd would select h2: let it pass TCP through to etcd, or "
     "require client certificates of the CA of this port's clients in it"

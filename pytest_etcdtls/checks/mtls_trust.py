@@ -22,6 +22,7 @@ from pytest_etcdtls.declared.cures import client_certificates, https, trusted_ca
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, subjects
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.good_identities import Revocation, local_host
@@ -213,7 +214,9 @@ _answered = changed("plaintext.tries.*", **SERVED, first_bytes=b"HTTP/1.1 200 OK
 
 
 @check("mtls.plaintext-refused", on=EVERY_LISTENER, counterexample=_answered, cure=https)
-def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Statement]:
+def plain_http_is_refused(
+    here: Listener, plaintext: Plaintext, other: OtherPort | None
+) -> Iterator[Statement]:
     """Plain HTTP requests get no answer.
 
     etcd applies no TLS flags to an http listener. Such a listener accepts every client, even on the same port
@@ -232,6 +235,10 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
     if here.role is Role.METRICS and here.scheme == "http":
         yield not_applicable("a metrics listener may use plain HTTP")
         return
+    if other is not None and other.is_proxy:
+        who, remediation = "; every client reaches etcd as the proxy does", _BY_THE_GRPC_PROXY
+    else:
+        who = remediation = ""
     attempt, over_http2 = plaintext.attempt, plaintext.over_http2
     if over_http2 is not None and over_http2.is_http2:
         attempt = over_http2
@@ -244,19 +251,21 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
         yield Note(f"a page is the answer to plain HTTP, not a response of etcd: {attempt.describe()}")
     elif attempt.is_http2:
         yield Finding(
-            message=f"{'gRPC' if here.role is Role.CLIENT else 'HTTP/2'} is served in plaintext",
+            message=f"{'gRPC' if here.role is Role.CLIENT else 'HTTP/2'} is served in plaintext{who}",
             expected="the connection is closed without a byte of an answer",
             observed="an HTTP/2 SETTINGS frame",
             evidence={"first bytes": attempt.first_text},
             reproduce=(etcdctl(in_plaintext(here.url)),),
+            remediation=remediation,
         )
     elif attempt.is_http:
         yield Finding(
-            message="plain HTTP is answered",
+            message=f"plain HTTP is answered{who}",
             expected="the connection is closed without a byte of an answer",
             observed=attempt.describe(),
             evidence={"first bytes": attempt.first_text},
             reproduce=(curl(in_plaintext(here.url), look=IN_PLAINTEXT),),
+            remediation=remediation,
         )
     elif attempt.first_bytes and not attempt.first_bytes.startswith(_TLS_ALERT):
         yield inconclusive(f"plain HTTP: what answers is neither TLS nor HTTP: '{attempt.first_text}'")
@@ -264,6 +273,9 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
         attempt.first_bytes or attempt.stream_end in ("end of stream", "reset")
     ):
         yield inconclusive(f"plain HTTP: {attempt.describe()}")
+
+
+_BY_THE_GRPC_PROXY = "start the proxy with --cert-file, --key-file and --trusted-ca-file"
 
 
 def _refused(client: AcceptedClient, **_: object) -> Mapping[str, Any]:

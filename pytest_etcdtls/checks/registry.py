@@ -37,6 +37,11 @@ from pytest_etcdtls.untrusted.regular_files import read_regular
 GATES = ("listener.answers", "listener.is-etcd")
 """Checks that run before all others of a listener, in this order."""
 
+_ALSO_ON_PROXIES = frozenset({"mtls", "cert", "tls"})
+"""Families that judge who is accepted, and in which TLS: on etcd's grpc-proxy as on etcd."""
+_OF_ETCD_ALONE = frozenset({"cert.client-usage", "cert.covers-advertised-url"})
+"""Checks of these families about a gateway or a member list, of which a grpc-proxy has none of its own."""
+
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
 
@@ -123,6 +128,11 @@ class Check(Struct, frozen=True, kw_only=True):
     def remedy(self, role: Role | None, remediation: str = "") -> str:
         """Return a remediation, by default the check's own, with the flags of that role's port."""
         return _with_flags(remediation or self.remediation, role)
+
+    @property
+    def judges_proxies(self) -> bool:
+        """Whether etcd's grpc-proxy is judged as etcd is."""
+        return self.family in _ALSO_ON_PROXIES and self.id not in _OF_ETCD_ALONE
 
     @property
     def is_ours(self) -> bool:

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import Counterexample, check
-from pytest_etcdtls.checks.results import Finding, Statement, not_verified
-from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
+from pytest_etcdtls.checks.results import Finding, Note, Statement, not_verified
+from pytest_etcdtls.facts.rehearsal import GATEWAY, LISTENER, Rehearsal, Rehearsals, RestartChange
 from pytest_etcdtls.target import StartFailure
 
 _does_not_start = changed(
-    "rehearsal",
+    "rehearsals.members.0",
     failure=StartFailure(member="process 1", reason="it ends with status 1: no such file: ca.crt"),
 )
 
 
 @check("restart.starts", on=set(), counterexample=_does_not_start)
-def etcd_starts_again(rehearsal: Rehearsal) -> Iterator[Statement]:
+def etcd_starts_again(rehearsals: Rehearsals) -> Iterator[Statement]:
     """With its settings and the files of now, etcd starts again.
 
     A running etcd has read its settings and its CA bundles when it started. A file that was removed, emptied
@@ -31,18 +31,21 @@ def etcd_starts_again(rehearsal: Rehearsal) -> Iterator[Statement]:
     Remediation: mend what etcd's message names before etcd is restarted; until then it runs with what it read
         when it started.
     """
-    if rehearsal.failure is not None:
-        yield Finding(
-            message=f"after a restart etcd does not start: {rehearsal.failure.reason}{_because(rehearsal)}",
-            expected="etcd starts with what is on disk",
-            observed=rehearsal.failure.reason,
-            evidence=_evidence(rehearsal) | {"log": "\n".join(rehearsal.failure.log)},
-        )
+    for rehearsal in rehearsals.members:
+        if rehearsal.failure is not None:
+            yield Finding(
+                message=f"{_after(rehearsal, rehearsals)} etcd does not start: {rehearsal.failure.reason}"
+                f"{_because(rehearsal)}",
+                expected="etcd starts with what is on disk",
+                observed=rehearsal.failure.reason,
+                evidence=_evidence(rehearsal) | {"log": "\n".join(rehearsal.failure.log)},
+            )
+    yield from map(not_verified, rehearsals.refused)
 
 
 def _changed(topic: str, about: str, before: str, after: str) -> Counterexample:
     change = RestartChange(topic, about, ("client-10.0.0.11-2379",), before, after)
-    return changed("rehearsal", changes=(change,), causes=("ca.crt was changed",))
+    return changed("rehearsals.members.0", changes=(change,), causes=("ca.crt was changed",))
 
 
 @check(
@@ -50,7 +53,7 @@ def _changed(topic: str, about: str, before: str, after: str) -> Counterexample:
     on=set(),
     counterexample=_changed(LISTENER, "https://10.0.0.11:2379", "open", "not open"),
 )
-def the_same_listeners(rehearsal: Rehearsal) -> Iterator[Statement]:
+def the_same_listeners(rehearsals: Rehearsals) -> Iterator[Statement]:
     """A restart opens the listeners that are open now.
 
     Clients and the other members know the member by its URLs. An edited list of them is in force after the
@@ -61,7 +64,7 @@ def the_same_listeners(rehearsal: Rehearsal) -> Iterator[Statement]:
     Level: MUST
     Remediation: change the URLs back, or restart etcd when its clients and the other members know them.
     """
-    yield from _changes(rehearsal, LISTENER)
+    yield from _changes(rehearsals, LISTENER)
 
 
 @check(
@@ -69,7 +72,7 @@ def the_same_listeners(rehearsal: Rehearsal) -> Iterator[Statement]:
     on=set(),
     counterexample=_changed("access", "client (TLS 1.2, TLS 1.3)", "accepted", "refused"),
 )
-def the_same_clients(rehearsal: Rehearsal) -> Iterator[Statement]:
+def the_same_clients(rehearsals: Rehearsals) -> Iterator[Statement]:
     """A restart accepts the clients and peers that are accepted now, and no other.
 
     etcd reads its CA bundles when it starts. A bundle that was renewed since refuses, after the restart, who
@@ -82,7 +85,7 @@ def the_same_clients(rehearsal: Rehearsal) -> Iterator[Statement]:
     Remediation: before etcd is restarted, issue those clients certificates that are accepted then, have the
         bundle hold both CAs until they have them, or undo the change.
     """
-    for statement in _changes(rehearsal, "access"):
+    for statement in _changes(rehearsals, "access"):
         if isinstance(statement, Finding) and statement.observed == "accepted":
             undo = "undo the change before etcd is restarted, unless those clients are to be let in"
             statement = dataclasses.replace(statement, remediation=undo)
@@ -94,7 +97,7 @@ def the_same_clients(rehearsal: Rehearsal) -> Iterator[Statement]:
     on=set(),
     counterexample=_changed("announced", "announced CAs (TLS 1.3)", "CN=old", "CN=new"),
 )
-def the_same_announced_cas(rehearsal: Rehearsal) -> Iterator[Statement]:
+def the_same_announced_cas(rehearsals: Rehearsals) -> Iterator[Statement]:
     """A restart requests client certificates of the CAs that are announced now.
 
     What etcd announces in its request for a certificate are the subjects in the bundle that it read when it
@@ -107,7 +110,7 @@ def the_same_announced_cas(rehearsal: Rehearsal) -> Iterator[Statement]:
     Remediation: restart etcd if the bundle is as it should be, while somebody watches; otherwise undo the
         change.
     """
-    yield from _changes(rehearsal, "announced")
+    yield from _changes(rehearsals, "announced")
 
 
 @check(
@@ -115,7 +118,7 @@ def the_same_announced_cas(rehearsal: Rehearsal) -> Iterator[Statement]:
     on=set(),
     counterexample=_changed("certificate", "certificate", "CN=a (SHA-256 01)", "CN=b (SHA-256 02)"),
 )
-def the_same_certificate(rehearsal: Rehearsal) -> Iterator[Statement]:
+def the_same_certificate(rehearsals: Rehearsals) -> Iterator[Statement]:
     """A restart serves the certificate that is served now.
 
     etcd reads the files of its certificate and key for each connection, so a renewed file is served without a
@@ -126,7 +129,7 @@ def the_same_certificate(rehearsal: Rehearsal) -> Iterator[Statement]:
     Level: MUST
     Remediation: change the setting back, or restart etcd when its clients trust what is served then.
     """
-    yield from _changes(rehearsal, "certificate")
+    yield from _changes(rehearsals, "certificate")
 
 
 @check(
@@ -134,7 +137,7 @@ def the_same_certificate(rehearsal: Rehearsal) -> Iterator[Statement]:
     on=set(),
     counterexample=_changed("versions", "TLS versions", "TLS 1.2; TLS 1.3", "TLS 1.3"),
 )
-def the_same_protocol(rehearsal: Rehearsal) -> Iterator[Statement]:
+def the_same_protocol(rehearsals: Rehearsals) -> Iterator[Statement]:
     """A restart negotiates the TLS versions, cipher suites, groups and ALPN names of now.
 
     They are those of the settings, and of the Go release that the program was built with. An edited setting
@@ -146,22 +149,63 @@ def the_same_protocol(rehearsal: Rehearsal) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: see that every client can negotiate what is offered then, or undo the change.
     """
-    yield from _changes(rehearsal, "versions", "suites", "groups", "alpn")
+    yield from _changes(rehearsals, "versions", "suites", "groups", "alpn")
 
 
-def _changes(rehearsal: Rehearsal, *topics: str) -> Iterator[Statement]:
-    """Yield the changes of these topics."""
+@check(
+    "restart.gateway",
+    on=set(),
+    counterexample=_changed(GATEWAY, "JSON gateway", "works", "does not work: its certificate has expired"),
+)
+def the_same_gateway(rehearsals: Rehearsals) -> Iterator[Statement]:
+    """The JSON gateway works after a restart if it works now.
+
+    The gateway is a client of etcd's own client port. It keeps one connection, with the certificate of
+    --client-cert-file, else of --cert-file, which that port verified when the connection was made. If this
+    certificate has expired since, or was replaced by one that the port refuses, the gateway works until etcd
+    is restarted, and its clients get status 503 then.
+
+    Spec: etcd --client-cert-file, --cert-file, --enable-grpc-gateway
+    Follows: restart.clients, restart.certificate, cert.*, config.dials-with-valid-certificates,
+        config.chain-closes, config.gateway-as-declared
+    Severity: high
+    Level: MUST
+    Remediation: before etcd is restarted, renew the pair with which the gateway dials etcd, that of
+        --client-cert-file, else of --cert-file: from a CA of --trusted-ca-file, with clientAuth; or change
+        the setting back.
+    """
+    needed = "select the family api, too, and pass a client certificate that is accepted"
+    for statement in _changes(rehearsals, GATEWAY, needed=needed):
+        if isinstance(statement, Finding) and (statement.expected, statement.observed) == _MENDED:
+            yield Note(statement.message)
+        else:
+            yield statement
+
+
+_MENDED = ("does not work", "works")
+
+
+def _changes(
+    rehearsals: Rehearsals, *topics: str, needed: str = "select the families mtls, cert and tls, too"
+) -> Iterator[Statement]:
+    """Yield the changes of these topics, or what is needed to observe them."""
+    for rehearsal in rehearsals.members:
+        yield from _changes_of(rehearsal, _after(rehearsal, rehearsals), *topics, needed=needed)
+    yield from map(not_verified, rehearsals.refused)
+
+
+def _changes_of(rehearsal: Rehearsal, after: str, *topics: str, needed: str) -> Iterator[Statement]:
     if rehearsal.failure is not None:
-        yield not_verified("after a restart etcd does not start: see restart.starts")
+        yield not_verified(f"{after} etcd does not start: see restart.starts")
         return
     if not {LISTENER, *rehearsal.compared}.intersection(topics):
-        why = "nothing of that was observed of the running etcd: select the families mtls, cert and tls, too"
-        yield not_verified(why)
+        what = "of the JSON gateway" if GATEWAY in topics else "of that"
+        yield not_verified(f"nothing {what} was observed of the running etcd: {needed}")
         return
     for change in rehearsal.changes:
         if change.topic in topics:
             yield Finding(
-                message=f"after a restart, {change.text}{_because(rehearsal)}",
+                message=f"{after}, {change.text}{_because(rehearsal)}",
                 expected=change.before,
                 observed=change.after,
                 evidence=_evidence(rehearsal),
@@ -169,7 +213,11 @@ def _changes(rehearsal: Rehearsal, *topics: str) -> Iterator[Statement]:
             )
     for unknown in rehearsal.unknown:
         if unknown.topic in topics:
-            yield not_verified(f"after a restart, {unknown.text}")
+            yield not_verified(f"{after}, {unknown.text}")
+
+
+def _after(rehearsal: Rehearsal, rehearsals: Rehearsals) -> str:
+    return f"after a restart of {rehearsal.member}" if len(rehearsals.members) > 1 else "after a restart"
 
 
 def _because(rehearsal: Rehearsal) -> str:

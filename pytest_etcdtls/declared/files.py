@@ -41,7 +41,15 @@ from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_cr
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
-from pytest_etcdtls.untrusted.process_root import looked_up, may_read, not_readable, status_of, way_to
+from pytest_etcdtls.untrusted.process_root import (
+    RefusedError,
+    looked_up,
+    may_read,
+    not_readable,
+    status_of,
+    way_to,
+)
+from pytest_etcdtls.untrusted.process_user import OVERRIDES, user_of
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
 
@@ -177,6 +185,7 @@ class FileFact(Struct, frozen=True, kw_only=True):
         path: its path on this machine; ``None`` if it is missing, unless etcd looks for it there.
         absent: why it is missing or not readable, and what to do; empty if it was read.
         problem: why etcd cannot use it: its content is not valid, or etcd does not find it; else empty.
+        remedy: what to do about that, if the check does not know it.
         mode: its permission bits; ``None`` on a system without them.
         has_key: it has a private key that is not encrypted, in a file for certificates.
         shut_by: the directory above it that does not let others through; empty if all of them do.
@@ -189,6 +198,7 @@ class FileFact(Struct, frozen=True, kw_only=True):
     path: str | None = None
     absent: str = ""
     problem: str = ""
+    remedy: str = ""
     mode: int | None = None
     owner: int | None = None
     original: bool = False
@@ -392,6 +402,12 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
     if setting is None or not setting.value:
         return FileFact(said=f"--{name}", absent=f"--{name} is not declared")
     path = declared.file(name)
+    whole = declared.paths.of_process(setting.value) if declared.paths.working else path
+    is_original = path is None or declared.paths.is_original(setting.value, path)
+    if own and whole and is_original and (refused := _refused(declared, whole)):
+        problem, remedy = refused
+        fact = _with_rights(FileFact(said=str(setting), path=str(whole), original=True))
+        return replace(fact, problem=problem, remedy=remedy)
     if (
         own
         and path is None
@@ -404,43 +420,95 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
     if path is None:
         return FileFact(said=str(setting), absent=why_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
-    fact = replace(fact, original=declared.paths.is_original(setting.value, path))
-    if own and fact.original and (why := _why_unreadable(declared, path)):
-        return replace(fact, absent="", problem=why)
-    return fact
+    return replace(fact, original=is_original)
 
 
-def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
-    """Return why the declared user cannot read a file of this machine; empty if it can, or may be able to.
+def _refused(declared: DeclaredMember, path: Path) -> tuple[str, str] | None:
+    """Return that etcd's user cannot read a file of this machine, and what to do; else ``None``."""
+    try:
+        return _refused_process(declared, path) if declared.paths.working else _refused_user(declared, path)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _refused_process(declared: DeclaredMember, path: Path) -> tuple[str, str] | None:
+    """Return it of a process, with whose rights the file is opened, so the kernel decides."""
+    try:
+        with looked_up(path, reads=True):
+            return None
+    except RefusedError as error:
+        refused = error
+    user = user_of(int(path.parts[2]))
+    groups = {user.gid, *user.groups}
+    # Capabilities that this run lacks are not lent, and a run that is not root lends nothing.
+    if user.capabilities & OVERRIDES or (os.geteuid() and not groups <= {os.getegid(), *os.getgroups()}):
+        return None
+    who = f"user {user.uid} ({declared.declaration.source})"
+    return _refusal(who, user.uid, user.gid, groups, (refused.place, refused.status), path)
+
+
+def _refused_user(declared: DeclaredMember, path: Path) -> tuple[str, str] | None:
+    """Return it of a declared user, as modes and owners decide.
 
     In a container, only the directories below the mount are passed.
     """
     run_as = declared.declaration.run_as
-    try:
-        user, group, groups = ids_of(run_as) if run_as and _HAS_OWNERS else (0, None, set())
-        way = way_to(path)
-        here, _ = way[0]
-        mounts = [Path(os.path.realpath(mount.outside)) for mount in declared.paths.mounts]
-        above = max(
-            (mount for mount in mounts if here.is_relative_to(mount)),
-            key=lambda mount: len(mount.parts),
-            default=Path("/"),
-        )
-        for place, status in way:
-            bit = stat.S_IROTH if place == here else stat.S_IXOTH
-            if not place.is_relative_to(above):
-                break
-            with looked_up(place) as there:
-                if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(there):
-                    return ""
-            shift = 6 if status.st_uid == user else 3 if status.st_gid in {group, *groups} else 0
-            if run_as and user and not status.st_mode >> shift & bit:
-                mode = f"mode {status.st_mode & 0o7777:04o}, owner {status.st_uid}, group {status.st_gid}"
-                who = f"user {run_as.user} ({run_as.place}: {run_as.setting})"
-                return f"{who} may not {'read' if place == here else 'pass'} {place}: {mode}"
-    except (OSError, ValueError, KeyError):
-        pass
-    return ""
+    if not run_as or not _HAS_OWNERS:
+        return None
+    user, group, others = ids_of(run_as)
+    groups = {other for other in (group, *others) if other is not None}
+    way = way_to(path)
+    here, _ = way[0]
+    mounts = [Path(os.path.realpath(mount.outside)) for mount in declared.paths.mounts]
+    above = max(
+        (mount for mount in mounts if here.is_relative_to(mount)),
+        key=lambda mount: len(mount.parts),
+        default=Path("/"),
+    )
+    for place, status in way:
+        bit = stat.S_IROTH if place == here else stat.S_IXOTH
+        if not place.is_relative_to(above):
+            break
+        with looked_up(place) as there:
+            if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(there):
+                return None
+        shift = 6 if status.st_uid == user else 3 if status.st_gid in groups else 0
+        if user and not status.st_mode >> shift & bit:
+            who = f"user {run_as.user} ({run_as.place}: {run_as.setting})"
+            return _refusal(who, user, group, groups, (place, status), here)
+    return None
+
+
+def _refusal(
+    who: str,
+    user: int,
+    group: int | None,
+    groups: set[int],
+    refused: tuple[Path, os.stat_result],
+    file: Path,
+) -> tuple[str, str]:
+    """Return that a user may not read a file, or pass a directory above it, and what to do.
+
+    What to do lets no other user in: it gives the file to etcd's user, or the group of the file one right.
+    """
+    place, status = refused
+    is_file = not stat.S_ISDIR(status.st_mode)
+    mode = f"mode {status.st_mode & 0o7777:04o}, owner {status.st_uid}, group {status.st_gid}"
+    right = "r" if is_file else "x"
+    if status.st_uid == user:
+        commands = [("chmod", f"u+{right}")]
+    elif status.st_gid in groups:
+        commands = [("chmod", f"g+{right}")]
+    elif is_file or group is None:
+        commands = [("chown", str(user))]
+    else:
+        commands = [("chown", f":{group}"), ("chmod", f"g+{right}")]
+    pasted_commands = " && ".join(pasted(*words, file_word(place)) for words in commands)
+    below = "" if is_file else f", above {file.name}"
+    return (
+        f"{who} may not {'read' if is_file else 'pass'} {place}{below}: {mode}",
+        f"let that user or its group {'read it' if is_file else 'pass'}, not others: {pasted_commands}",
+    )
 
 
 def ids_of(run_as: RunAs) -> tuple[int, int | None, set[int]]:

@@ -6,10 +6,13 @@ so no manifest, unit, script or template has to be interpreted, however etcd was
 name are looked up in the root directory of the process (:mod:`pytest_etcdtls.untrusted.process_root`), so
 each path is that of etcd, whatever is mounted in its container.
 
-A member is a process whose program is named ``etcd`` and that is started neither as a proxy nor to print its
-version. k3s runs etcd within its own process, and overwrites its command line (``proctitle.SetProcTitle``).
-It starts that etcd with the file ``config`` in the data directory of etcd (pkg/daemons/executor, ``ETCD``,
-and ``ETCDConfig.ToConfigFile``), which is the directory of the database that the process has open.
+A member is a process whose program is etcd, whatever it is called, and that is started neither as a proxy nor
+to print its version. The program itself says which one it is (:mod:`pytest_etcdtls.declared.go_program`). Its
+name, and that of the process, count only where it does not, or may not be read. Other programs of Go run etcd
+within their own process (package embed). Such a process has the database of etcd open. k3s is one, and
+overwrites its command line (``proctitle.SetProcTitle``). It starts that etcd with the file ``config`` in the
+data directory of etcd (pkg/daemons/executor, ``ETCD``, and ``ETCDConfig.ToConfigFile``), which is the
+directory of the database. Of the others, only the program knows the settings.
 
 A process ID is used again after a process has ended. So the time at which the process was started is compared
 before and after its files are read.
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -40,6 +43,7 @@ from pytest_etcdtls.declared.declaration import (
     taken,
 )
 from pytest_etcdtls.declared.flags import EVERY_FLAG, SECTIONS, is_about_tls
+from pytest_etcdtls.declared.go_program import GoProgram, read_go_program
 from pytest_etcdtls.declared.start import PROXIES
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted.in_time import each_in_time
@@ -57,6 +61,11 @@ _DATABASE: Final = "/member/snap/db"
 _DELETED: Final = " (deleted)"
 """What Linux adds to the path of a program that was replaced since, as by an upgrade."""
 _PRINTS: Final = frozenset({"--version", "-version", "--help", "-help", "-h", "-V"})
+_ETCD: Final = re.compile(r"go\.etcd\.io/etcd(/server)?(/v3)?|github\.com/coreos/etcd(/cmd/etcd)?")
+"""The main package of etcd: that of its server module since 3.5, of its only module in 3.4, and before."""
+_SERVERS: Final = frozenset({"go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/v3", "go.etcd.io/etcd"})
+"""The modules that have the package embed."""
+_MOST_ANCESTORS: Final = 100
 
 
 class Process(Struct, frozen=True, kw_only=True):
@@ -64,14 +73,16 @@ class Process(Struct, frozen=True, kw_only=True):
 
     Attributes:
         started: when it was started, in clock ticks since the machine was (proc_pid_stat(5), field 22).
-        argv: etcd's command line: the program and its arguments; empty if reading it does not end.
+        argv: etcd's command line: the program and its arguments; empty if it is not known.
         embedded: another program runs etcd within its own process.
+        unread: why its settings are not known, without the subject of the sentence; empty if they are.
     """
 
     pid: int
     started: int
     argv: tuple[str, ...]
     embedded: bool = False
+    unread: str = ""
 
     @property
     def name(self) -> str:
@@ -84,6 +95,21 @@ class Process(Struct, frozen=True, kw_only=True):
         # Its files in /proc are root's as soon as it says so (prctl(2), PR_SET_DUMPABLE).
         found = re.search(rb"^Uid:\t(\d+)", _read(self.pid, "status"), re.MULTILINE)
         return found[1].decode() if found else ""
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Its real user and its user namespace, in which that user's ID counts."""
+        return self.user, _link(self.pid, "ns/user")
+
+    @property
+    def network(self) -> str:
+        """Its network namespace; empty if this user may not know it."""
+        return _link(self.pid, "ns/net")
+
+    @property
+    def kind_of_access(self) -> tuple[str, ...]:
+        """What decides which files it sees and may read: its user, its mounts and its root directory."""
+        return (*self.owner, _link(self.pid, "ns/mnt"), _link(self.pid, "root"))
 
     @property
     def root(self) -> Path:
@@ -104,26 +130,61 @@ class Process(Struct, frozen=True, kw_only=True):
         return datetime.fromtimestamp(booted, UTC) + timedelta(seconds=self.started / ticks)
 
 
+class MemberIDs(Struct, frozen=True):
+    """The IDs of a member and of its cluster, in lower-case hexadecimal."""
+
+    member: str
+    cluster: str
+
+
 class RunningMember(Struct, frozen=True, kw_only=True):
     """A member of etcd that runs on this machine, and what it was started with.
 
     Attributes:
+        ids: those in its data directory; ``None`` if they cannot be read.
         logs: the files that it writes its log to, as far as they are files.
         written: what ``--etcd-config`` declares for it; ``None`` if that is not given.
     """
 
     process: Process
     declared: DeclaredMember
+    ids: MemberIDs | None = None
     logs: tuple[Path, ...] = ()
     written: Declaration | None = None
 
+    def shares_files_with(self, other: RunningMember) -> bool:
+        """Return whether both processes see the same files, with the rights of the same user."""
+        ours, theirs = (each.process.kind_of_access for each in (self, other))
+        return "" not in ours and ours == theirs
 
-def find_processes() -> list[Process]:
-    """Return every member of etcd on this machine that this user can see, in the order of their start."""
-    pids = [int(name) for name in names_in(PROC) if name.isdecimal()]
-    found = zip(pids, each_in_time(_member, pids, SECONDS), strict=True)
-    processes = (_silent(pid) if isinstance(member, Exception) else member for pid, member in found)
-    return sorted(filter(None, processes), key=lambda process: (process.started, process.pid))
+
+class _Other(Struct, frozen=True):
+    """A process that is no member of etcd.
+
+    Attributes:
+        why: why not, in a sentence.
+        is_alike: its name, or its program, is that of etcd.
+    """
+
+    why: str
+    is_alike: bool
+
+
+def find_processes(leave_out: Callable[[str], object] = str) -> list[Process]:
+    """Return every member of etcd on this machine that this user can see, in the order of their start.
+
+    Args:
+        leave_out: is called with why a process that has etcd's name or program is none of them.
+    """
+    pids = process_ids()
+    processes: list[Process] = []
+    for pid, found in zip(pids, each_in_time(_member, pids, SECONDS), strict=True):
+        process = _silent(pid) if isinstance(found, Exception) else found
+        if isinstance(process, Process):
+            processes.append(process)
+        elif process and process.is_alike:
+            leave_out(process.why)
+    return sorted(processes, key=lambda process: (process.started, process.pid))
 
 
 def find_process(pid: int) -> Process:
@@ -133,43 +194,103 @@ def find_process(pid: int) -> Process:
         UsageError: if there is none, or it is not a member of etcd.
     """
     if _start_of(pid) is None:
-        raise UsageError(f"there is no process {pid} here: see pgrep -a etcd")
+        raise UsageError(f"there is no process {pid} here: --etcd-pid=auto finds every etcd")
     [process] = each_in_time(_member, [pid], SECONDS)
     if isinstance(process, Exception):
         raise UsageError(f"process {pid} cannot be read: {process}") from process
-    if process is None:
-        shown = " ".join(_argv(pid)[:2])
-        raise UsageError(
-            f"process {pid} ({shown}) is not a member of etcd, nor k3s with an embedded etcd that this user "
-            "can see: see pgrep -a etcd"
+    if not isinstance(process, Process):
+        why = process.why if process else f"process {pid} is no member of etcd"
+        below = [str(member.pid) for member in find_processes() if pid in _ancestors(member.pid)]
+        advice = (
+            f"pass what it started: --etcd-pid={','.join(below)}"
+            if below
+            else "--etcd-pid=auto finds every etcd"
         )
+        raise UsageError(f"{why}; {advice}")
     return process
 
 
-def _member(pid: int) -> Process | None:
+def _ancestors(pid: int) -> Iterator[int]:
+    """Yield the processes that have started a process, the nearest first."""
+    for _ in range(_MOST_ANCESTORS):
+        found = re.search(rb"^PPid:\t(\d+)", _read(pid, "status"), re.MULTILINE)
+        pid = int(found[1]) if found else 0
+        if not pid:
+            return
+        yield pid
+
+
+def _member(pid: int) -> Process | _Other | None:
     started, argv = _start_of(pid), _argv(pid)
     if started is None or not argv:  # a thread of the kernel, or a process that has ended
         return None
-    embedded = False
     program = _link(pid, "exe").removesuffix(_DELETED)
-    named = {PurePosixPath(argv[0]).name, PurePosixPath(program).name}
-    if "etcd" in named:
-        if len(argv) > 1 and (argv[1] in PROXIES or argv[1] in _PRINTS):
-            return None
-    elif "k3s" in named and (directory := _data_directory(pid)):
-        argv, embedded = ("etcd", f"--config-file={directory}/config"), True
+    names = {PurePosixPath(argv[0]).name, PurePosixPath(program).name}
+    built = _built(pid, names)
+    is_etcd = built is not None and _ETCD.fullmatch(built.package) is not None
+    is_alike, unread, embedded = is_etcd or "etcd" in names, "", False
+    why = f"process {pid} ({' '.join(argv[:2])}) is no member of etcd: "
+    if is_etcd:
+        if len(argv) > 1 and argv[1] in PROXIES:
+            return _Other(f"{why}it is a proxy, whose ports --etcd-endpoint names", is_alike)
+        if len(argv) > 1 and argv[1] in _PRINTS:
+            return _Other(f"{why}it prints and ends", is_alike)
+    elif built is None:
+        return _Other(f"{why}its program {program} was not built by Go", is_alike)
+    elif directory := _embeds(pid, built, is_alike=is_alike):
+        embedded = True
+        if "k3s" in built.package.split("/"):
+            argv = ("etcd", f"--config-file={directory}/config")
+        else:
+            unread = (
+                f"({argv[0]}) runs an etcd within its own process, with the data directory {directory}, and "
+                "only its program knows the settings: name its listeners with --etcd-endpoint instead"
+            )
     else:
-        return None
+        package = built.package or "not known"
+        return _Other(f"{why}the main package of its program {program or 'file'} is {package}", is_alike)
     STARTED[pid] = started
-    return Process(pid=pid, started=started, argv=argv, embedded=embedded)
+    return Process(pid=pid, started=started, argv=argv, embedded=embedded, unread=unread)
+
+
+def _built(pid: int, names: set[str]) -> GoProgram | None:
+    """Return what the program of a process says of itself, or else what the names say of it."""
+    built: GoProgram | None = GoProgram()
+    with suppress(UnreadableFileError):
+        built = read_go_program(PROC / str(pid) / "exe")
+    if built and not built.package:
+        return GoProgram(
+            "go.etcd.io/etcd" if "etcd" in names else "k3s" if "k3s" in names else "", built.modules
+        )
+    return built
+
+
+def _embeds(pid: int, built: GoProgram, *, is_alike: bool) -> str:
+    """Return the data directory of an etcd that another program runs; empty if it runs none."""
+    # Tools of etcd open the database too, and listen nowhere.
+    if built.modules and not built.modules & _SERVERS and not is_alike:
+        return ""
+    directory = _data_directory(pid)
+    return directory if directory and ("k3s" in built.package.split("/") or listens(pid)) else ""
+
+
+def program_of(pid: int) -> str:
+    """Return the path of the program of a process, or its name; empty if this user may see neither."""
+    return _link(pid, "exe") or _read(pid, "comm").strip().decode("utf-8", "replace")
+
+
+def process_ids() -> list[int]:
+    """Return the IDs of the processes of this machine that this user can see."""
+    return [int(name) for name in names_in(PROC) if name.isdecimal()]
 
 
 def _silent(pid: int) -> Process | None:
-    """Return a process whose command line cannot be read, if the name of its program or its own is etcd."""
+    """Return a process of which no read ends, if the name of its program or its own is etcd."""
     program, started = _link(pid, "exe").removesuffix(_DELETED), _start_of(pid)
     if started is None or b"etcd" not in (PurePosixPath(program).name.encode(), _read(pid, "comm").strip()):
         return None
-    return Process(pid=pid, started=started, argv=())
+    unread = f"does not answer: its command line and its program are not read in {SECONDS:g} s"
+    return Process(pid=pid, started=started, argv=(), unread=unread)
 
 
 def _read(pid: int, name: str) -> bytes:
@@ -197,12 +318,20 @@ def _texts(data: bytes) -> tuple[str, ...]:
     return tuple(text.removesuffix("\0").split("\0")) if text else ()
 
 
-def listens(process: Process) -> bool:
+def listens(pid: int) -> bool:
     """Return whether a process listens on a TCP port, as a member of etcd does from its start on."""
-    of_process = PROC / str(process.pid)
-    links = (_link(process.pid, f"fd/{number}") for number in names_in(of_process / "fd"))
-    sockets = {link.removeprefix("socket:[").removesuffix("]").encode() for link in links}
-    return any(fields[9] in sockets for fields in listening(process.pid))
+    sockets = sockets_of(pid)
+    return any(fields[9] in sockets for fields in listening(pid))
+
+
+def sockets_of(pid: int) -> set[bytes]:
+    """Return the inodes of the sockets that a process has open."""
+    return {link.removeprefix("socket:[").removesuffix("]").encode() for link in _open_files(pid)}
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """Yield what a process has open: a path, or ``socket:[inode]``."""
+    return (_link(pid, f"fd/{number}") for number in names_in(PROC / str(pid) / "fd"))
 
 
 def listening(pid: int) -> Iterator[list[bytes]]:
@@ -223,8 +352,7 @@ def _link(pid: int, name: str) -> str:
 
 def _data_directory(pid: int) -> str:
     """Return the data directory of an etcd whose database a process has open; empty if there is none."""
-    links = (_link(pid, f"fd/{number}") for number in names_in(PROC / str(pid) / "fd"))
-    return next((link.removesuffix(_DATABASE) for link in links if link.endswith(_DATABASE)), "")
+    return next((link.removesuffix(_DATABASE) for link in _open_files(pid) if link.endswith(_DATABASE)), "")
 
 
 def read_running(process: Process) -> RunningMember:
@@ -235,8 +363,8 @@ def read_running(process: Process) -> RunningMember:
     """
     from pytest_etcdtls.declared.reading import declared_member, from_command_line
 
-    if not process.argv:
-        raise UsageError(f"{process.name} does not answer: its command line is not read in {SECONDS:g} s")
+    if process.unread:
+        raise UsageError(f"{process.name} {process.unread}")
     try:
         environment = _texts(read_regular(PROC / str(process.pid) / "environ", _LARGEST))
         status_of(process.root)

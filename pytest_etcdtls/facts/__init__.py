@@ -63,7 +63,7 @@ from pytest_etcdtls.facts.members import ClusterClaims as ClusterClaims
 from pytest_etcdtls.facts.members import IssuedClients as IssuedClients
 from pytest_etcdtls.facts.members import SideBySide as SideBySide
 from pytest_etcdtls.facts.peer_connections import PeerConnections as PeerConnections
-from pytest_etcdtls.facts.process_comparison import ProcessComparison as ProcessComparison
+from pytest_etcdtls.facts.process_comparison import ProcessComparisons as ProcessComparisons
 from pytest_etcdtls.facts.protocol import AlpnChoices as AlpnChoices
 from pytest_etcdtls.facts.protocol import GroupSupport as GroupSupport
 from pytest_etcdtls.facts.protocol import OldVersions as OldVersions
@@ -72,7 +72,7 @@ from pytest_etcdtls.facts.protocol import SuiteSupport as SuiteSupport
 from pytest_etcdtls.facts.protocol import TLS13Suites as TLS13Suites
 from pytest_etcdtls.facts.protocol import UnusualClientHello as UnusualClientHello
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds as RefusalGrounds
-from pytest_etcdtls.facts.rehearsal import Rehearsal as Rehearsal
+from pytest_etcdtls.facts.rehearsal import Rehearsals as Rehearsals
 from pytest_etcdtls.facts.release import EtcdRelease as EtcdRelease
 from pytest_etcdtls.facts.release import EtcdReleases as EtcdReleases
 from pytest_etcdtls.facts.release import GoReleases as GoReleases

@@ -116,7 +116,8 @@ class OtherPort(Struct, frozen=True, kw_only=True):
     Attributes:
         role: the role of that other port; ``None`` if nothing shows one.
         is_proxy: it is etcd's grpc-proxy.
-        path: the path that shows it, which etcd serves on that port and not on the named one.
+        path: the path that shows it, which etcd serves on that port and not on the named one; of a grpc-proxy
+            up to etcd 3.4 beside gRPC.
         attempt: the answer; ``None`` if nothing was suspected.
         silence: the connection on which nothing was sent that shows it instead, where no client is accepted;
             ``None`` if none was made.
@@ -245,7 +246,7 @@ def grpc_over_http1(here: Listener, presented: PresentedClient, wire: Wire) -> G
     return GRPCOverHTTP1(tries=wire.attempt(replace(_OVER_HTTP1, identity=presented.identity))[0])
 
 
-@fact(connections=2)
+@fact(connections=3)
 def other_port(
     here: Listener,
     served: ServedClient,
@@ -285,12 +286,22 @@ def other_port(
             asked = replace(asked, identity=presented.get().identity)
         attempt = wire.attempt(asked)[0][-1]
         shown = _serves(attempt, list if path == _MEMBERS else dict)
+        if shown and role is Role.METRICS and served.stranger is not None:
+            role = None if _serves_grpc(wire) else role
         other = OtherPort(
             role=role if shown else None, is_proxy=shown and not role, path=path, attempt=attempt
         )
         if shown:
             break
     return other
+
+
+def _serves_grpc(wire: Wire) -> bool:
+    """Return whether HTTP/2 is served without TLS, which no metrics port does."""
+    asked = Request(
+        purpose="gRPC, as on a grpc-proxy", path=GRPC_STATUS_PATH, protocol=Protocol.GRPC, plaintext=True
+    )
+    return wire.attempt(asked)[0][-1].is_http2
 
 
 _MEMBERS, _HEALTH, _PROXY_HEALTH = "/members", "/health", "/proxy/health"
@@ -303,24 +314,28 @@ def _suspected(role: Role, client: Candidate | None) -> tuple[tuple[Role | None,
 
     /version is answered by client and peer ports, with a header for CORS on client ports only; /health by all
     but peer ports, /members by peer ports (api/etcdhttp in etcd's server). etcd's grpc-proxy, without a role
-    here, has gRPC and /health, no /version, and from etcd 3.5 on /proxy/health (proxy/grpcproxy/health.go).
+    here, has gRPC and /health, no /version (mustHTTPServer in etcdmain/grpc_proxy.go), and from etcd 3.5 on
+    /proxy/health (proxy/grpcproxy/health.go), also at its --metrics-addr. Its gRPC calls fail while no etcd
+    answers it.
     """
     is_etcd = client is not None and client.of_etcd
     if role is Role.METRICS:
-        return () if is_etcd else ((Role.PEER, _MEMBERS),)
+        return ((None, _PROXY_HEALTH),) if is_etcd else ((Role.PEER, _MEMBERS),)
+    calls = client.served_over(Protocol.GRPC) if client is not None else ()
+    has_grpc = any(call.response is not None and call.response.grpc_status is not None for call in calls)
     if client is None or not is_etcd:
-        return (None, _PROXY_HEALTH), (Role.METRICS, _HEALTH)
+        return (None, _PROXY_HEALTH), (None if has_grpc else Role.METRICS, _HEALTH)
     responses = [attempt.response for attempt in client.served if attempt.response is not None]
     if role is Role.PEER:
         for_browsers = any("access-control-allow-origin" in response.headers for response in responses)
         return ((Role.CLIENT, _HEALTH),) if for_browsers else ()
     answers = [attempt.response for attempt in client.served_over(Protocol.GATEWAY) if attempt.response]
     has_gateway = any(response.status != 404 for response in answers)
-    if not client.served_over(Protocol.GRPC):
+    if not calls:
         return () if has_gateway else ((Role.PEER, _MEMBERS),)
     versions = [attempt.response for attempt in client.served_over(Protocol.HTTP1) if attempt.response]
     has_version = any(response.status != 404 for response in versions)
-    return () if has_version or not versions else ((None, _PROXY_HEALTH),)
+    return () if has_version or not versions else ((None, _PROXY_HEALTH), (None, _HEALTH))
 
 
 def _serves(attempt: Attempt, kind: type) -> bool:

@@ -25,9 +25,9 @@ from pytest_etcdtls.facts.access import PresentedClient
 from pytest_etcdtls.facts.api import serves_grpc_only
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
-from pytest_etcdtls.facts.listener import ServedChain, Tried
+from pytest_etcdtls.facts.listener import FirstContact, ServedChain, Tried
 from pytest_etcdtls.pki.go_verify import names_host
-from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
@@ -45,6 +45,22 @@ class GatewayAnswer(Tried, frozen=True, kw_only=True):
     identity: str
     user: str = ""
     why_not: str = ""
+
+    @property
+    def state(self) -> str:
+        """Whether the gateway works, in words; empty if that is not known.
+
+        Where authentication is on, etcd's refusal shows that the gateway reaches it. A failed TCP connection
+        (``newHTTP2Client`` in grpc-go) says nothing about certificates: it may be that of a proxy.
+        """
+        response = self.attempt.response
+        if response is None or (response.status == 503 and b"rror while dialing" in response.body):
+            return ""
+        return _STATES.get(response.status, "")
+
+
+_STATES = {404: "switched off", 503: "does not work", **dict.fromkeys((200, 400, 401, 403), "works")}
+"""By the status of an answer."""
 
 
 class RangeAnswer(Tried, frozen=True, kw_only=True):
@@ -221,26 +237,38 @@ _BACKOFF_SECONDS = 1.3
 """gRPC dials again 1.0 to 1.2 seconds after a dial that failed, and answers with that failure until then."""
 
 
-@fact(connections=lambda planned: 1 + int(planned.target.user is not None))
+def _gateway_cost(planned: Planned) -> int:
+    has_tls = planned.listener is None or planned.listener.scheme == "https"
+    return 1 + int(planned.target.user is not None) if has_tls else 2
+
+
+@fact(connections=_gateway_cost)
 def gateway_answer(
     here: Listener,
     target: Target,
-    presented: PresentedClient,
+    contact: FirstContact,
+    presented: Lazy[PresentedClient],
     tokens: Each[UserToken],
     leaf: Lazy[TrustedLeaf],
     wire: Wire,
 ) -> GatewayAnswer:
     """Return what the gateway answered; ask again after a failure that may pass, or as the user."""
-    client, identity = presented.candidate, presented.identity
-    seen = client.served_over(Protocol.GATEWAY)
+    if has_tls := here.scheme == "https":
+        client, identity = presented.get().candidate, presented.get().identity
+        seen = client.served_over(Protocol.GATEWAY)
+    else:
+        identity, is_http2 = NO_CERTIFICATE, bool(contact.plaintext and contact.plaintext.is_http2)
+        asked = _status_request(identity, "JSON gateway", plaintext=True)
+        seen = () if is_http2 else wire.attempt(asked)[0]
     if not seen:
         raise serves_grpc_only(here, target)
     tries = seen[-1:]
     if _may_be_temporary(tries[-1]):
         threading.Event().wait(_BACKOFF_SECONDS)
-        tries += wire.attempt(_status_request(identity, "JSON gateway, once more"))[0]
-    answer = GatewayAnswer(tries=tries, identity=client.identity)
-    if target.user is None or not _is_denied(tries[-1]):
+        again = _status_request(identity, "JSON gateway, once more", plaintext=not has_tls)
+        tries += wire.attempt(again)[0]
+    answer = GatewayAnswer(tries=tries, identity=identity.name)
+    if target.user is None or not has_tls or not _is_denied(tries[-1]):
         return answer
     request = _status_request(identity, "JSON gateway, with a token")
     made, user, why_not = _as_user(
@@ -249,8 +277,14 @@ def gateway_answer(
     return replace(answer, tries=made or tries, user=user, why_not=why_not)
 
 
-def _status_request(identity: Identity, purpose: str) -> Request:
-    return Request(purpose=purpose, identity=identity, path=GATEWAY_STATUS_PATH, protocol=Protocol.GATEWAY)
+def _status_request(identity: Identity, purpose: str, *, plaintext: bool = False) -> Request:
+    return Request(
+        purpose=purpose,
+        identity=identity,
+        path=GATEWAY_STATUS_PATH,
+        protocol=Protocol.GATEWAY,
+        plaintext=plaintext,
+    )
 
 
 def _may_be_temporary(attempt: Attempt) -> bool:

@@ -133,14 +133,15 @@ def declared_files(target: Target, chains: Each[ServedChain]) -> DeclaredFiles:
 
 
 def _files_of(label: str, declared: DeclaredMember, target: Target, chains: Each[ServedChain]) -> MemberFiles:
+    if target.runs and declared.paths.working:
+        return read_member_files(label, declared, own=True)
     files = read_member_files(label, declared)
     declaration = declared.declaration
     missing = (declared.paths.missing(path) for name in FILES if (path := declaration.text(name)))
     if not target.runs or not (declaration.run_as or any(missing)):
         return files
     served = {chain.leaf for listener, chain in chains if listener.member == label}
-    own = bool(declared.paths.working) or lie_beside(files, served)
-    return read_member_files(label, declared, own=True) if own else files
+    return read_member_files(label, declared, own=True) if lie_beside(files, served) else files
 
 
 @fact(reported=False)

@@ -249,7 +249,7 @@ class URLResolver:
         named: the listeners that the user named, with the labels of their members.
         rules: of ``--etcd-connect-to``.
         member_ids: IDs of the members that named listeners belong to, by label.
-        titles: of members by ID, for messages.
+        records: the members that the list has.
         addresses: returns the addresses of a host, empty if they are not known.
 
     Attributes:
@@ -262,13 +262,14 @@ class URLResolver:
         named: Sequence[Listener],
         rules: Sequence[ConnectTo],
         member_ids: Mapping[str, str],
-        titles: Mapping[str, str],
+        records: Sequence[MemberRecord],
         addresses: Callable[[str], frozenset[str]],
     ) -> None:
         self.listeners: list[Listener] = list(named)
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
-        self._titles = titles
+        self._titles = {record.id: printable(record.name, NAME_LIMIT) for record in records}
+        self._peers = peer_ports(records)
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
         self._at_endpoint = {endpoint_of(listener): listener for listener in named}
@@ -309,12 +310,16 @@ class URLResolver:
             return _member_url(url, role, Reachability.LOCAL, str(error))
         except ValueError as error:
             return _member_url(url, role, Reachability.NOWHERE, str(error))
+        peer = self._peers.get((endpoint.host, endpoint.port))
+        if peer and role is Role.CLIENT and endpoint not in self._at_endpoint:
+            why = f"it is the peer port of {self._title(peer.id)}"
+            return _member_url(url, role, Reachability.NOWHERE, why)
         first, its_role = self._first.setdefault(endpoint, (identifier, role))
         if first != identifier:
             return _member_url(url, role, Reachability.SHARED, f"{self._title(first)} advertises it as well")
         if its_role is not role:
-            why = "it is advertised to clients and to peers, and judged as a client listener"
-            return _member_url(url, role, Reachability.LEFT_OUT, why)
+            why = "it is advertised to clients as well, and judged as a client listener"
+            return _member_url(url, role, Reachability.NOWHERE, why)
         candidate = self._candidate(role, endpoint, member)
         if is_loopback(endpoint.host) and not (self._on_loopback or candidate.is_forwarded):
             why = "it leads back to the client, and the given endpoints are elsewhere"
@@ -451,6 +456,17 @@ def labelled(
     return tuple(map(with_label, target.listeners)), labels
 
 
+def peer_ports(records: Iterable[MemberRecord]) -> dict[tuple[str, int], MemberRecord]:
+    """Return the member that lists it by host and port of each peer URL."""
+    ports: dict[tuple[str, int], MemberRecord] = {}
+    for record in records:
+        for url in record.peer_urls:
+            with suppress(ValueError):
+                endpoint = parse(url)
+                ports.setdefault((endpoint.host, endpoint.port), record)
+    return ports
+
+
 def _advertised(records: Sequence[MemberRecord]) -> dict[Endpoint, set[str]]:
     """Return by endpoint the IDs of the members that advertise its URL."""
     advertised_by: dict[Endpoint, set[str]] = defaultdict(set)
@@ -545,8 +561,7 @@ def discovered(
     if followed:
         ids = member_ids(target, followed, partial(reported_member, clients, metrics))
     listeners, labels = labelled(target, followed, ids)
-    titles = {record.id: printable(record.name, NAME_LIMIT) for record in followed}
-    resolver = URLResolver(listeners, target.connect_to, ids, titles, addresses)
+    resolver = URLResolver(listeners, target.connect_to, ids, followed, addresses)
     members = tuple(resolver.member(record, labels[record.id]) for record in followed)
     discovery = Discovery(
         questions=tuple(questions),

@@ -72,13 +72,17 @@ def good_identities(here: Listener, target: Target, issued: IssuedIdentities | N
     credentials = credentials_at(here, target)
     # A refusal of an identity that the declared rules exclude is correct, so it is no control. The one that
     # the user named is judged all the same.
-    good = tuple(
-        identity
-        for identity in credentials.identities
-        if identity == credentials.named or meets_name_rules(identity.chain, credentials)
-    )
-    good = good or credentials.identities
+    held = tuple(one for one in credentials.identities if _is_of_member(one, here, target))
+    good = tuple(one for one in held if one == credentials.named or meets_name_rules(one.chain, credentials))
+    good = good or held
     return GoodIdentities((*good, issued.issued[ISSUED]) if issued is not None else good)
+
+
+def _is_of_member(identity: Identity, here: Listener, target: Target) -> bool:
+    """Return whether a member may be presented an identity: not what only another process can read."""
+    owner = target.process_of(identity.certificate_file or "")
+    process = target.running.get(here.member)
+    return owner is None or process is None or process.shares_files_with(owner)
 
 
 def describe(chain: Path) -> str:

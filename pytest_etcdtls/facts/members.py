@@ -6,6 +6,7 @@ Each fact here is about the whole target, and reads facts of several listeners.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -14,15 +15,17 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate, ServedClient
-from pytest_etcdtls.facts.api import Metrics
+from pytest_etcdtls.facts.api import Metrics, OtherPort
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling
-from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered, listed_listener
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered, listed_listener, peer_ports
 from pytest_etcdtls.facts.fact import Each, Elsewhere, Lazy, fact
 from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain, refuses_connections
 from pytest_etcdtls.facts.member_list import (
     MemberListing,
     MemberListings,
+    MemberRecord,
+    canonical,
     endpoint_of,
     parse,
     reported_ids,
@@ -83,23 +86,40 @@ class ClusterClaims(Struct, frozen=True, kw_only=True):
     claims: tuple[ClusterClaim, ...]
 
 
+class PortOfMember(Struct, frozen=True):
+    """A port of etcd.
+
+    Attributes:
+        member: the name or label of its member.
+        listener: the label of the listener that is judged there; empty if none is.
+    """
+
+    role: Role
+    member: str
+    listener: str = ""
+
+
 class AdvertisedURL(Struct, frozen=True, kw_only=True):
-    """A client URL that a member advertises, and the result of contacting it.
+    """A URL that a member advertises, and the result of contacting it.
 
     Attributes:
         member: the member's name, as etcd lists it.
+        role: of the port that it is advertised for: ``client`` or ``peer``.
+        port: the other port of which it is the URL; ``None`` if nothing shows that.
         attempts: the contacts, one per TLS version, or one in plaintext; empty if none was made.
         why_not: why no contact was made, empty if one was.
     """
 
     url: str
     member: str
+    role: Role = Role.CLIENT
+    port: PortOfMember | None = None
     attempts: tuple[Attempt, ...] = ()
     why_not: str = ""
 
 
 class AdvertisedURLs(Struct, frozen=True, kw_only=True):
-    """Every client URL that the members advertise."""
+    """Every client URL that the members advertise, and peer URLs that are those of other ports."""
 
     urls: tuple[AdvertisedURL, ...]
 
@@ -203,9 +223,20 @@ def advertised_urls(
     contacts: Each[FirstContact],
     elsewhere: Elsewhere[FirstContact],
     looks: Each[SecondLook],
+    ports: Each[OtherPort],
+    clients: Each[ServedClient],
 ) -> AdvertisedURLs:
-    """Contact every client URL that the members advertise and that may be contacted."""
-    members = {url: member.name for member in listings.members for url in member.client_urls}
+    """Contact every client URL that the members advertise and that may be contacted.
+
+    A URL of another port of etcd is not contacted. A listener of the run shows that it is one, by what it
+    answers; else the member list does, where a member has the same URL for its peers. Of several members that
+    advertise one URL, as that of a load balancer, the one that does not listen there is preferred.
+    """
+    advertisers: dict[str, list[MemberRecord]] = {}
+    for member in listings.members:
+        for url in member.client_urls:
+            advertisers.setdefault(url, []).append(member)
+    members = {url: records[0].name for url, records in advertisers.items()}
     if not members:
         raise NotApplicableError("no member advertises a client URL yet")
     if len(members) > MOST_LISTENERS:
@@ -213,7 +244,45 @@ def advertised_urls(
             f"{len(members)} client URLs are advertised; {MOST_LISTENERS} are contacted at most"
         )
 
+    by_peers = peer_ports(listings.members)
+
+    def owner_of(listener: Listener, sharing: Sequence[MemberRecord]) -> str:
+        """Return the member whose listener it is; empty if it may be that of a load balancer."""
+        if listener.member in target.declared:
+            return target.declared[listener.member].declaration.name
+        _, reported = reported_ids(clients.known(listener))
+        others = [member for member in listings.members if member not in sharing]
+        return next((one.name for one in listings.members if others and one.id == reported), "")
+
+    def of_another_member(url: str) -> AdvertisedURL | None:
+        """Return a URL of which another member's listener is the only one that a member advertises."""
+        for member in advertisers[url]:
+            here = [one for one in target.listeners if one.role is Role.CLIENT and one.url == url]
+            owners = {owner_of(one, advertisers[url]) for one in here}
+            if owners and "" not in owners and member.name not in owners and len(member.client_urls) == 1:
+                port = PortOfMember(Role.CLIENT, min(owners), here[0].label)
+                return AdvertisedURL(url=url, member=member.name, port=port)
+        return None
+
+    def port_of(url: str, role: Role) -> PortOfMember | None:
+        try:
+            endpoint = parse(url)
+        except ValueError:
+            return None
+        place = (endpoint.host, endpoint.port)
+        for listener in target.listeners:
+            if (canonical(listener.host), listener.port) == place:
+                shown = ports.known(listener)
+                is_of = (shown.role if shown and shown.attempt else None) or listener.role
+                return None if is_of is role else PortOfMember(is_of, listener.member, listener.label)
+        record = by_peers.get(place) if role is Role.CLIENT else None
+        return PortOfMember(Role.PEER, record.name or record.id) if record else None
+
     def contact(url: str, member: str) -> AdvertisedURL:
+        if port := port_of(url, Role.CLIENT):
+            return AdvertisedURL(url=url, member=member, port=port)
+        if (of_another := of_another_member(url)) is not None:
+            return of_another
         listener = _listener_of(target, url, discovered)
         if listener is None:
             return AdvertisedURL(url=url, member=member, why_not=_why_not(url, discovered))
@@ -227,7 +296,14 @@ def advertised_urls(
         plaintext = (answer.plaintext,) if answer.plaintext is not None else ()
         return AdvertisedURL(url=url, member=member, attempts=(*answer.tls, *plaintext))
 
-    return AdvertisedURLs(urls=tuple(contact(url, member) for url, member in sorted(members.items())))
+    of_clients = (contact(url, member) for url, member in sorted(members.items()))
+    peers = sorted({(url, member.name) for member in listings.members for url in member.peer_urls})
+    of_peers = (
+        AdvertisedURL(url=url, member=member, role=Role.PEER, port=port)
+        for url, member in peers
+        if (port := port_of(url, Role.PEER))
+    )
+    return AdvertisedURLs(urls=(*of_clients, *of_peers))
 
 
 def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Listener | None:

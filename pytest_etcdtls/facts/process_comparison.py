@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.running import Difference, RunningMember, differences
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError
 from pytest_etcdtls.facts.fact import fact
@@ -41,19 +42,32 @@ class ProcessComparison(Struct, frozen=True, kw_only=True):
     not_compared: tuple[str, ...] = ()
 
 
+class ProcessComparisons(Struct, frozen=True):
+    """The processes of a target, compared with their declarations; at least one."""
+
+    members: tuple[ProcessComparison, ...]
+
+
 _CLOCK: Final = timedelta(seconds=2)
 """By which the time of a process and that of a file may differ: it is counted from when the machine was."""
 
 
 @fact(reported=False)
-def process_comparison(target: Target) -> ProcessComparison:
-    """Compare what the process of the target was started with with what is declared for it."""
-    running = target.running
-    if running is None or running.written is None:
+def process_comparisons(target: Target) -> ProcessComparisons:
+    """Compare what the processes of the target were started with with what is declared for them."""
+    compared = tuple(
+        _compared(running, running.written)
+        for running in target.running.values()
+        if running.written is not None
+    )
+    if not compared:
         raise NotApplicableError("compares a declaration with a process: pass --etcd-pid and --etcd-config")
+    return ProcessComparisons(compared)
+
+
+def _compared(running: RunningMember, written: Declaration) -> ProcessComparison:
     if not running.process.runs:
         raise InconclusiveError(f"{running.process.name} ended during the run: run again")
-    written = running.written
     return ProcessComparison(
         pid=running.process.pid,
         source=written.source,
@@ -64,12 +78,16 @@ def process_comparison(target: Target) -> ProcessComparison:
     )
 
 
-def _unknown(running: RunningMember) -> str:
+def configuration_changed(running: RunningMember) -> str:
+    """Return when the configuration file of a process was changed after its start; empty if it was not."""
     config = running.declared.declaration.config_file
     if config is None or running.process.embedded:  # which writes the file when it starts
         return ""
-    here = str(running.declared.paths.of_process(config))
-    if not (changed := _since(running, (here,))):
+    return _since(running, (str(running.declared.paths.of_process(config)),))
+
+
+def _unknown(running: RunningMember) -> str:
+    if not (changed := configuration_changed(running)):
         return ""
     return f"what {running.process.name} read in its configuration file is not known: {changed}"
 

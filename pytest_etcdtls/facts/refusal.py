@@ -57,6 +57,12 @@ _GRPC_CODES = range(17)
 """The codes of ``google.golang.org/grpc/codes``."""
 _EXPVAR = frozenset({"cmdline", "memstats"})
 """What Go's ``expvar`` publishes at ``/debug/vars``."""
+_ERRORS = (
+    *("etcdserver: ", "auth: "),
+    # Of the gRPC client of etcd's grpc-proxy (picker_wrapper.go in grpc-go), while no etcd answers it.
+    *("connection error: ", "last connection error: ", "all SubConns are in TransientFailure"),
+)
+"""How the messages of gRPC errors begin."""
 _MISDIRECTED = b"etcd received your request"
 """In etcd's answer to a Host header that ``--host-whitelist`` does not have (``embed/serve.go``)."""
 
@@ -66,11 +72,12 @@ def is_of_etcd(response: Response) -> bool:
 
     It is that of ``/version`` (``etcdhttp/version.go``), ``/health`` (``etcdhttp/health.go``), ``/metrics``,
     ``/debug/vars``, the JSON gateway with its errors, or a gRPC call with etcd's errors
-    (``rpctypes/error.go``): a client that etcd does not authorise was let in by TLS. A proxy writes a page.
+    (``rpctypes/error.go``): a client that etcd does not authorise was let in by TLS, as was one whose call
+    etcd's grpc-proxy cannot pass on. Another proxy writes a page.
     """
     if response.headers.get("content-type", "").startswith("application/grpc"):
         message = unquote(response.headers.get("grpc-message", ""))
-        return response.grpc_status in (None, 0) or message.startswith(("etcdserver: ", "auth: "))
+        return response.grpc_status in (None, 0) or message.startswith(_ERRORS)
     if "grpc-metadata-content-type" in response.headers:
         return True
     if not response.body.startswith(b"{"):

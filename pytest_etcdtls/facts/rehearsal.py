@@ -16,6 +16,8 @@ from pytest_etcdtls.target import StartFailure, Target
 
 LISTENER: Final = "listener"
 """The topic of a listener that is opened or closed."""
+GATEWAY: Final = "gateway"
+"""The topic of whether the JSON gateway works."""
 
 
 class RestartChange(Struct, frozen=True):
@@ -45,9 +47,10 @@ class RestartChange(Struct, frozen=True):
 
 
 class Rehearsal(Struct, frozen=True, kw_only=True):
-    """A start of etcd that was rehearsed.
+    """A start of a member that was rehearsed.
 
     Attributes:
+        member: the label of the member.
         source: what it was started with: the process, or a declaration.
         failure: why it does not start; ``None`` if it does.
         changes: what differs from the running etcd.
@@ -58,6 +61,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
         seconds: time from the start until it served.
     """
 
+    member: str
     source: str
     failure: StartFailure | None = None
     changes: tuple[RestartChange, ...] = ()
@@ -67,12 +71,23 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     compared: tuple[str, ...] = ()
     seconds: float = 0.0
 
+
+class Rehearsals(Struct, frozen=True, kw_only=True):
+    """The rehearsals of a target's members; at least one.
+
+    Attributes:
+        refused: why the start of another member was not rehearsed, one sentence each.
+    """
+
+    members: tuple[Rehearsal, ...]
+    refused: tuple[str, ...] = ()
+
     def started_with(self, source: str) -> bool:
         """Return whether etcd starts with that declaration, which counts more than a model of its start."""
-        return self.failure is None and self.source == source
+        return any(each.failure is None and each.source == source for each in self.members)
 
 
 @fact
-def rehearsal(_: Target) -> Rehearsal:
+def rehearsals(_: Target) -> Rehearsals:
     """Say that there is none. A judge that rehearses records it, after all other facts (``judge.py``)."""
     raise NotVerifiedError("no restart was rehearsed: run pytest with --etcd-pid and --etcd-rehearse")

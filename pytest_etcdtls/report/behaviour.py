@@ -42,6 +42,7 @@ from pytest_etcdtls.facts.protocol import (
     UnusualClientHello,
 )
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.facts.rehearsal import GATEWAY
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.facts.sessions import Renegotiation, Resumption, SessionTickets
 from pytest_etcdtls.pki.certificate import describe_key, name_texts, public_key, purposes, signature_hash
@@ -310,13 +311,17 @@ def _exchange(fact: ClientExchange | UnauthenticatedExchange, at: str, _: str | 
 
 
 _CALLS: Final[Mapping[type[Tried], str]] = {
-    GatewayAnswer: "JSON gateway",
     GRPCOverHTTP1: "gRPC over HTTP/1.1",
     NegotiatedExchange: "HTTP/1.1 after h2 was negotiated",
 }
 
 
 @texts.register(GatewayAnswer)
+def _gateway(fact: GatewayAnswer, at: str, _: str | None) -> Iterator[Behaviour]:
+    if fact.state:
+        yield Behaviour(at, GATEWAY, "JSON gateway", "", fact.state)
+
+
 @texts.register(GRPCOverHTTP1)
 @texts.register(NegotiatedExchange)
 def _call(fact: Tried, at: str, _: str | None) -> Iterator[Behaviour]:

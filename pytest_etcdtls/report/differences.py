@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import Outcome, Severity
+from pytest_etcdtls.facts.rehearsal import GATEWAY
 from pytest_etcdtls.report.baseline import Baseline, Snapshot, paired_labels, pairs
 from pytest_etcdtls.report.document import BUILD, SEPARATOR
 from pytest_etcdtls.role import CLUSTER
@@ -32,7 +33,7 @@ OUTCOME: Final = "outcome"
 
 TOPICS: Final = (
     *(OUTCOME, "access", "lifecycle", "declaration", "versions", "suites", "groups", "alpn", "announced"),
-    *("api", "alert", "silence", "hello", "sessions", "certificate"),
+    *("api", GATEWAY, "alert", "silence", "hello", "sessions", "certificate"),
 )
 """What is compared, in the order in which it matters to clients. Others come last."""
 

@@ -234,7 +234,9 @@ def judged(report: Report) -> str:
     instead = f", not that of {report.not_read}" if report.not_read else ""
     every = [seen for seen in report.worst_first if not seen.target.unjudged] or report.seen
     if len(every) != 1:
-        return some([seen.target.label for seen in every], _NAMED) + instead
+        apart = [f"{seen.target.label}: {seen.target.apart}" for seen in every if seen.target.apart]
+        compared = f"; not compared: {some(apart, _NAMED)}" if apart else ""
+        return some([seen.target.label for seen in every], _NAMED) + compared + instead
     (seen,) = every
     target = seen.target
     etcd = " ".join(["etcd", *versions_of(seen)[:_NAMED]])
@@ -313,8 +315,11 @@ def since(report: Report, fault: Fault) -> str:
         time = chain.leaf.not_valid_after_utc if is_ended else chain.leaf.not_valid_before_utc
         name = "notAfter" if is_ended else "notBefore"
         return f"{time:%Y-%m-%d %H:%M} UTC, {name} of the certificate" if time < report.started_at else ""
-    if family in _BY_START and seen.target.running is not None:
-        return f"{seen.target.running.process.started_at:%Y-%m-%d %H:%M} UTC, the start of etcd"
+    listener = seen.target.labelled(fault.first.listener)
+    member = listener.member if listener else next(iter(seen.target.running), "")
+    is_of_one = listener is not None or len(seen.target.running) == 1
+    if family in _BY_START and is_of_one and (running := seen.target.running.get(member)):
+        return f"{running.process.started_at:%Y-%m-%d %H:%M} UTC, the start of etcd"
     return ""
 
 
@@ -515,6 +520,9 @@ def access_in_words(report: Report, seen: Recording, listener: Listener, s: str 
     if _is_foreign(seen, listener):
         yield f"answer{s}, but not as etcd does"
         return
+    other = seen.known(OtherPort, label=listener.label)
+    if other is not None and other.is_proxy:
+        yield "is etcd's grpc-proxy" if s else "are etcd's grpc-proxies"
     contact = seen.known(FirstContact, label=listener.label)
     if contact is not None and contact.plaintext is not None and contact.plaintext.answers_plaintext:
         yield f"answer{s} plain HTTP: accept{s} every client"
@@ -543,7 +551,7 @@ def _is_foreign(seen: Recording, listener: Listener) -> bool:
     """Return whether a listener serves clients and no answer is that of a port of etcd."""
     served = seen.known(ServedClient, label=listener.label)
     other = seen.known(OtherPort, label=listener.label)
-    if served is None or (other is not None and other.role):
+    if served is None or (other is not None and (other.role or other.is_proxy)):
         return False
     client = served.client
     return served.stranger is not None or (client is not None and not client.of_etcd)

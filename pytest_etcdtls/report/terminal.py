@@ -20,7 +20,7 @@ from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.report.behaviour import ListenerRow, members
@@ -741,16 +741,17 @@ def _rehearsed(report: Report, width: int) -> Iterator[Line]:
     """Yield what the rehearsal of a restart came to where it is no fault."""
     for seen in report.seen:
         of = f"{seen.target.label}: " if len(report.seen) > 1 else ""
-        results, rehearsal = rehearsed(report, seen), seen.known(Rehearsal)
+        results, rehearsals = rehearsed(report, seen), seen.known(Rehearsals)
         unverified = {one.reason: None for one in results if one.outcome is Outcome.NOT_VERIFIED}
         if any(f"{reason}." in report.problems for reason in unverified):
             continue
-        if unverified and (rehearsal is None or rehearsal.failure is None):
+        members = rehearsals.members if rehearsals else ()
+        if unverified and not any(one.failure for one in members):
             yield from wrapped(f"{of}{next(iter(unverified))}", width, rest="  ", colour="yellow")
-        elif results and rehearsal and not (rehearsal.failure or rehearsal.changes):
+        elif results and members and not any(one.failure or one.changes for one in members):
             text = f"{of}rehearsed: a restart changes nothing, and none is needed for what is on disk"
-            text += f"; {rehearsal.upgrade}" if rehearsal.upgrade else ""
-            yield from wrapped(text, width, rest="  ")
+            upgrades = dict.fromkeys(one.upgrade for one in members if one.upgrade)
+            yield from wrapped("; ".join([text, *upgrades]), width, rest="  ")
 
 
 _NEEDED = dict(

@@ -30,22 +30,22 @@ AT_ONCE: Final = 4
 
 def collect(
     observer: Observer,
-    passes: Callable[[Listener], bool],
+    passes: Callable[[Check, Listener], bool],
     wanted: Sequence[tuple[Listener, Sequence[Check]]],
 ) -> Pool:
     """Make the observations of a target in threads, ahead of the checks that need them.
 
     Args:
         observer: makes and keeps the observations.
-        passes: returns whether a listener passes its gates, which it judges. It is called in threads.
+        passes: returns whether a listener passes the gates of a check, which it judges. It is called in
+            threads.
         wanted: the listeners in order, with the checks that judge each.
     """
 
     def start(listener: Listener, checks: Sequence[Check]) -> Sequence[Task]:
         """Judge the gates of a listener, and return what follows if it passes them."""
         with suppress(Exception), observer.work_lock.shared():
-            if passes(listener):
-                return [partial(observe, listener, check) for check in checks]
+            return [partial(observe, listener, check) for check in checks if passes(check, listener)]
         return ()
 
     def observe(listener: Listener, check: Check) -> Sequence[Task]:

@@ -44,6 +44,7 @@ from pytest_etcdtls.errors import (
     blocked_sockets,
 )
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
+from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedByMembers, ServerProof
 from pytest_etcdtls.facts.configuration import Declarations, ListenerDeclaration
@@ -55,8 +56,8 @@ from pytest_etcdtls.facts.fact import Reading
 from pytest_etcdtls.facts.good_identities import GoodIdentities
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
-from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.process_comparison import ProcessComparisons
+from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.profiles.waivers import Waiver, waive
@@ -85,6 +86,11 @@ Place = tuple[str, str]
 
 Conclusion = tuple[Outcome, str, tuple[Finding, ...]]
 """The outcome of a check, its reason, and the findings."""
+
+_FLAGS_OF_PROXY = (
+    "with etcd grpc-proxy start, --trusted-ca-file alone requires client certificates: it has no "
+    "--client-cert-auth; its --listen-cipher-suites is etcd's --cipher-suites"
+)
 
 
 def place_of(check: Check, listener: Listener | None) -> Place:
@@ -237,9 +243,13 @@ class Judge:
 
     def _judged_at(self, id_: str, label: str) -> CheckResult | None:
         """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
+        # What a grpc-proxy accepts is its own fault: a waiver for the gate is for that it is one.
+        listener = self.observer.target.labelled(label)
+        if id_ == GATES[1] and listener is not None and self._is_proxy(listener):
+            return None
         if (check := self._selected.get((id_, label))) is not None:
             with suppress(RunEndedError):
-                return self._judged(check, self.observer.target.labelled(label))
+                return self._judged(check, listener)
         return None
 
     def _judged(self, check: Check, listener: Listener | None) -> CheckResult:
@@ -251,7 +261,7 @@ class Judge:
         of_all = listener is None and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD
         if self.collector is not None and (of_all or comes_last(check)):
             self.collector.wait()
-        if any(need.type is Rehearsal for need in check.needs.values()):
+        if any(need.type is Rehearsals for need in check.needs.values()):
             self._rehearse()
         # A check that waits for an experiment makes no connection meanwhile.
         waits = self.observer.ended or any(is_of_experiment(need.type) for need in check.needs.values())
@@ -260,7 +270,7 @@ class Judge:
 
     def _rehearse(self) -> None:
         """Record what a rehearsal of the next restart finds, after all that it is compared with."""
-        place, recording = (None, Rehearsal, None), self.observer.recording
+        place, recording = (None, Rehearsals, None), self.observer.recording
         if not self.observer.target.rehearses or place in recording or self.observer.ended:
             return
         if self.collector is not None:
@@ -303,9 +313,16 @@ class Judge:
         if self.collector is not None:
             self.collector.abandon()
 
-    def passes(self, listener: Listener) -> bool:
-        """Return whether the listener passes the gates of the other checks."""
-        return self._gated_by(GATES, listener) is None
+    def passes(self, check: Check, listener: Listener) -> bool:
+        """Return whether the listener passes the gates of a check that is none."""
+        return self._gated_by(GATES, check, listener) is None
+
+    def _is_proxy(self, listener: Listener) -> bool:
+        """Return whether the gate has found etcd's grpc-proxy, which serves clients and metrics."""
+        if listener.role is Role.PEER:
+            return False
+        other = self.observer.recording.known(OtherPort, label=listener.label)
+        return other is not None and other.is_proxy
 
     def needs_etcd(self, check: Check) -> bool:
         """Return whether the check cannot be judged because etcd does not start."""
@@ -333,6 +350,14 @@ class Judge:
         if findings:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
+        if subject.check.judges_proxies and subject.listener and self._is_proxy(subject.listener):
+            # Warnings of several listeners are one line.
+            if outcome is Outcome.VIOLATES:
+                findings = tuple(
+                    replace(one, message=f"etcd's grpc-proxy: {one.message}") for one in findings
+                )
+            elif outcome is Outcome.CONFORMS:
+                reason = reason or "judged on etcd's grpc-proxy"
         if outcome is Outcome.INCONCLUSIVE and subject.listener:
             of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
@@ -342,6 +367,8 @@ class Judge:
     def _remedy(self, subject: Subject, findings: Sequence[Finding]) -> Remedy:
         """Return what to change in the declarations to fix the fault."""
         cure = subject.check.cure
+        if findings and subject.listener and self._is_proxy(subject.listener):
+            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.judges_proxies else ())
         if not findings or cure is None or not self.observer.target.configured_by_user:
             return Remedy()
         try:
@@ -377,9 +404,10 @@ class Judge:
             return Outcome.NOT_VERIFIED, target.generated, ()
         if listener is None:
             return None
-        return self._gated_by(GATES[: GATES.index(check.id)] if check.id in GATES else GATES, listener)
+        gates = GATES[: GATES.index(check.id)] if check.id in GATES else GATES
+        return self._gated_by(gates, check, listener)
 
-    def _gated_by(self, gates: Iterable[str], listener: Listener) -> Conclusion | None:
+    def _gated_by(self, gates: Iterable[str], check: Check, listener: Listener) -> Conclusion | None:
         for gate in gates:
             if listener.role not in catalogue()[gate].roles:
                 continue
@@ -387,6 +415,8 @@ class Judge:
             # What was observed before the observer gave up the listener is judged. What needs another
             # connection is not verified.
             outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
+            if gate == GATES[1] and check.judges_proxies and self._is_proxy(listener):
+                continue
             if outcome in FAILED:
                 reason = result.findings[0].message if result.findings else result.reason
                 return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
@@ -521,19 +551,19 @@ def run_checks(
         judge.abandon()
 
 
-_LAST: Final = frozenset({BrokenConnections, EtcdLogs, Rehearsal})
+_LAST: Final = frozenset({BrokenConnections, EtcdLogs, Rehearsals})
 """Observations of the connections that were made before."""
 
 
 def comes_last(check: Check) -> bool:
     """Return whether a check needs an experiment, or an observation of the connections made before."""
     needs = [
-        one for one in check.needs.values() if one.type is not Rehearsal or one.reading is Reading.NEEDED
+        one for one in check.needs.values() if one.type is not Rehearsals or one.reading is Reading.NEEDED
     ]
     return any(need.type in _LAST or is_of_experiment(need.type) for need in needs)
 
 
-_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, Policy, Rehearsal, TrustedFiles})
+_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, Policy, Rehearsals, TrustedFiles})
 """Observations of a declaration with which etcd does not start. Without one, only the start is known."""
 
 _DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, TrustedFiles})
@@ -560,9 +590,9 @@ def left_out(check: Check, target: Target) -> str:
         return "" if check.id == STARTS else f"nothing is known of {target.label}: see {STARTS}"
     if target.live and not target.declared and needs & _DECLARED:
         return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
-    if (target.running is None or target.running.written is None) and ProcessComparison in needs:
+    if ProcessComparisons in needs and not any(each.written for each in target.running.values()):
         return "compares a declaration with a process: pass --etcd-pid and --etcd-config"
-    if not target.rehearses and Rehearsal in needs:
+    if not target.rehearses and Rehearsals in needs:
         return "no restart is rehearsed: pass --etcd-rehearse with --etcd-pid"
     if target.live and check.family == "lifecycle":
         return "needs an etcd that the run starts"

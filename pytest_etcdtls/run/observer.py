@@ -323,10 +323,7 @@ class Observer:
         return self._budget.given_up
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
-        """Return the requests, those that need it restricted to the server that proved who it is.
-
-        A process that was searched for is presented what is in its own files without a proof.
-        """
+        """Return the requests, those that need it restricted to the server that proved who it is."""
         self._budget.check(listener)
         need = [_is_credential(one) and self._needs_proof(listener, one) for one in requests]
         if not listener.discovered and not any(need):
@@ -335,11 +332,19 @@ class Observer:
         return [replace(one, proved=leaves) if it else one for one, it in zip(requests, need, strict=True)]
 
     def _needs_proof(self, listener: Listener, request: Request) -> bool:
-        if listener.discovered or not self.target.searched or self.target.running is None:
-            return listener.discovered
+        """Return whether a server must prove who it is before a credential is presented to it.
+
+        A process is presented what is in its own files without a proof.
+        """
+        here = self.target.running.get(listener.member)
+        if listener.discovered or here is None:
+            return listener.discovered or self.target.searched
         if (file := request.identity.certificate_file) is None:  # made in memory, as by a CA of the user
-            return self.target.credentials(listener.role).signing_key is not None
-        return not file.startswith(f"{self.target.running.process.root}/")
+            return self.target.searched and self.target.credentials(listener.role).signing_key is not None
+        owner = self.target.process_of(file)
+        if owner is None:
+            return self.target.searched
+        return owner is not here and not here.shares_files_with(owner)
 
     def _contact_discovered(self) -> None:
         """Contact all discovered listeners at once, after one of them did not answer in time.

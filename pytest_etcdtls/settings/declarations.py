@@ -156,6 +156,7 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
         here: whether the member runs on this machine.
         listeners: its declared listeners that etcd serves, as they are reached from this machine.
         running: its process, if that is its declaration (``--etcd-pid``).
+        apart: why another process may be a member of its cluster, and is not joined; empty if none may be.
     """
 
     label: str
@@ -163,6 +164,7 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
     here: bool
     listeners: tuple[Listener | Unreached, ...]
     running: RunningMember | None = None
+    apart: str = ""
 
 
 def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDeclaration, ...]:

@@ -1,4 +1,8 @@
-"""The processes that ``--etcd-pid`` names, each a target, and the files of ``--etcd-config`` beside them.
+"""The processes of ``--etcd-pid``, each cluster a target, and the files of ``--etcd-config`` beside them.
+
+Processes are members of one cluster if the IDs in their data directories say so, or if each lists the other
+in ``--initial-cluster`` and both are in one network. The processes of one user alone are joined, unless they
+are named: anybody can write the ID of a cluster into a data directory.
 
 Anybody can start a process named etcd, with any arguments. So with ``auto`` a process that cannot be judged
 stops no other: it is a target without listeners, with the reason. Of each user, only a few are judged. A
@@ -8,9 +12,10 @@ listen (``embed.StartEtcd`` binds it): any other URL may be that of somebody els
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -20,6 +25,7 @@ from msgspec import structs
 from pytest_etcdtls.declared.declaration import (
     Declaration,
     advertised,
+    authority,
     declared_listeners,
     is_address,
     is_loopback,
@@ -27,6 +33,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
+from pytest_etcdtls.settings.data_directory import ids_of
 from pytest_etcdtls.settings.declarations import (
     CONFIG,
     PKI_DIR,
@@ -34,14 +41,14 @@ from pytest_etcdtls.settings.declarations import (
     labels_of,
 )
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
-from pytest_etcdtls.target import Listener, Target, Unreached, no_machine, unique
+from pytest_etcdtls.target import Listener, Target, Unreached, no_machine, safe, unique
 from pytest_etcdtls.tls.connection import addresses_of, in_order
 from pytest_etcdtls.tls.namespace import is_own_network, network_of
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.printable import error_text, some
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.declared.running import Process, RunningMember
+    from pytest_etcdtls.declared.running import MemberIDs, Process, RunningMember
 
 PID: Final = "etcd_pid"
 AUTO: Final = "auto"
@@ -58,14 +65,24 @@ _MOST_OF_A_STRANGER: Final = 8
 """Maximum number of processes that ``auto`` judges of one user other than root and the user of the run."""
 _AHEAD: Final = 0.1
 """Seconds that a process has to be read before the next one; it takes some milliseconds."""
+_LONGEST: Final = 80
+"""Characters of a member's label in that of a cluster of several."""
 _SHOWN: Final = 5
 """Maximum number of processes that are named in a sentence."""
 
 
-def read_processes(source: Source) -> tuple[LabelledDeclaration | Target, ...]:
-    """Return the members of ``--etcd-pid``, in the order of their start; none if it is not given.
+Members = tuple[LabelledDeclaration, ...]
+"""The members of one cluster."""
 
-    With ``auto``, one about which nothing can be determined is a target without listeners.
+
+def read_processes(source: Source, leave_out: Callable[[str], object] = str) -> tuple[Members | Target, ...]:
+    """Return the clusters of ``--etcd-pid``, in the order of their first start; none if it is not given.
+
+    With ``auto``, a process about which nothing can be determined is a target without listeners.
+
+    Args:
+        source: the source of the values.
+        leave_out: is called with why ``auto`` leaves out a process that looks like an etcd.
 
     Raises:
         UsageError: if there is no such process, this user may not read it, or another option does not fit.
@@ -80,19 +97,11 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration | Target, ...]:
                 f"files and listeners are reached as the process itself reaches them: omit {option(name)}"
             )
     try:
-        processes = _named(texts)
+        processes = _named(texts, leave_out)
         named, beyond = _of_each_user(processes) if searches(source) else (processes, [])
         running, unread = _read(named, every=not searches(source))
     except UsageError as error:
         raise UsageError(f"{option(PID)}: {error}") from error
-    if len(processes) > 1:
-        for name in _OF_ONE:
-            if source.texts(name) or source.text(name):
-                pids = some([str(process.pid) for process in processes], _MOST)
-                raise UsageError(
-                    f"{option(name)} is about one etcd, and --etcd-pid names {len(processes)} ({pids}): pass "
-                    "the --etcd-pid of one of them"
-                )
     running = _with_files(source, running)
     labels = labels_of([etcd.declared.declaration for etcd in running])
     read = [
@@ -105,20 +114,35 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration | Target, ...]:
         )
         for label, etcd in zip(labels, running, strict=True)
     ]
+    clusters = _clusters(read, named=not searches(source))
+    if len(clusters) + len(unread) > 1:
+        for name in _OF_ONE:
+            if source.texts(name) or source.text(name):
+                pids = some([str(process.pid) for process in processes], _MOST)
+                raise UsageError(
+                    f"{option(name)} is about one cluster, and --etcd-pid names {len(processes)} processes "
+                    f"of several ({pids}): pass the --etcd-pid of the members of one"
+                )
     unjudged = [unjudged_target(f"process-{process.pid}", why, labels) for process, why in unread]
     if beyond:
         names = some([str(process.pid) for process in beyond], _SHOWN)
         why = (
-            f"{len(beyond)} more named etcd (process {names}): at most {_MOST_OF_A_STRANGER} of a user other "
+            f"{len(beyond)} more run etcd (process {names}): at most {_MOST_OF_A_STRANGER} of a user other "
             f"than root, and {_MOST} in all, are judged: pass --etcd-pid=PID of each that is yours"
         )
         unjudged.append(unjudged_target("more-processes", why, labels))
-    return (*read, *unjudged)
+    return (*clusters, *unjudged)
 
 
 def searches(source: Source) -> bool:
     """Return whether the processes are searched for, so that the user did not choose them."""
     return AUTO in source.texts(PID, commas=True)
+
+
+def label_of(members: Members) -> str:
+    """Return the name of a cluster: its member's, or that of the first and how many more there are."""
+    others = f"-and-{len(members) - 1}-more" if len(members) > 1 else ""
+    return f"{members[0].label[:_LONGEST]}{others}"
 
 
 def unjudged_target(label: str, why: str, taken: Sequence[str] = ()) -> Target:
@@ -138,15 +162,19 @@ def _read(
     """
     # The readers, and YAML, are imported where there is something to read.
     from pytest_etcdtls.declared.running import SECONDS, listens, read_running
+    from pytest_etcdtls.tls.held_ports import held_by_another
 
     def read(process: Process) -> RunningMember:
         member = read_running(process)
-        if not every and not listens(process):
+        if not every and not listens(process.pid):
+            urls = (listener.url for listener in declared_listeners(member.declared.declaration))
+            held = (held_by_another(process, url.host, url.port) for url in urls if not url.is_socket)
+            where = next((f", and {text}" for text in held if text), "")
             raise UsageError(
-                f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does: end it, "
-                "or pass --etcd-pid=PID of the others"
+                f"{process.name} ({process.argv[0]}) listens on no TCP port, as a running etcd does{where}: "
+                "end it, or pass --etcd-pid=PID of the others"
             )
-        return member
+        return structs.replace(member, ids=ids_of(member.declared))
 
     # Subordinate users, of which one user has thousands, come after the users of the machine (subuid(5)).
     ordered = sorted(processes, key=lambda process: int(process.user or 0))
@@ -185,19 +213,23 @@ def _of_each_user(processes: Sequence[Process]) -> tuple[list[Process], list[Pro
     )
 
 
-def _named(texts: Sequence[str]) -> list[Process]:
+def _named(texts: Sequence[str], leave_out: Callable[[str], object]) -> list[Process]:
     """Return the processes, each once."""
     from pytest_etcdtls.declared.running import find_process, find_processes
 
     named: list[Process] = []
     for text in texts:
         if text == AUTO:
-            processes = find_processes()
+            others: list[str] = []
+            processes = find_processes(others.append)
             if not processes:
-                raise UsageError(
+                none = (
                     "no process of this machine that this user can see is a member of etcd: run it on the "
                     "node as root; in a container, with the process IDs of the node (hostPID)"
                 )
+                raise UsageError("; ".join([none, *others[:_SHOWN]]))
+            for why in others:
+                leave_out(why)
             named += processes
         elif text.isdecimal():
             named.append(find_process(int(text)))
@@ -244,10 +276,69 @@ def _is_of(declaration: Declaration, running: Declaration) -> bool:
     return declaration.name == running.name
 
 
+def _clusters(members: Sequence[LabelledDeclaration], *, named: bool) -> list[Members]:
+    """Return the members by cluster, each with why another process is not joined with it.
+
+    Args:
+        members: the processes.
+        named: the user named each of them.
+    """
+    clusters: list[Members] = []
+    for member in members:
+        of_it = [each for each in clusters if any(_are_joined(member, one, named) for one in each)]
+        clusters = [each for each in clusters if each not in of_it]
+        clusters.append((*itertools.chain(*of_it), member))
+    # Two clusters that were created alike have equal IDs, and so have their members.
+    unclear = [
+        each for each in clusters if max(Counter(filter(None, map(_ids_of, each))).values(), default=1) > 1
+    ]
+    clusters = [each for each in clusters if each not in unclear]
+    clusters += [(member,) for each in unclear for member in each]
+    return [
+        tuple(structs.replace(member, apart=_why_apart(cluster, members)) for member in cluster)
+        for cluster in sorted(clusters, key=lambda cluster: members.index(cluster[0]))
+    ]
+
+
+def _ids_of(member: LabelledDeclaration) -> MemberIDs | None:
+    return member.running.ids if member.running else None
+
+
+def _are_joined(one: LabelledDeclaration, other: LabelledDeclaration, named: bool) -> bool:
+    """Return whether two processes are members of one cluster, or declared to be."""
+    here, there = one.running, other.running
+    if here is None or there is None or not (named or here.process.owner == there.process.owner):
+        return False
+    if here.ids and there.ids and here.ids.cluster == there.ids.cluster:
+        return True
+    declarations = here.declared.declaration, there.declared.declaration
+    listed = all(_lists(*pair) for pair in (declarations, declarations[::-1]))
+    return listed and here.process.network == there.process.network != ""
+
+
+def _lists(declaration: Declaration, other: Declaration) -> bool:
+    """Return whether a member lists a URL of another one in ``--initial-cluster``."""
+    urls = {entry.partition("=")[2] for entry in declaration.words("initial-cluster")}
+    return bool(urls.intersection(map(str, advertised(other, Role.PEER))))
+
+
+def _why_apart(cluster: Members, members: Sequence[LabelledDeclaration]) -> str:
+    """Return why another process may be a member of a cluster, and is not joined; empty if none may be."""
+    others = [member for member in members if member not in cluster]
+    ids = {known.cluster for member in cluster if (known := _ids_of(member))}
+    if others and not ids:
+        return "the ID of its cluster cannot be read in its data directory"
+    alike = [one.label for one in others if (known := _ids_of(one)) and known.cluster in ids]
+    return f"{some(alike, _SHOWN)} has the same cluster ID" if alike else ""
+
+
 def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreached]:
     """Yield the listeners of a process, as they are reached in its network namespace."""
+    from pytest_etcdtls.tls.held_ports import held_by_another
+
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)
+    opened, next_start = _opened_before(running), list[Role]()
     wildcards = {
         (listener.role, listener.url.port): listener.url.host
         for listener in declared_listeners(declaration)
@@ -272,9 +363,65 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
             )
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=foreign)
             continue
+        if held := held_by_another(process, address, listener.port):
+            taken = (
+                f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the "
+                "URL, or end the other process and restart etcd"
+            )
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=taken)
+            continue
+        if opened and listener.port not in opened:
+            later = (
+                f"{listener.url} is in the configuration file of {process.name}, which was changed after the "
+                "process was started: it is opened at the next start"
+            )
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=later)
+            next_start.append(listener.role)
+            continue
         # The address that was checked, not the name again, which may lead elsewhere the next time.
         connect_to = None if address == listener.host else (address, listener.port)
         yield replace(listener, connect_to=connect_to, process=process.pid, in_its_network=not own)
+    declared = {listener.url.port for listener in declared_listeners(declaration)}
+    for port, address in opened.items() if next_start and not why_not else ():
+        if port not in declared:
+            yield _opened(label, process, (address, port), next_start, own=own)
+
+
+def _opened_before(running: RunningMember) -> dict[int, str]:
+    """Return the ports of a process whose configuration file was changed since its start; empty for others.
+
+    They are those that it read in the file then.
+    """
+    from pytest_etcdtls.facts.process_comparison import configuration_changed
+    from pytest_etcdtls.tls.held_ports import opened_by
+
+    return opened_by(running.process) if configuration_changed(running) else {}
+
+
+def _opened(
+    label: str, process: Process, address: tuple[str, int], moved: Sequence[Role], *, own: bool
+) -> Listener | Unreached:
+    """Return a listener that the configuration file does not have any more.
+
+    Its role is that of the listeners which the file has instead, if they are of one role.
+    """
+    host, port = address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
+    url = f"https://{authority(host, port)}"
+    if len(set(moved)) > 1:
+        ways = " or ".join(sorted({role.option for role in moved}))
+        why = f"{process.name} listens on {url}, which its configuration file does not have now: pass {ways}"
+        return Unreached(member=label, role=moved[0], url=url, reason=why)
+    return Listener(
+        role=moved[0],
+        scheme="https",
+        host=host,
+        port=port,
+        member=label,
+        label=f"{moved[0]}-{safe(host)}-{port}",
+        process=process.pid,
+        in_its_network=not own,
+    )
 
 
 def _network(process: Process) -> tuple[bool, str]:

@@ -137,11 +137,17 @@ def _why_unproved(target: Target, name: str, named_ca: TrustBundle | None, clien
     """Return why the CA of a process proves nobody; empty if it may.
 
     Anybody can start a process that names a CA of its own, and list members anywhere. A client certificate
-    that the process does not name is then presented to no server that was discovered or searched for.
+    that the process does not name is then presented to no server that was discovered or searched for. Nor is
+    what is in the files of one process presented to another one that may not read them.
     """
-    if target.running is None or named_ca or client is None:
+    processes = [*target.running.values()]
+    if not processes or named_ca:
         return ""
-    process = target.running.process.name
+    process = ", ".join(running.process.name for running in processes)
+    if not all(each.shares_files_with(processes[0]) for each in processes):
+        return f"{process} have files of their own: pass {option(name)}"
+    if client is None:
+        return ""
     return f"only {process} names its CA, and {client.origin} is not of that process: pass {option(name)}"
 
 

@@ -8,6 +8,7 @@ an ini file or the environment again.
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +33,6 @@ from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import (
     CONFIG,
     PKI_DIR,
-    LabelledDeclaration,
     add_declared,
     declared_credentials,
     pki_directory,
@@ -40,7 +40,14 @@ from pytest_etcdtls.settings.declarations import (
     roles_that_dial_with_another,
 )
 from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via
-from pytest_etcdtls.settings.etcd_pid import PID, read_processes, searches, unjudged_target
+from pytest_etcdtls.settings.etcd_pid import (
+    PID,
+    Members,
+    label_of,
+    read_processes,
+    searches,
+    unjudged_target,
+)
 from pytest_etcdtls.settings.port_credentials import (
     SECRET,
     CredentialSource,
@@ -51,7 +58,7 @@ from pytest_etcdtls.settings.port_credentials import (
     read_user,
 )
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
-from pytest_etcdtls.untrusted.printable import printable, some
+from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable, some
 from pytest_etcdtls.untrusted.regular_files import is_there
 
 if TYPE_CHECKING:
@@ -89,6 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         live: the live cluster, or one for each process of ``--etcd-pid``; empty if owned ones are judged.
+        left_out: why ``--etcd-pid=auto`` leaves out processes that look like an etcd, a sentence each.
         replay: the declaration that the etcds of ``--etcd-binary`` and ``--etcd-image`` are started with;
             ``None`` if they are started with ``owned.config``.
         owned: how owned clusters are started.
@@ -111,6 +119,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
 
     live: tuple[Target, ...] = ()
+    left_out: tuple[str, ...] = ()
     replay: ReplayPlan | None = None
     owned: Owned = field(default_factory=Owned)
     patterns: tuple[str, ...] = ()
@@ -196,7 +205,8 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
         UsageError: for the first value that is not valid.
     """
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
-    processes = read_processes(source) if live or replays else ()
+    left_out: list[str] = []
+    processes = read_processes(source, left_out.append) if live or replays else ()
     if live and source.flag("etcd_rehearse") and not processes:
         raise UsageError(
             "--etcd-rehearse starts the program of a running etcd once more, and no process is named: add "
@@ -223,6 +233,7 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
     sparing = source.flag("etcd_gentle") and not suites_matter
     return Settings(
+        left_out=tuple(printable(why, LINE_LIMIT) for why in left_out),
         live=tuple(replace(target, sparing=sparing and not target.declared) for target in targets),
         replay=replay,
         profiles=profiles,
@@ -240,22 +251,22 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
 
 
-def _live_targets(source: Source, processes: Sequence[LabelledDeclaration | Target]) -> list[Target]:
+def _live_targets(source: Source, clusters: Sequence[Members | Target]) -> list[Target]:
     """Return the live clusters. A process that was searched for may have no listener to judge.
 
     Raises:
         UsageError: as :func:`read_live_target`; if none of the processes can be judged.
     """
     targets: list[Target] = []
-    for running in processes or (None,):
+    for cluster in clusters or ((),):
         try:
-            targets.append(read_live_target(source, running))
+            targets.append(read_live_target(source, cluster))
         except UsageError as error:
-            if not isinstance(running, LabelledDeclaration) or not searches(source):
+            if not searches(source) or isinstance(cluster, Target):
                 raise
-            source_of = running.declared.declaration.source
+            source_of = ", ".join(member.declared.declaration.source for member in cluster)
             why = str(error) if source_of in str(error) else f"{source_of}: {error}"
-            targets.append(unjudged_target(running.label, why))
+            targets.append(unjudged_target(label_of(cluster), why))
     if all(reasons := [target.unjudged for target in targets]):
         raise UsageError(f"{option(PID)}: no etcd here can be judged: {some(reasons, _REASONS)}")
     return targets
@@ -265,13 +276,13 @@ _REASONS = 8
 """Maximum number of processes whose reason is given where none can be judged."""
 
 
-def read_live_target(source: Source, running: LabelledDeclaration | Target | None = None) -> Target:
+def read_live_target(source: Source, running: Members | Target = ()) -> Target:
     """Return the live cluster that the settings name.
 
     Args:
         source: the source of the values.
-        running: the process that is the cluster's member (``--etcd-pid``), or the target of one that cannot
-            be read; ``None`` without one.
+        running: the processes that are the cluster's members (``--etcd-pid``), or the target of one that
+            cannot be read; empty without one.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
@@ -279,7 +290,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | Target | Non
     if isinstance(running, Target):
         return running
     via, (named, completed), discover = read_via(source), read_named(source), source.flag("etcd_discover")
-    members = (running,) if running is not None else read_members(source, via)
+    members = running or read_members(source, via)
     usable, unreached = add_declared(named, members)
     rules = read_connect_to(source)
     listeners = complete(usable, rules, via, may_grow=discover)
@@ -298,9 +309,10 @@ def read_live_target(source: Source, running: LabelledDeclaration | Target | Non
         user=read_user(source),
         dials_with_another=roles_that_dial_with_another(members) if members and every else None,
         declared=MappingProxyType({member.label: member.declared for member in members}),
-        running=running.running if running else None,
-        searched=running is not None and searches(source),
-        rehearses=running is not None and source.flag("etcd_rehearse"),
+        running={each.label: each.running for each in running if each.running},
+        apart=running[0].apart if running else "",
+        searched=bool(running) and searches(source),
+        rehearses=bool(running) and source.flag("etcd_rehearse"),
         unreached=unreached,
         completed=completed,
         connect_to=rules,
@@ -310,7 +322,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | Target | Non
 
 
 def read_replay(
-    source: Source, key_type: KeyType | None = None, processes: Sequence[LabelledDeclaration | Target] = ()
+    source: Source, key_type: KeyType | None = None, processes: Sequence[Members | Target] = ()
 ) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
 
@@ -324,15 +336,16 @@ def read_replay(
     """
     from pytest_etcdtls.etcd.replay import ReplayPlan
 
-    given = processes or read_members(source)
-    if len(given) != 1:
+    if unjudged := [each for each in processes if isinstance(each, Target)]:
+        raise UsageError(f"{option(PID)}: {unjudged[0].unjudged}")
+    members = tuple(itertools.chain(*(each for each in processes if not isinstance(each, Target))))
+    members = members or read_members(source)
+    if len(members) != 1:
         raise UsageError(
-            f"{option(PID if processes else CONFIG)} names {len(given)} members, and an etcd "
+            f"{option(PID if processes else CONFIG)} names {len(members)} members, and an etcd "
             "replays the declaration of one member: pass one, and run once for each"
         )
-    if isinstance(member := given[0], Target):
-        raise UsageError(f"{option(PID)}: {member.unjudged}")
-    members = (member,)
+    [member] = members
     declared = Target(
         label=member.label,
         origin="live",
@@ -353,23 +366,26 @@ def _secret(source: Source) -> CredentialSource:
     return read_secret_credentials(source)
 
 
-def _logs_of(running: LabelledDeclaration | None) -> Mapping[str, LogSource]:
-    """Return the log of a process, if it writes one to a file of etcd's."""
-    for path in running.running.logs if running and running.running else ():
-        with suppress(UsageError):
-            return {running.label: log_file(path, option="--etcd-pid")} if running else {}
-    return {}
+def _logs_of(members: Members) -> Mapping[str, LogSource]:
+    """Return the first log of each process that writes one to a file of etcd's."""
+    logs: dict[str, LogSource] = {}
+    for member in members:
+        for path in member.running.logs if member.running else ():
+            if member.label not in logs:
+                with suppress(UsageError):
+                    logs[member.label] = log_file(path, option="--etcd-pid")
+    return logs
 
 
-def _label(source: Source, running: LabelledDeclaration | None) -> str:
-    """Return the name of the live cluster: that of the process, if it is one.
+def _label(source: Source, running: Members) -> str:
+    """Return the name of the live cluster: that of its process, if it is one.
 
     Raises:
         UsageError: if it cannot be part of a node id.
     """
     label = source.text("etcd_label")
     if label is None:
-        return running.label if running else LIVE
+        return label_of(running) if running else LIVE
     if not is_label(label):
         raise UsageError(f"--etcd-label {label!r}: a label has {LABEL}")
     return label

@@ -13,7 +13,7 @@ import pytest
 from pytest_etcdtls.checks.registry import GATES, catalogue, family_of
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.overview import RESTART, undecided
@@ -86,9 +86,13 @@ def _unverified(run: Run) -> Iterator[str]:
 
 def _not_rehearsed(target: TargetRun, judged: Iterable[CheckResult]) -> Iterator[str]:
     """Yield why the next restart was not rehearsed, if it was to be."""
-    if target.outline.rehearses and target.seen and target.seen.recording.known(Rehearsal) is None:
+    if not target.outline.rehearses or target.seen is None:
+        return
+    rehearsals = target.seen.recording.known(Rehearsals)
+    reasons = dict.fromkeys(rehearsals.refused if rehearsals else ())
+    if rehearsals is None:
         reasons = {one.reason: None for one in judged if family_of(one.check) == RESTART and one.reason}
-        yield from (f"{reason}." for reason in reasons)
+    yield from (f"{reason}." for reason in reasons)
 
 
 def _who_is_refused(target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:

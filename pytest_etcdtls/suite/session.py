@@ -36,7 +36,7 @@ from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted.printable import plural
 
 _NAMED = 12
-"""Maximum number of listeners of a target that the header names, without ``-v``."""
+"""Maximum number of listeners of a target, and of other processes, that the header names, without ``-v``."""
 
 
 def header(run: Run, *, every: bool) -> Iterator[str]:
@@ -54,6 +54,10 @@ def header(run: Run, *, every: bool) -> Iterator[str]:
             yield f"  {outline.label}: not judged: {outline.unjudged}"
         else:
             yield from _live(outline, every=every)
+    others = run.settings.left_out
+    yield from (f"  left out: {why}" for why in others[:_NAMED])
+    if len(others) > _NAMED:
+        yield f"  left out: {len(others) - _NAMED} more processes that look like an etcd"
     profiles = run.settings.profiles
     if profiles.profiles:
         names = ", ".join(profile.name for profile in profiles.profiles)

@@ -38,6 +38,20 @@ _MOST_LINKS: Final = 40
 """Symbolic links that a look-up follows, as in Linux (path_resolution(7))."""
 
 
+class RefusedError(PermissionError):
+    """The user of a process may not read a file, or pass a directory above it.
+
+    Attributes:
+        place: the path of that file or directory.
+        status: its status.
+    """
+
+    def __init__(self, place: Path, status: os.stat_result) -> None:
+        super().__init__(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        self.place = place
+        self.status = status
+
+
 def inside(path: str) -> str:
     """Return a path below ``/proc/PID/root`` as the process itself names it; any other path as it is."""
     of_process = _OF_PROCESS.fullmatch(path)
@@ -104,7 +118,12 @@ def way_with_rights(of_process: re.Match[str], *, reads: bool = False) -> list[t
                 way = _look_up(f"{of_process['proc']}/root", of_process["below"] or "")
             if reads:
                 name, found = way.pop()
-                way.append((name, _opened(found)))
+                status = os.fstat(found)
+                try:
+                    way.append((name, _opened(found)))
+                except PermissionError as error:
+                    root = Path(of_process["proc"], "root")
+                    raise RefusedError(root.joinpath(*(each for each, _ in way), name), status) from error
         except BaseException:
             _close(way)
             raise
@@ -134,7 +153,11 @@ def _look_up(root: str, path: str) -> list[tuple[str, int]]:
                 if len(way) > 1:
                     os.close(way.pop()[1])
                 continue
-            entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1][1])
+            try:
+                entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1][1])
+            except PermissionError as error:
+                place = Path(root).joinpath(*(each for each, _ in way))
+                raise RefusedError(place, os.fstat(way[-1][1])) from error
             if not stat.S_ISLNK(os.fstat(entry).st_mode):
                 way.append((name, entry))
                 continue

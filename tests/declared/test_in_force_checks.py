@@ -35,7 +35,7 @@ from pytest_etcdtls.facts.fact import Each, Need
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.facts.refusal import SANRule
-from pytest_etcdtls.facts.rehearsal import Rehearsal
+from pytest_etcdtls.facts.rehearsal import Rehearsal, Rehearsals
 from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.target import StartFailure
@@ -340,17 +340,21 @@ def test_a_running_etcd_was_started_with_another_declaration() -> None:
     assert _message(_judge("config.does-not-start", declarations=unknown)) == "m0: it does not"
 
 
+def _rehearsed(source: str, failure: StartFailure | None = None) -> Rehearsals:
+    return Rehearsals(members=(Rehearsal(member="m0", source=source, failure=failure),))
+
+
 @pytest.mark.parametrize("certain", [True, False])
 def test_a_rehearsal_with_it_counts_more(certain: bool) -> None:
     """A start that was rehearsed is an observation; what the declaration means is a model."""
     predicted = _with_trap(starts=False, certain=certain)
     source = predicted.members[0].declared.declaration.source
-    started = Rehearsal(source=source)
-    failed = Rehearsal(source=source, failure=StartFailure(member="m0", reason="it ends", log=()))
-    judged = _judge("config.does-not-start", declarations=predicted, rehearsal=started)
+    started = _rehearsed(source)
+    failed = _rehearsed(source, StartFailure(member="m0", reason="it ends", log=()))
+    judged = _judge("config.does-not-start", declarations=predicted, rehearsals=started)
     assert judged == [Note(f"m0: it does not; but a rehearsal with {source} has started")]
-    for other in (None, failed, Rehearsal(source="another file")):
-        [said] = _judge("config.does-not-start", declarations=predicted, rehearsal=other)
+    for other in (None, failed, _rehearsed("another file")):
+        [said] = _judge("config.does-not-start", declarations=predicted, rehearsals=other)
         assert isinstance(said, Finding if certain else CannotJudge)
 
 
@@ -360,16 +364,16 @@ def test_a_rehearsal_with_a_bundle_counts_more(doubt: str) -> None:
     assert first.pool is not None
     pool = replace(first.pool, **{doubt: "block 2"})
     files = TrustedFiles((replace(first, pool=pool),))
-    started = Rehearsal(source=first.source)
-    failed = replace(started, failure=StartFailure(member="m0", reason="it ends", log=()))
-    [said] = _judge("config.trusted-ca-usable", files=files, rehearsal=started)
+    started = _rehearsed(first.source)
+    failed = _rehearsed(first.source, StartFailure(member="m0", reason="it ends", log=()))
+    [said] = _judge("config.trusted-ca-usable", files=files, rehearsals=started)
     assert isinstance(said, Note)
     assert said.text.endswith(f": block 2; but a rehearsal with {first.source} has started")
-    for other in (None, failed, Rehearsal(source="another file")):
-        [said] = _judge("config.trusted-ca-usable", files=files, rehearsal=other)
+    for other in (None, failed, _rehearsed("another file")):
+        [said] = _judge("config.trusted-ca-usable", files=files, rehearsals=other)
         assert isinstance(said, Finding if doubt == "refused" else CannotJudge)
     skipped = TrustedFiles((replace(first, pool=replace(pool, skipped=1)),))
-    assert isinstance(_judge("config.trusted-ca-usable", files=skipped, rehearsal=started)[0], Finding)
+    assert isinstance(_judge("config.trusted-ca-usable", files=skipped, rehearsals=started)[0], Finding)
 
 
 def _good_client(ending: Ending, *, rule: SANRule = SANRule.ACCEPTS, role: str = "client") -> AcceptedClient:

@@ -31,9 +31,8 @@ def resolve(
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[URLResolver, list[DiscoveredMember]]:
     known = {"localhost": ("127.0.0.1", "::1"), **(names or {})}
-    titles = {one.id: one.name for one in records}
     resolver = URLResolver(
-        listeners, rules, member_ids or {}, titles, lambda host: frozenset(known.get(host, (host,)))
+        listeners, rules, member_ids or {}, records, lambda host: frozenset(known.get(host, (host,)))
     )
     return resolver, [resolver.member(one, f"m{one.id}") for one in records]
 
@@ -126,9 +125,14 @@ def test_a_listener_of_one_member_is_not_judged_for_another() -> None:
     assert members[0].urls[0].why == "from here it leads to https://lb.example:2379 of member 1"
 
 
-def test_a_url_for_clients_and_peers_is_judged_as_a_client_listener() -> None:
-    _, members = resolve([HERE], record("1", HTTPS, peers=(HTTPS,)))
-    assert reachabilities(members) == [Reachability.FOUND, Reachability.LEFT_OUT]
+def test_a_url_for_clients_and_peers_is_judged_as_a_peer_listener() -> None:
+    """Unless it is that of a client port which was named."""
+    resolver, members = resolve([HERE], record("1", HTTPS, peers=(HTTPS,)))
+    assert [listener.role for listener in resolver.listeners] == [Role.CLIENT, Role.PEER]
+    assert reachabilities(members) == [Reachability.NOWHERE, Reachability.FOUND]
+    resolver, members = resolve([HERE], record("1", HERE.url, peers=(HERE.url,)))
+    assert resolver.listeners == [HERE]
+    assert reachabilities(members) == [Reachability.NAMED, Reachability.NOWHERE]
 
 
 def test_loopback_is_not_followed_from_elsewhere() -> None:
@@ -148,7 +152,7 @@ def test_a_url_named_for_another_role_keeps_that_role() -> None:
 
 def test_thousands_of_urls_are_bounded_and_reported() -> None:
     urls = [f"https://10.1.{n // 256}.{n % 256}:2379" for n in range(2000)]
-    resolver = URLResolver([named("etcd.example")], (), {}, {}, lambda _: frozenset())
+    resolver = URLResolver([named("etcd.example")], (), {}, (), lambda _: frozenset())
     member = resolver.member(record("1", *urls), "m1")
     assert len(resolver.listeners) == 1 + MOST_LISTENERS
     left_out = [found for found in member.urls if found.reachability is Reachability.LEFT_OUT]

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from go_programs import small
 
+from pytest_etcdtls.declared.go_program import read_go_program
 from pytest_etcdtls.declared.reading import declared_member, read_declarations
 from pytest_etcdtls.declared.yaml_files import looks_like_configuration
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list
 from pytest_etcdtls.pki import certificate, go_parser
@@ -213,6 +215,12 @@ _ALL = (
     _of_any("trusted-ca", read_pool, _PEM, words=_DASHES),
     _of_any("log", _text(lambda text: parse_log(text)), *_files(LOGS, "*.log"), words=_JSON),
     _of_file("certificates-file", load_certificates, _PEM),
+    ForeignReader(
+        "program",
+        _in_file(read_go_program),
+        (UnreadableFileError,),
+        [small(bits=bits, pointers=pointers) for bits in (32, 64) for pointers in (False, True)],
+    ),
     _of_file("key-file", load_key, _PEM.replace(b"CERTIFICATE", b"PRIVATE KEY")),
     _of_file("log-file", read_log, *_files(LOGS, "journal-short-*"), words=_JSON),
     _of_file(

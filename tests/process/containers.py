@@ -168,7 +168,7 @@ as_root = [
 """What the tests of containers need."""
 
 
-SELECTED = ("listener", "mtls", "tls", "cert", "restart")
+SELECTED = ("listener", "mtls", "tls", "cert", "api.gateway-works", "restart")
 """Checks that observe what a rehearsal compares."""
 
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from go_programs import built
+
 from pytest_etcdtls.declared.running import Process, find_process
 from pytest_etcdtls.etcd.clocks import until
 from pytest_etcdtls.run.rehearsal import RehearsedEtcd
@@ -164,7 +166,7 @@ def stranger(
     then: str = _WAITS,
     maps: str = "",
 ) -> Iterator[tuple[Process, subprocess.Popen[bytes]]]:
-    """Have the stranger run a shell with the name of a program and the flags of an etcd.
+    """Have the stranger run a shell with the name of a program, and the flags of an etcd.
 
     Args:
         program: what argv[0] names.
@@ -174,7 +176,7 @@ def stranger(
         then: what the shell does.
         maps: of its user namespace, which are written once it says that it is unmapped.
     """
-    code = f"{AS_STRANGER}{before}\nos.execve('/bin/sh', sys.argv[1:], dict(os.environ))"
+    code = f"{AS_STRANGER}{before}\nos.execve({built()!r}, sys.argv[1:], dict(os.environ))"
     with subprocess.Popen(
         [PYTHON, "-IS", "-c", code, str(program), "-c", then, *words],
         env={"PATH": os.defpath, **(environment or {})},

@@ -189,10 +189,19 @@ def _asked(urls: Sequence[str], pairs: Mapping[str, Path | None]) -> Answers:
         for name, pair in pairs.items() if url.startswith("https") else [("none", None)]:
             for version in versions:
                 found[url, name, version.name] = _ask(url, pair, version)
+        if url.startswith("https"):
+            found[url, _GATEWAY, ""] = _ask(url, pairs["healthcheck-client"], version, _GATEWAY)
     return found
 
 
-def _ask(url: str, pair: Path | None, version: ssl.TLSVersion) -> str:
+_VERSION = "GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_GATEWAY = (
+    "POST /v3/maintenance/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    "Content-Length: 2\r\n\r\n{}"
+)
+
+
+def _ask(url: str, pair: Path | None, version: ssl.TLSVersion, request: str = _VERSION) -> str:
     parts = urlsplit(url)
     served = ""
     try:
@@ -207,8 +216,11 @@ def _ask(url: str, pair: Path | None, version: ssl.TLSVersion) -> str:
                 encrypted = context.wrap_socket(plain, server_hostname="localhost")
                 served = f" {hash(encrypted.getpeercert(binary_form=True))}"
                 connection = encrypted
-            connection.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return ("accepted" if connection.recv(64).startswith(b"HTTP/") else "refused") + served
+            connection.sendall(request.encode())
+            answer = connection.recv(64)
+            if request == _GATEWAY:
+                return answer[9:12].decode("ascii", "replace")
+            return ("accepted" if answer.startswith(b"HTTP/") else "refused") + served
     except TimeoutError:
         return "silent"
     except ConnectionRefusedError:
@@ -219,10 +231,12 @@ def _ask(url: str, pair: Path | None, version: ssl.TLSVersion) -> str:
 
 def _kinds(before: Answers, after: Answers) -> set[str]:
     """Return the checks that should find what differs."""
-    found = set()
+    found = set[str]()
     for place, old in before.items():
         new = after[place]
-        if "not open" in (old, new) and old != new:
+        if place[1] == _GATEWAY:
+            found.update({"restart.gateway"} if (old, new) == ("200", "503") else ())
+        elif "not open" in (old, new) and old != new:
             found.add("restart.listeners")
         elif old.partition(" ")[0] != new.partition(" ")[0]:
             found.add("restart.clients")

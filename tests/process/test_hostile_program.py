@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from go_programs import built
 
 from process.containers import as_root
 from process.hostile_program import AS_STRANGER, PYTHON, STRANGER, stranger, told, written_to
@@ -211,13 +212,16 @@ def test_a_set_user_id_program_is_not_set(home: Home, filtered: bool) -> None:
 
 def _waiting_su(home: Home, stack: ExitStack) -> int:
     """Start su, which waits for a password with effective ID 0, as an etcd of the stranger."""
-    return _raised(stack, ["/usr/bin/su", str(home.program), "root"], home)
+    raising = home.directory / "su"
+    shutil.copy(built("/usr/bin/su"), raising)
+    raising.chmod(0o4755)
+    return _raised(stack, [str(raising), str(home.program), "root"], home)
 
 
 def _all_root(home: Home, stack: ExitStack) -> int:
     """Start a set-user-ID program that makes all of its IDs root's, as sudo does."""
     raising = home.directory / "raising"
-    shutil.copy(PYTHON, raising)
+    shutil.copy(built(str(PYTHON)), raising)
     raising.chmod(0o4755)
     code = "import os, sys; os.setresgid(0, 0, 0); os.setresuid(0, 0, 0); sys.stdin.read()"
     return _raised(stack, [str(raising), str(home.program), "-IS", "-c", code], home)
@@ -226,7 +230,7 @@ def _all_root(home: Home, stack: ExitStack) -> int:
 def _group_of_root(home: Home, stack: ExitStack) -> int:
     """Start a set-group-ID program that makes all of its group IDs root's."""
     raising = home.directory / "raising"
-    shutil.copy(PYTHON, raising)
+    shutil.copy(built(str(PYTHON)), raising)
     os.chown(raising, STRANGER, 0)
     raising.chmod(0o2755)
     code = "import os, sys; os.setresgid(0, 0, 0); sys.stdin.read()"
@@ -431,7 +435,7 @@ def test_its_own_program_is_not_changed(home: Home) -> None:
     """One without an absolute path is the one that runs, on a mount of the machine."""
     program = home.directory / "bin/etcd"
     program.parent.mkdir()
-    shutil.copy(PYTHON, program)
+    shutil.copy(built(str(PYTHON)), program)
     os.chown(program, STRANGER, STRANGER)
     then = f"""exec {program} -ISc 'print("waits", flush=True); input()' "$0" "$@" """
     with stranger(home.program, *home.words, environment=home.environment, then=then) as (process, _):

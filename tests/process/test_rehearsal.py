@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ import yaml
 from kubeadm.judging import found, judged
 from kubeadm.nodes import PKI, Node, changed, running
 from plugin.runs import Runner, run
-from starting import stop
+from starting import running_etcd, stop
 
 from process.containers import (
     Container,
@@ -32,7 +34,7 @@ from process.containers import (
 )
 from process.containers import in_each_network as prefix
 from pytest_etcdtls.checks.results import Outcome
-from pytest_etcdtls.declared.running import Process
+from pytest_etcdtls.declared.running import Process, find_process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -143,12 +145,47 @@ def test_a_ca_that_is_made_again_under_its_name(newest_etcd: Path, tmp_path: Pat
         bundle.write_bytes(old)
         process = replace(made, added={"trusted-ca-file": "/etc/kubernetes/pki/etcd/clients.crt"}).start()
         await_age(process)
-        assert_nothing_changes(target(process))
+        before = rehearsed(target(process))
+        unverified = [name for name, one in before.items() if one.outcome is not Outcome.CONFORMS]
+        assert unverified == ["restart.gateway"]  # which no client asks
         bundle.write_bytes(new)
         results = rehearsed(target(process))
     assert not wrong(results)
     assert results["restart.clients"].outcome is Outcome.NOT_VERIFIED
     assert "clients of /etc/kubernetes/pki/etcd/clients.crt: changed at " in results["restart.clients"].reason
+
+
+@pytest.mark.parametrize("is_edited", [True, False])
+def test_a_port_that_another_process_holds(etcd_binary: Path, tmp_path: Path, is_edited: bool) -> None:
+    """The configuration file names it since the start: it is another one's now, and etcd will not start."""
+    client, peer, file = "http://127.0.0.57:2379", "http://127.0.0.57:2380", tmp_path / "etcd.yml"
+    keys = {
+        "data-dir": str(tmp_path / "data"),
+        **dict.fromkeys(("listen-client-urls", "advertise-client-urls"), client),
+        **dict.fromkeys(("listen-peer-urls", "initial-advertise-peer-urls"), peer),
+        "initial-cluster": f"default={peer}",
+    }
+    file.write_text(yaml.safe_dump(keys))
+    command = (etcd_binary, f"--config-file={file}")
+    with running_etcd(command, tmp_path / "log") as etcd, socket.create_server(("127.0.0.57", 0)) as other:
+        assert etcd.serves()
+        process, url = find_process(etcd.process.pid), f"http://127.0.0.57:{other.getsockname()[1]}"
+        if is_edited:
+            await_age(process)
+            file.write_text(yaml.safe_dump({**keys, "listen-client-urls": url}))
+        live = target(process)
+        results = rehearsed(live, "listener", "restart")
+    held = f"process {os.getpid()} ({os.readlink('/proc/self/exe')}) listens on {url.removeprefix('http://')}"
+    reasons = [one.reason for one in live.unreached]
+    if not is_edited:
+        assert not reasons
+        assert not wrong(results)
+        return
+    advice = "correct the URL, or end the other process and restart etcd"
+    assert f"{process.name} declares {url}, and does not listen there: {held}; {advice}" in reasons
+    [message] = wrong(results)["restart.starts"]
+    why = f"it cannot listen on {url}, since {held} (address already in use)"
+    assert message.startswith(f"after a restart etcd does not start: {why}; {file} was changed at ")
 
 
 def test_the_program_is_gone(node: Container, process: Process) -> None:
@@ -359,9 +396,9 @@ def test_the_last_line(node: Container, process: Process, run: Runner) -> None:
         ran.out
     )
     [observed] = [
-        observation for observation in ran.report["observations"] if observation["kind"] == "rehearsal"
+        observation for observation in ran.report["observations"] if observation["kind"] == "rehearsals"
     ]
-    changes = json.dumps(observed["changes"])
+    changes = json.dumps([member["changes"] for member in observed["members"]])
     assert (changes.count("announced CAs"), changes.count("new CN=other")) == (1, 1)
     ran = run(*words, "--etcd-plan", report=False)
     assert (

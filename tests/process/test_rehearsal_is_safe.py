@@ -74,7 +74,7 @@ def test_nothing_is_written(etcd_binary: Path, tmp_path: Path) -> None:
         stop(process.pid)  # the running etcd writes, too
         try:
             before = tree(node.root)
-            made = pytest_etcdtls.run.rehearsal.rehearse(Observer(live))
+            [made] = pytest_etcdtls.run.rehearsal.rehearse(Observer(live)).members
             after = tree(node.root)
         finally:
             os.kill(process.pid, signal.SIGCONT)

@@ -267,7 +267,7 @@ def test_a_key_that_was_exchanged_is_not_presented(of_root: Path, process: Calla
     """A client of the user's tests is made of the files at that time, with the rights of the process."""
     found = process()
     of_root.chmod(0o711)
-    live = read_live_target(Given(etcd_endpoint=URL), None)
+    live = read_live_target(Given(etcd_endpoint=URL))
     identity = Identity(
         name="client",
         key=CertificateAuthority.create("ca").key,

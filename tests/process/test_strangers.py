@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from go_programs import built
 from kubeadm.judging import Given
 from plugin.runs import Ran, Runner, nobody_came, run
 from servers import Server, etcd_context, pki
@@ -52,9 +54,9 @@ os.setgroups([]), os.setgid(54321), os.setuid(54321)
 if listens == "listens":
     server = socket.create_server(("127.0.0.1", 0))
     server.set_inheritable(True)
-os.execve("/bin/sh", ["etcd", "-c", "echo; read line", *words], {})
+os.execve(PROGRAM, ["etcd", "-c", "echo; read line", *words], {})
 """
-"""Become a process of another user that is named etcd."""
+"""Become a process of another user whose program says that it is etcd."""
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +89,24 @@ def pids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 Start = Callable[..., int]
 
 
+def as_etcd(code: str, program: str = "/bin/sh") -> str:
+    """Return code of Python that executes a copy of a program, which says that it is etcd."""
+    return code.replace("PROGRAM", repr(built(program)))
+
+
 @pytest.fixture
 def stranger(pids: list[int]) -> Iterator[Start]:
     """Start a process of another user with the name etcd and these words."""
     with ExitStack() as stack:
 
-        def started(*words: str, listens: bool = True, prefix: Sequence[str] = ()) -> int:
-            program = (sys.executable, "-c", STRANGER, "listens" if listens else "", *words)
+        def started(
+            *words: str, listens: bool = True, prefix: Sequence[str] = (), keeps: Sequence[int] = ()
+        ) -> int:
+            program = (sys.executable, "-c", as_etcd(STRANGER), "listens" if listens else "", *words)
             process = stack.enter_context(
-                subprocess.Popen([*prefix, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                subprocess.Popen(
+                    [*prefix, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=keeps
+                )
             )
             stack.callback(process.kill)
             assert process.stdout is not None
@@ -195,6 +206,46 @@ def test_a_process_of_which_no_port_is_open_is_not_judged(
     assert not [one for one in ran.report["connections"] if one["url"] == URL]
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_the_port_of_another_process(stranger: Start, pids: list[int], run: Runner, listens: bool) -> None:
+    """It is named, and nothing is sent to it, also where it listens on every address."""
+    with ExitStack() as stack:
+        families = {"127.0.0.1": socket.AF_INET, "::": socket.AF_INET6}
+        servers = [
+            stack.enter_context(socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::"))
+            for host, family in families.items()
+        ]
+        ports = [server.getsockname()[1] for server in servers]
+        for server in servers:
+            server.setblocking(False)
+        pid = stranger(*words_of(*(f"https://127.0.0.1:{port}" for port in ports)), listens=listens)
+        pids.append(os.getpid())
+        ran = run("--pyargs", "pytest_etcdtls", "--etcd-pid=auto", report=False)
+        assert all(map(nobody_came, servers))
+    said = " ".join((ran.out + ran.err).split())
+    program = os.readlink("/proc/self/exe")
+    if listens:
+        for host, port in zip(("127.0.0.1", "[::]"), ports, strict=True):
+            assert (
+                f"process {pid} declares https://127.0.0.1:{port}, and does not listen there: process "
+                f"{os.getpid()} ({program}) listens on {host}:{port}; correct the URL, or end the other"
+            ) in said
+    else:
+        assert ran.exit_code == 4
+        where = f"and process {os.getpid()} ({program}) listens on 127.0.0.1:{ports[0]}"
+        assert f"process {pid} (etcd) listens on no TCP port, as a running etcd does, {where}: end it" in said
+
+
+def test_a_port_of_ipv6_alone_is_no_port_of_ipv4(stranger: Start) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        pid = stranger(*words_of(f"https://127.0.0.1:{port}"))
+        [cluster] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(cluster, Target)
+    [member] = cluster
+    assert [one.port for one in member.listeners if isinstance(one, Listener)] == [port, 2380]
+
+
 def test_a_process_that_says_it_is_the_declared_member(
     node: Container, etcd: int, stranger: Start, pids: list[int], run: Runner
 ) -> None:
@@ -226,7 +277,7 @@ def test_many_processes_of_a_stranger(etcd: int, stranger: Start, pids: list[int
     judged = {one["label"] for one in ran.report["targets"]}
     assert "cp1" in judged or [label for label in judged if ADDRESS in label]
     assert len(judged) == 1 + 8 + 1
-    assert f"22 more named etcd (process {strangers[8]}, " in " ".join(ran.out.split())
+    assert f"22 more run etcd (process {strangers[8]}, " in " ".join(ran.out.split())
 
 
 def test_a_client_certificate_is_for_a_process_that_proved_who_it_is(
@@ -252,7 +303,8 @@ def test_a_client_certificate_is_for_a_process_that_proved_who_it_is(
     ]
     leaf = encode_certificates(generated.client.chain[:1]).decode()
     with Server(handle) as server:
-        pid = stranger(*words_of(f"https://127.0.0.1:{server.port}"))
+        words = words_of(f"https://127.0.0.1:{server.port}")
+        pid = stranger(*words, keeps=[server.listening.fileno()])
         without = judge(run, *given)
         assert without.exit_code == 4
         assert "is not of that process: pass --etcd-cacert, or the ID of a process" in without.err
@@ -269,7 +321,7 @@ def test_users_take_turns(stranger: Start, pids: list[int], monkeypatch: pytest.
     strangers = [stranger(*words_of(URL)) for _ in range(4)]
     monkeypatch.setattr("pytest_etcdtls.settings.etcd_pid._MOST", 3)
     words = ["etcd", "-c", "echo; read line"]
-    with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
+    with subprocess.Popen(words, executable=built(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
         try:
             assert ours.stdout is not None
             assert ours.stdout.readline() == b"\n"  # before that its command line may not be there yet
@@ -331,7 +383,7 @@ def test_what_takes_time_is_read_last_and_ended(
     monkeypatch.setattr(running, "read_running", reading)
     monkeypatch.setattr(running, "SECONDS", 1.0)
     words = ["etcd", "-c", "echo; read line"]
-    with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
+    with subprocess.Popen(words, executable=built(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
         try:
             assert ours.stdout is not None
             assert ours.stdout.readline() == b"\n"
@@ -359,8 +411,9 @@ def test_addresses_of_its_own_network(stranger: Start) -> None:
             *("https://[fe80::1]:9", "https://[::ffff:169.254.169.254]:10", "https://127.1:11"),
         )
     )
-    [member] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(member, Target)
+    [cluster] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(cluster, Target)
+    [member] = cluster
     reached = {one.port: one.address for one in member.listeners if isinstance(one, Listener)}
     peer = reached.pop(2380)
     assert peer == ("127.0.0.1", 2380)
@@ -387,8 +440,9 @@ def test_no_name_is_looked_up_that_etcd_cannot_listen_on(
 
     monkeypatch.setattr(socket, "getaddrinfo", look)
     pid = stranger(*words_of("https://rebind.example:1", "https://localhost:2", "https://127.0.0.1:3"))
-    [member] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(member, Target)
+    [cluster] = read_processes(Given(etcd_pid=str(pid)))
+    assert not isinstance(cluster, Target)
+    [member] = cluster
     assert looked_up == ["localhost", "localhost"]
     reached = [one.host for one in member.listeners if isinstance(one, Listener)]
     assert reached == ["127.0.0.1"]
@@ -401,7 +455,7 @@ assert libc.unshare(0x10000000) == 0  # a user namespace, in which a network can
 with open("/proc/self/uid_map", "w") as map: map.write("0 54321 1")
 def turn():
     sys.stdin.readline()
-    os.execve("/bin/sh", ["etcd", "-c", "echo; read line"], {})
+    os.execve(PROGRAM, ["etcd", "-c", "echo; read line"], {})
 threading.Thread(target=turn, daemon=True).start()
 assert libc.unshare(0x40000000) == 0
 subprocess.run("ip link set lo up; ip addr add 10.123.0.2/32 dev lo", shell=True, check=True)
@@ -412,7 +466,7 @@ threading.Event().wait()
 BECOMES = """
 import os, sys
 os.setgroups([]), os.setgid(54321), os.setuid(54321)
-os.execve("/usr/bin/python3", ["etcd", "-ISc", *sys.argv[1:]], {"PATH": os.defpath + ":/sbin:/usr/sbin"})
+os.execve(PROGRAM, ["etcd", "-ISc", *sys.argv[1:]], {"PATH": os.defpath + ":/sbin:/usr/sbin"})
 """
 
 HOLDS = ("unshare", "--net", "sh", "-c", "ip link set lo up; echo; read line")
@@ -466,7 +520,16 @@ def test_nothing_is_sent_elsewhere(
 def test_a_process_that_changes_its_network(networks: tuple[int, socket.socket]) -> None:
     """It has the address of a server elsewhere when that is looked up, and not when it is connected to."""
     near, server = networks
-    words = ("nsenter", "-t", str(near), "-n", sys.executable, "-c", BECOMES, TURNS)
+    words = (
+        "nsenter",
+        "-t",
+        str(near),
+        "-n",
+        sys.executable,
+        "-c",
+        as_etcd(BECOMES, "/usr/bin/python3"),
+        as_etcd(TURNS),
+    )
     with subprocess.Popen(
         [*words, *words_of(f"https://{ELSEWHERE}:2379")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -474,8 +537,9 @@ def test_a_process_that_changes_its_network(networks: tuple[int, socket.socket])
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n"
-            [member] = read_processes(Given(etcd_pid=str(process.pid)))
-            assert not isinstance(member, Target)
+            [cluster] = read_processes(Given(etcd_pid=str(process.pid)))
+            assert not isinstance(cluster, Target)
+            [member] = cluster
             listener = member.listeners[0]
             assert isinstance(listener, Listener)
             assert listener.address == (ELSEWHERE, 2379)

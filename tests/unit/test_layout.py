@@ -17,7 +17,7 @@ READERS = {
     *("declared.declaration", "etcd.admin", "etcd.launch", "etcd_log.parse", "pki.certificate"),
     *("facts.api", "facts.discovery", "facts.member_list", "facts.release", "pki.go_verify"),
     *("profiles.profiles", "settings.read", "settings.secrets", "untrusted.json_text", "untrusted.printable"),
-    *("tls.attempt", "tls.connection", "tls.hello", "tls.http", "tls.via"),
+    *("tls.attempt", "tls.connection", "tls.held_ports", "tls.hello", "tls.http", "tls.via"),
 }
 WRITERS = {
     *("__main__", "checks.results", "declared.cures", "suite.reporting", "suite.state", "suite.waiting"),

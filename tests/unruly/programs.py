@@ -33,6 +33,11 @@ def rewritten_arguments(pattern: str, replacement: str) -> Unruly:
     return _program("rewritten_arguments.py", [pattern, replacement])
 
 
+def copied_flag(source: str, target: str) -> Unruly:
+    """Return an etcd that is started with the value of one flag for another; names without dashes."""
+    return _program("copied_flag.py", [source, target])
+
+
 def first_files() -> Unruly:
     """Return an etcd that uses the files of its first start, also after a restart."""
     return _program("first_files.py", [])

@@ -28,12 +28,12 @@ from typing import Final
 
 from msgspec import structs
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.declaration import (
     FILES,
     NOT_SHOWN,
     Declaration,
-    DeclaredURL,
     declared_listeners,
     masked,
 )
@@ -45,7 +45,7 @@ from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.process_comparison import changed_since
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
+from pytest_etcdtls.facts.rehearsal import GATEWAY, LISTENER, Rehearsal, Rehearsals, RestartChange
 from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.report.baseline import Snapshot
@@ -54,17 +54,21 @@ from pytest_etcdtls.report.differences import compare
 from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.text import fingerprint
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import stage
 from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
-from pytest_etcdtls.target import Listener, StartFailure
+from pytest_etcdtls.target import Listener, StartFailure, Target
+from pytest_etcdtls.tls.held_ports import held_by_another, opened_by
 from pytest_etcdtls.untrusted.printable import some
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
-from pytest_etcdtls.versions import version_key
+from pytest_etcdtls.versions import Release, version_key
 
-COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
+COMPARED: Final = frozenset(
+    {"access", "announced", "certificate", "versions", "suites", "groups", "alpn", GATEWAY}
+)
 """The topics that are compared. What depends on data, such as answers of the API, is not."""
 SECONDS: Final = 30.0
 """Time that etcd may take to listen."""
@@ -94,27 +98,42 @@ _LIMITS: Final = {
 """Where control groups of version 2 and 1 say how much memory their processes may take, and have taken."""
 
 
-def rehearse(observer: Observer) -> Rehearsal:
-    """Start the etcd of a target once more, and return what differs from what was observed.
+def rehearse(observer: Observer) -> Rehearsals:
+    """Start each etcd of a target once more, and return what differs from what was observed.
+
+    Raises:
+        NotVerifiedError: if none can be rehearsed.
+    """
+    members: list[Rehearsal] = []
+    refused: list[str] = []
+    for member, running in observer.target.running.items():
+        try:
+            members.append(_rehearse(observer, running, member))
+        except NotVerifiedError as error:
+            refused.append(str(error))
+    if not members:
+        raise NotVerifiedError("; ".join(refused))
+    return Rehearsals(members=tuple(members), refused=tuple(refused))
+
+
+def _rehearse(observer: Observer, running: RunningMember, member: str) -> Rehearsal:
+    """Start one etcd once more.
 
     Raises:
         NotVerifiedError: if it cannot be rehearsed.
     """
-    running = observer.target.running
-    if running is None:
-        raise NotVerifiedError("only the restart of a process is rehearsed: pass --etcd-pid")
     own, written = running.declared.declaration, running.written
     if written is not None:
         written = replace(written, settings={**unknown_of(written, own), **written.settings})
     try:
         plan = plan_of(running, own)
         declared = plan if written is None else plan_of(running, written)
-        made = _rehearsed(observer, running, written or own, declared)
+        made = _rehearsed(observer, member, running, written or own, declared)
         if made.failure is None or _start_of(declared) == _start_of(plan):
             return made
-        if why := _another_program(observer, written or own):
+        if why := _another_program(observer, member, written or own):
             raise NotVerifiedError(f"{made.source} declares another image, and {why}")
-        control = _rehearsed(observer, running, own, plan, compares=False)
+        control = _rehearsed(observer, member, running, own, plan, compares=False)
         return control if control.failure else made
     except (NotVerifiedError, UnreadableFileError, OSError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
@@ -146,12 +165,18 @@ def _start_of(plan: Plan) -> Plan:
 
 
 def _rehearsed(
-    observer: Observer, running: RunningMember, declaration: Declaration, plan: Plan, *, compares: bool = True
+    observer: Observer,
+    member: str,
+    running: RunningMember,
+    declaration: Declaration,
+    plan: Plan,
+    *,
+    compares: bool = True,
 ) -> Rehearsal:
     """Rehearse a start; a second time if it is denied files of other users that the running etcd can read."""
     overrides = plan.capabilities & OVERRIDES
     try:
-        made = _rehearsed_once(observer, running, declaration, plan, compares=compares)
+        made = _rehearsed_once(observer, member, running, declaration, plan, compares=compares)
         denied = made.failure is not None and _is_denied("\n".join((made.failure.reason, *made.failure.log)))
     except (NotVerifiedError, OSError) as error:
         denied = _is_denied(str(error)) or str(error) == stage.DATA_NOT_WRITABLE
@@ -159,7 +184,7 @@ def _rehearsed(
             raise
     if overrides and denied:
         again = replace(plan, reads_all=True)
-        return _rehearsed_once(observer, running, declaration, again, compares=compares)
+        return _rehearsed_once(observer, member, running, declaration, again, compares=compares)
     return made
 
 
@@ -168,20 +193,38 @@ def _is_denied(text: str) -> bool:
 
 
 def _rehearsed_once(
-    observer: Observer, running: RunningMember, declaration: Declaration, plan: Plan, *, compares: bool
+    observer: Observer,
+    member: str,
+    running: RunningMember,
+    declaration: Declaration,
+    plan: Plan,
+    *,
+    compares: bool,
 ) -> Rehearsal:
     began = time.monotonic()
     with started(plan, running.process.name) as etcd:
         failure = etcd.await_served(declaration)
         served = time.monotonic()
-        made = Rehearsal(source=declaration.source, seconds=round(served - began, 3))
+        made = Rehearsal(member=member, source=declaration.source, seconds=round(served - began, 3))
         if compares and failure is None:
             made = _compared(made, observer, etcd.pid, running, declaration)
         failure = failure or etcd.ended(max(0.0, served + _SETTLES - time.monotonic()))
+        if compares and failure is None:
+            failure = _not_bound(running, declaration)
     differs = failure is not None or made.changes
     causes = tuple(_causes(running, declaration, failed=failure is not None)) if differs else ()
     causes = (made.upgrade, *causes) if made.upgrade and differs else causes
     return structs.replace(made, failure=failure, causes=causes)
+
+
+def _not_bound(running: RunningMember, declaration: Declaration) -> StartFailure | None:
+    """Return that another process holds a port, which is free on the stage; ``None`` if none does."""
+    for listener in declared_listeners(declaration) if not declaration.on("socket-reuse-port") else ():
+        url = listener.url
+        if not url.is_socket and (held := held_by_another(running.process, url.host, url.port)):
+            reason = f"it cannot listen on {url}, since {held} (address already in use)"
+            return StartFailure(member=running.process.name, reason=reason)
+    return None
 
 
 class RehearsedEtcd:
@@ -355,18 +398,27 @@ def _compared(
     made: Rehearsal, observer: Observer, process: int, running: RunningMember, declaration: Declaration
 ) -> Rehearsal:
     """Return a rehearsal with what differs from the running etcd, and what of that was not observed again."""
-    listeners = observer.target.listeners
+    listeners = _listeners_of(observer.target, made.member)
     changes: list[RestartChange] = []
     now, then = (_by_place(one) for one in (running.declared.declaration, declaration))
+    if opened := opened_by(running.process):
+        now = {
+            place: urls
+            for place, urls in now.items()
+            if int(place.partition("port ")[2] or 0) in {0, *opened}
+        }
+        others = (one for one in listeners if one.process == running.process.pid)
+        now |= {f"port {one.port}": {one.url} for one in others if f"port {one.port}" not in now}
     for place in sorted(now.keys() | then.keys()):
-        urls = [", ".join(sorted(map(str, one.get(place, ())))) or "not open" for one in (now, then)]
+        urls = [", ".join(sorted(one.get(place, ()))) or "not open" for one in (now, then)]
         labels = tuple(one.label for one in listeners if f"port {one.port}" == place)
         if urls[0] != urls[1]:
             changes.append(RestartChange(LISTENER, place, labels, *urls))
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
-        if not one.discovered and one.scheme in {url.scheme for url in then.get(f"port {one.port}", ())}
+        if not one.discovered
+        and one.scheme in {url.partition(":")[0] for url in then.get(f"port {one.port}", ())}
     )
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
@@ -374,22 +426,49 @@ def _compared(
         RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
         for one in compare(old, new).differences
     ]
+    if declaration is running.declared.declaration:
+        changes = [_explained(one, again) for one in changes]
     has_tls = any(one.scheme == "https" for one in listeners)
     topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
-    unknown = (*_unknown(old, new, reasons), *_unasked(observer, running, declaration))
-    made = structs.replace(made, upgrade=_upgrade(observer, again, running.process.argv[0]))
+    unknown = (*_unknown(old, new, reasons), *_unasked(observer, made.member, running, declaration))
+    made = structs.replace(made, upgrade=_upgrade(observer, again, made.member, running.process.argv[0]))
     return structs.replace(made, changes=tuple(changes), unknown=unknown, compared=tuple(sorted(topics)))
 
 
-def _upgrade(observer: Observer, again: Observer, program: str) -> str:
-    """Return that another release of etcd is started than the one that runs; empty if it is the same."""
+def _explained(change: RestartChange, again: Observer) -> RestartChange:
+    """Return a change with why the gateway does not work then, as its check says."""
+    if change.topic != GATEWAY or not change.listeners:
+        return change
+    judged = Judge(again).result(catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0]))
+    why = judged.findings[0].message.partition(": ")[2] if judged.findings else ""
+    after = f"{change.after}: {why}" if why else change.after
+    return structs.replace(change, after=after, change="")
+
+
+def _listeners_of(target: Target, member: str) -> tuple[Listener, ...]:
+    """Return the listeners of a member; of a single one those of others too, which are not opened again."""
+    return tuple(one for one in target.listeners if one.member == member or len(target.running) == 1)
+
+
+def _release(observer: Observer, member: str) -> Release | None:
+    """Return the release of a member, as far as it is known."""
     with suppress(UnobservedError):
-        runs, starts = (one.get(EtcdReleases).members[0].release for one in (observer, again))
-        return f"etcd {runs} runs, and etcd {starts} is started next, from {program}" * (runs != starts)
-    return ""
+        for one in observer.get(EtcdReleases).members:
+            if one.listener in _listeners_of(observer.target, member):
+                return one.release
+    return None
 
 
-def _unasked(observer: Observer, running: RunningMember, declaration: Declaration) -> Iterator[RestartChange]:
+def _upgrade(observer: Observer, again: Observer, member: str, program: str) -> str:
+    """Return that another release of etcd is started than the one that runs; empty if it is the same."""
+    runs, starts = (_release(one, member) for one in (observer, again))
+    differ = runs is not None and starts is not None and runs != starts
+    return f"etcd {runs} runs, and etcd {starts} is started next, from {program}" if differ else ""
+
+
+def _unasked(
+    observer: Observer, member: str, running: RunningMember, declaration: Declaration
+) -> Iterator[RestartChange]:
     """Yield each bundle that was changed and of which no client is known, and the image of another etcd.
 
     A CA that was made again under its name is announced as before.
@@ -397,7 +476,7 @@ def _unasked(observer: Observer, running: RunningMember, declaration: Declaratio
     for name, of_peers in (("trusted-ca-file", False), ("peer-trusted-ca-file", True)):
         labels = tuple(
             one.label
-            for one in observer.target.listeners
+            for one in _listeners_of(observer.target, member)
             if one.scheme == "https" and (one.role is Role.PEER) is of_peers
             if not ((client := observer.recording.known(AcceptedClient, label=one.label)) and client.accepted)
         )
@@ -406,18 +485,17 @@ def _unasked(observer: Observer, running: RunningMember, declaration: Declaratio
             before = f"changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after etcd was started"
             after = "not observed, since no client certificate is accepted now"
             yield RestartChange("access", f"clients of {declaration.text(name)}", labels, before, after)
-    if why := _another_program(observer, declaration):
+    if why := _another_program(observer, member, declaration):
         yield RestartChange(
             "versions", f"image {declaration.image}", (), declaration.source, f"not observed: {why}"
         )
 
 
-def _another_program(observer: Observer, declaration: Declaration) -> str:
+def _another_program(observer: Observer, member: str, declaration: Declaration) -> str:
     """Return that a manifest's image has another etcd than the one that runs, and it is not here; else ""."""
-    with suppress(UnobservedError):
-        version = str(observer.get(EtcdReleases).members[0].release)
-        if declaration.version and version_key(declaration.version) != version_key(version):
-            return f"its etcd {declaration.version} is not on this machine, where etcd {version} runs"
+    version = str(_release(observer, member) or declaration.version)
+    if declaration.version and version_key(declaration.version) != version_key(version):
+        return f"its etcd {declaration.version} is not on this machine, where etcd {version} runs"
     return ""
 
 
@@ -433,11 +511,11 @@ def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str
         yield RestartChange(topic, some(subjects, _NAMED), (label,), "observed", after)
 
 
-def _by_place(declaration: Declaration) -> dict[str, set[DeclaredURL]]:
-    urls: dict[str, set[DeclaredURL]] = {}
+def _by_place(declaration: Declaration) -> dict[str, set[str]]:
+    urls: dict[str, set[str]] = {}
     for listener in declared_listeners(declaration):
         place = f"socket {listener.url.host}" if listener.url.is_socket else f"port {listener.url.port}"
-        urls.setdefault(place, set()).add(listener.url)
+        urls.setdefault(place, set()).add(str(listener.url))
     return urls
 
 
