@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from judged import judge, judged, listener_of
+from made import made_report
 from starting import running_etcd, start_process
 
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.errors import NotVerifiedError
@@ -23,7 +25,9 @@ from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.facts.member_list import MemberListing
 from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
+from pytest_etcdtls.report.overview import access_in_words
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target
 
@@ -100,8 +104,11 @@ def test_an_open_proxy_lets_everybody_in(
         start_process(CONFIG, etcd_binary) as cluster,
         _proxy(cluster, etcd_binary, tmp_path, *TLS, down=down) as target,
     ):
-        target = target if with_client else replace(target, client=PortCredentials())
-        results = _by_check(judged(target, *GATES, *FAMILIES, "api"))
+        observer = Observer(target if with_client else replace(target, client=PortCredentials()))
+        results = _by_check(run_checks(observer, select([*GATES, *FAMILIES, "api"])))
+        said = [*access_in_words(made_report(), observer.recording, target.listeners[0])]
+    assert said[0] == "is etcd's grpc-proxy"
+    assert "accepts clients without a certificate, self-signed, foreign-ca" in said[1]
     gate, found = results["listener.is-etcd"], results["mtls.no-certificate"]
     assert gate.outcome is found.outcome is Outcome.VIOLATES
     assert gate.message.startswith("this is etcd's grpc-proxy, not etcd itself: it answers ")
@@ -132,7 +139,10 @@ def test_a_proxy_without_tls_lets_everybody_in(etcd_binary: Path, tmp_path: Path
         start_process(CONFIG, etcd_binary) as cluster,
         _proxy(cluster, etcd_binary, tmp_path, down=down) as target,
     ):
-        results = _by_check(judged(target, *GATES, *FAMILIES))
+        observer = Observer(target)
+        results = _by_check(run_checks(observer, select([*GATES, *FAMILIES])))
+        said = [*access_in_words(made_report(), observer.recording, target.listeners[0])]
+    assert said == ["is etcd's grpc-proxy", "answers plain HTTP: accepts every client"]
     assert results["listener.is-etcd"].message.startswith("this is etcd's grpc-proxy, not etcd itself")
     found = results["mtls.plaintext-refused"]
     assert found.outcome is Outcome.VIOLATES
