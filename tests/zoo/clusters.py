@@ -232,6 +232,7 @@ ZOO = [
         after_start=_dial_with_an_expired_pair,
         violated={"cluster": ["config.dials-with-valid-certificates"]},
         warned={"cluster": ["mtls.client-certificate-expires"]},
+        lines=("3.5", "3.6", "3.7"),
     ),
     Misconfigured(
         name="gateway-pair-expired",
