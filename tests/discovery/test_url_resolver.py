@@ -152,11 +152,7 @@ def test_a_url_named_for_another_role_keeps_that_role() -> None:
 
 def test_thousands_of_urls_are_bounded_and_reported() -> None:
     urls = [f"https://10.1.{n // 256}.{n % 256}:2379" for n in range(2000)]
-<<<<<<< HEAD
     resolver = URLResolver([named("etcd.example")], (), {}, (), lambda _: frozenset())
-=======
-    resolver = URLResolver([named("etcd.example")], (), {}, [], lambda _: frozenset())
->>>>>>> gateway
     member = resolver.member(record("1", *urls), "m1")
     assert len(resolver.listeners) == 1 + MOST_LISTENERS
     left_out = [found for found in member.urls if found.reachability is Reachability.LEFT_OUT]
