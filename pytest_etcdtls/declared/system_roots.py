@@ -37,6 +37,7 @@ _FILES: Final = (
 )
 """``certFiles`` of root_linux.go."""
 _MOST_FILES: Final = 1000
+_MOST_OCTETS: Final = 1 << 23
 
 
 class SystemRoots(Struct, frozen=True):
@@ -52,15 +53,18 @@ class SystemRoots(Struct, frozen=True):
 
 
 def read_system_roots(member: DeclaredMember) -> SystemRoots | None:
-    """Return the roots of a process, from the files that it would read now; ``None`` of another declaration.
+    """Return the roots of a process, from the files that it would read now; ``None`` if they are too large.
 
-    That of a container's or a unit's file has its own root store, which is not known here.
+    Of another declaration they are not known: a container's or a unit's file is read on any machine.
     """
     if not member.paths.working:
         return None
     # A bundle and a directory usually have the same CAs.
     certificates: dict[bytes, x509.Certificate] = {}
+    size = 0
     for data in islice(_contents(member), _MOST_FILES):
+        if (size := size + len(data)) > _MOST_OCTETS:
+            return None
         for block in decode(data):
             with suppress(ValueError):
                 certificates[block.content] = certificates.get(block.content) or load(block.content)
