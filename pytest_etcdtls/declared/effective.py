@@ -26,6 +26,7 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import (
+    SYSTEM,
     CRLFile,
     Declaration,
     DeclaredListener,
@@ -36,9 +37,9 @@ from pytest_etcdtls.declared.declaration import (
     Via,
     declared_listeners,
     in_force,
+    roots_in_words,
     split_http,
 )
-from pytest_etcdtls.declared.system_roots import SYSTEM, roots_in_words
 from pytest_etcdtls.role import Role, Side, TLSVersion
 from pytest_etcdtls.versions import has_since, version_key
 

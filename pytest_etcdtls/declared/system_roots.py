@@ -18,22 +18,26 @@ from typing import Final
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember
+from pytest_etcdtls.declared.declaration import (
+    DIRECTORIES_OF_ROOTS,
+    ROOTS_DIRECTORIES,
+    ROOTS_FILE,
+    DeclaredMember,
+    roots_in_words,
+)
 from pytest_etcdtls.errors import UnreadableFileError
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, load
 from pytest_etcdtls.pki.go_pem import decode
 from pytest_etcdtls.untrusted.process_root import names_in
 from pytest_etcdtls.untrusted.regular_files import read_regular
 
-FILE, DIRECTORIES = "SSL_CERT_FILE", "SSL_CERT_DIR"
 _FILES: Final = (
     *("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"),
     *("/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"),
 )
 """``certFiles`` of root_linux.go."""
-_DIRECTORIES: Final = ("/etc/ssl/certs", "/etc/pki/tls/certs")
-"""``certDirectories``."""
 _MOST_FILES: Final = 1000
+_MOST_OCTETS: Final = 1 << 23
 
 
 class SystemRoots(Struct, frozen=True):
@@ -48,29 +52,19 @@ class SystemRoots(Struct, frozen=True):
     certificates: tuple[x509.Certificate, ...]
 
 
-def roots_in_words(declaration: Declaration) -> str:
-    """Return what Go's system pool of a declared etcd is made of."""
-    file, directories = (declaration.go_environment.get(name) for name in (FILE, DIRECTORIES))
-    if file and directories:
-        return f"{file} ({FILE}) and {directories} ({DIRECTORIES})"
-    if file:
-        return f"{file} ({FILE}), {' and '.join(_DIRECTORIES)}"
-    return f"the system's file of root CAs and {directories} ({DIRECTORIES})" if directories else SYSTEM
-
-
-SYSTEM: Final = "the system's root store"
-
-
 def read_system_roots(member: DeclaredMember) -> SystemRoots | None:
-    """Return the roots of a process, from the files that it would read now; ``None`` of another declaration.
+    """Return the roots of a process, from the files that it would read now; ``None`` if they are too large.
 
-    That of a container's or a unit's file has its own root store, which is not known here.
+    Of another declaration they are not known: a container's or a unit's file is read on any machine.
     """
     if not member.paths.working:
         return None
     # A bundle and a directory usually have the same CAs.
     certificates: dict[bytes, x509.Certificate] = {}
+    size = 0
     for data in islice(_contents(member), _MOST_FILES):
+        if (size := size + len(data)) > _MOST_OCTETS:
+            return None
         for block in decode(data):
             with suppress(ValueError):
                 certificates[block.content] = certificates.get(block.content) or load(block.content)
@@ -79,11 +73,11 @@ def read_system_roots(member: DeclaredMember) -> SystemRoots | None:
 
 def _contents(member: DeclaredMember) -> Iterator[bytes]:
     variables = member.declaration.go_environment
-    file = variables.get(FILE)
+    file = variables.get(ROOTS_FILE)
     texts = (_content(member, path) for path in ((file,) if file else _FILES))
     yield from islice((text for text in texts if text is not None), 1)
-    named = variables.get(DIRECTORIES)
-    for directory in named.split(":") if named else _DIRECTORIES:
+    named = variables.get(ROOTS_DIRECTORIES)
+    for directory in named.split(":") if named else DIRECTORIES_OF_ROOTS:
         for name in names_in(member.paths.of_process(directory)):
             if (text := _content(member, f"{directory}/{name}")) is not None:
                 yield text

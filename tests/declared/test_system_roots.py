@@ -11,8 +11,9 @@ from process.containers import process_of, target
 from starting import start_process
 
 from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.declared.declaration import roots_in_words
 from pytest_etcdtls.declared.reading import from_command_line
-from pytest_etcdtls.declared.system_roots import read_system_roots, roots_in_words
+from pytest_etcdtls.declared.system_roots import read_system_roots
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.certificate import load_certificates

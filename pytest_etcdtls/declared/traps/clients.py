@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, https, without
-from pytest_etcdtls.declared.declaration import FLAGS, Setting, declared_listeners
+from pytest_etcdtls.declared.declaration import FLAGS, Setting, declared_listeners, roots_in_words
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
     Effective,
@@ -14,7 +14,6 @@ from pytest_etcdtls.declared.effective import (
     is_served,
     prefix,
 )
-from pytest_etcdtls.declared.system_roots import roots_in_words
 from pytest_etcdtls.declared.traps.trap import (
     FoundTrap,
     spellings,
