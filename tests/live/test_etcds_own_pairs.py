@@ -78,7 +78,7 @@ def _by_auto(cluster: Cluster, _: Path) -> list[Target]:
     """Return the target of all processes, as on a machine on which no other test starts one."""
     with pytest.MonkeyPatch.context() as patch:
         ours = [process_of(member.server) for member in cluster.members]
-        patch.setattr(running, "find_processes", lambda: ours)
+        patch.setattr(running, "find_processes", lambda _: ours)
         return targets(etcd_pid="auto")
 
 
