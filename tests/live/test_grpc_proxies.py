@@ -57,7 +57,7 @@ def _proxy(
         etcd: the program.
         directory: for its files.
         flags: its own, with ``{pki}`` for the directory of the cluster's PKI.
-        metrics: the scheme of its --metrics-addr, which is then the listener instead.
+        metrics: whether its --metrics-addr, with TLS, is the listener instead.
         down: whether no etcd answers it.
         listed: whether it lists itself instead of the members. Then it dials itself, and ends if that fails.
     """
@@ -66,7 +66,7 @@ def _proxy(
     port, other, closed = claim.ports
     own = [flag.format(pki=pki) for flag in flags]
     own += [f"--advertise-client-url={f'127.0.0.1:{port}' if listed else ''}"]
-    own += [f"--metrics-addr={metrics}://127.0.0.1:{other}"] if metrics else []
+    own += [f"--metrics-addr=https://127.0.0.1:{other}"] if metrics else []
     command = [
         *(str(etcd), "grpc-proxy", "start", f"--data-dir={directory}", f"--listen-addr=127.0.0.1:{port}"),
         f"--endpoints={f'https://127.0.0.1:{closed}' if down else cluster.members[0].client_url}",
@@ -74,12 +74,11 @@ def _proxy(
         *own,
     ]
     role = Role.METRICS if metrics else Role.CLIENT
-    scheme = metrics or ("https" if flags else "http")
     through = replace(
         listener_of(target, Role.CLIENT),
         role=role,
         label=f"{role}-m0",
-        scheme=scheme,
+        scheme="https" if flags else "http",
         connect_to=("127.0.0.1", other if metrics else port),
     )
     try:
@@ -208,7 +207,7 @@ def test_the_metrics_of_a_proxy_are_not_those_of_etcd(
 ) -> None:
     with (
         start_process(CONFIG, etcd_binary) as cluster,
-        _proxy(cluster, etcd_binary, tmp_path, *flags, metrics="https") as target,
+        _proxy(cluster, etcd_binary, tmp_path, *flags, metrics=True) as target,
     ):
         results = _by_check(judged(target, *GATES, "mtls.no-certificate", "api.metrics-scope"))
     gate = results["listener.is-etcd"]
