@@ -46,7 +46,7 @@ def _proxy(
     etcd: Path,
     directory: Path,
     *flags: str,
-    metrics: str = "",
+    metrics: bool = False,
     down: bool = False,
     listed: bool = False,
 ) -> Iterator[Target]:
