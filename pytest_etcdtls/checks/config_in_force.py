@@ -65,6 +65,7 @@ def declared_client_authentication_is_in_force(
 
     Spec: etcd --client-cert-auth, --trusted-ca-file
     Spec: CIS Kubernetes 2.2
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.auto-tls-drops-client-auth, config.allowed-names-without-client-auth
     Severity: critical
@@ -87,6 +88,7 @@ def declared_peer_authentication_is_in_force(
 
     Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
     Spec: CIS Kubernetes 2.5
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.auto-tls-drops-client-auth, config.allowed-names-without-client-auth
     Severity: critical
@@ -108,6 +110,7 @@ def declared_metrics_authentication_is_in_force(
     URLs every client reads them, as declared.
 
     Spec: etcd --listen-metrics-urls, --client-cert-auth
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
@@ -194,7 +197,7 @@ def the_declared_bundle_is_trusted(
     Spec: etcd --trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
-    Follows: restart.starts, restart.clients, restart.announced-ca
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.auto-tls-drops-client-auth, config.client-auth-in-force, config.metrics-as-declared,
         config.trusted-ca-usable, config.chain-closes
@@ -222,7 +225,7 @@ def the_declared_bundle_of_peers_is_trusted(
     Spec: etcd --peer-trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
-    Follows: restart.starts, restart.clients, restart.announced-ca
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.auto-tls-drops-client-auth, config.peer-auth-in-force, config.trusted-ca-usable,
         config.chain-closes
@@ -305,6 +308,7 @@ def declared_rules_about_names_are_in_force(
     a certificate with a declared name is issued: etcd refuses it if it was started with other names.
 
     Spec: etcd --{side}-cert-allowed-hostname, --peer-cert-allowed-cn
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.allowed-names-without-client-auth
     Severity: high
@@ -373,6 +377,7 @@ def declared_versions_are_in_force(
 
     Spec: etcd --tls-min-version, --tls-max-version
     Spec: RFC 8446 section 4.2.1
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
@@ -433,6 +438,7 @@ def declared_suites_are_in_force(
 
     Spec: etcd --cipher-suites
     Spec: RFC 5246 section 7.4.1.3
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: medium
     Level: MUST
@@ -476,6 +482,7 @@ def the_gateway_is_as_declared(
     default, but in 3.4 it is disabled by a configuration file that does not mention it.
 
     Spec: etcd --enable-grpc-gateway
+    Follows: restart.starts, restart.listeners, restart.clients, restart.protocol, restart.gateway
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: low
     Level: MUST
@@ -508,6 +515,7 @@ def profiles_are_as_declared(
     before, --debug does.
 
     Spec: etcd --enable-pprof, --log-level
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: low
     Level: MUST

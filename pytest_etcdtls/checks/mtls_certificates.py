@@ -366,6 +366,7 @@ def client_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Ite
     A client is refused as soon as its certificate expires. Listeners do not show this in advance.
 
     Spec: RFC 5280 section 4.1.2.5
+    Follows: config.dials-with-valid-certificates
     Severity: medium
     Level: SHOULD
     Remediation: renew the client's certificate; etcd needs no restart for that.
