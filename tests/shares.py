@@ -2,8 +2,8 @@
 
 Two variables decide; the Makefile and ``.ci/run`` set them:
 
-- ``TESTS`` is ``few`` (``make test``, the default), ``turn`` (CI) or ``all`` (``make test TESTS=all``). A number N
-  is one test in N of every file (``.ci/machine embedded`` in CI).
+- ``TESTS`` is ``few`` (``make test``, the default), ``turn`` (CI) or ``all`` (``make test TESTS=all``). A
+  number N is one test in N of every file (``.ci/machine embedded`` in CI).
 - ``TURN`` is the number of commits. It chooses the part, so after some commits each test has run, on each
   etcd. The same commit has the same part.
 
