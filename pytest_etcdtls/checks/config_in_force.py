@@ -86,7 +86,8 @@ def declared_client_authentication_is_in_force(
 
     Spec: etcd --<peer->client-cert-auth, --<peer->trusted-ca-file
     Spec: CIS Kubernetes <cis>
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.auto-tls-drops-client-auth, config.allowed-names-without-client-auth
     Severity: critical
     Level: MUST
@@ -107,7 +108,8 @@ def declared_metrics_authentication_is_in_force(
     URLs every client reads them, as declared.
 
     Spec: etcd --listen-metrics-urls, --client-cert-auth
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
     Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
@@ -206,7 +208,8 @@ def the_declared_bundle_is_trusted(
     Spec: etcd --<peer->trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.auto-tls-drops-client-auth, config.<auth>, config.trusted-ca-usable, config.chain-closes
     Severity: high
     Level: MUST
@@ -282,7 +285,8 @@ def declared_rules_about_names_are_in_force(
     a certificate with a declared name is issued: etcd refuses it if it was started with other names.
 
     Spec: etcd --{side}-cert-allowed-hostname, --peer-cert-allowed-cn
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.allowed-names-without-client-auth
     Severity: high
     Level: MUST
@@ -350,7 +354,8 @@ def declared_versions_are_in_force(
 
     Spec: etcd --tls-min-version, --tls-max-version
     Spec: RFC 8446 section 4.2.1
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
     Remediation: set --tls-min-version and --tls-max-version where etcd reads them, and restart it.
@@ -410,7 +415,8 @@ def declared_suites_are_in_force(
 
     Spec: etcd --cipher-suites
     Spec: RFC 5246 section 7.4.1.3
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: medium
     Level: MUST
     Remediation: set --cipher-suites where etcd reads it, and restart it.
@@ -453,7 +459,8 @@ def the_gateway_is_as_declared(
     default, but in 3.4 it is disabled by a configuration file that does not mention it.
 
     Spec: etcd --enable-grpc-gateway
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
+    Follows: restart.starts, restart.listeners, restart.clients, restart.protocol, restart.gateway
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: low
     Level: MUST
     Remediation: set --enable-grpc-gateway where etcd reads it, and restart it.
@@ -485,7 +492,8 @@ def profiles_are_as_declared(
     before, --debug does.
 
     Spec: etcd --enable-pprof, --log-level
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: low
     Level: MUST
     Remediation: set --enable-pprof and --log-level where etcd reads them, and restart it.

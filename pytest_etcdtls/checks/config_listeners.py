@@ -81,7 +81,8 @@ def listeners_are_as_declared(
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
-    Follows: restart.*, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
+    Follows: restart.starts, restart.listeners
+    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
     Remediation: restart etcd with the declaration, or declare what runs; name endpoints by etcd's listen

@@ -167,7 +167,7 @@ def the_same_gateway(rehearsals: Rehearsals) -> Iterator[Statement]:
 
     Spec: etcd --client-cert-file, --cert-file, --enable-grpc-gateway
     Follows: restart.clients, restart.certificate, cert.*, config.dials-with-valid-certificates,
-        config.chain-closes, config.gateway-as-declared
+        config.chain-closes
     Severity: high
     Level: MUST
     Remediation: before etcd is restarted, renew the pair with which the gateway dials etcd, that of

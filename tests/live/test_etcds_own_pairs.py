@@ -12,14 +12,14 @@ from kubeadm.judging import Given
 from plugin.runs import Runner, run
 from process.containers import process_of, targets
 from starting import start_process, write_unit
-from zoo.clusters import EXPIRED, restart_one_with, write_pair
+from zoo.clusters import expired, restart_one_with, write_pair
 
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared import running
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.pki.profile import PEER, SERVER
+from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
 from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
@@ -29,7 +29,10 @@ from pytest_etcdtls.target import Target
 __all__ = ["run"]
 
 _DIALS, _SERVES = "config.dials-with-valid-certificates", "cert.valid-now"
-_NOT_YET = {"valid_from": timedelta(days=1)}
+
+
+def _not_yet(profile: Profile) -> Profile:
+    return replace(profile, valid_from=timedelta(days=1))
 
 
 def _dials_with_an_expired_pair(cluster: Cluster) -> None:
@@ -40,19 +43,15 @@ def _dials_with_an_expired_pair(cluster: Cluster) -> None:
         )
     except UsageError as error:
         pytest.skip(f"not to be expressed in this version: {error}")
-    write_pair(cluster, "dials-with", cluster.pki.peer_ca, replace(PEER, **EXPIRED), member=2)
+    write_pair(cluster, "dials-with", cluster.pki.peer_ca, expired(PEER), member=2)
 
 
-def _peers_pair(**changes: timedelta) -> Callable[[Cluster], None]:
-    return lambda cluster: write_pair(
-        cluster, "peer", cluster.pki.peer_ca, replace(PEER, **changes), member=2
-    )
+def _peers_pair(change: Callable[[Profile], Profile]) -> Callable[[Cluster], None]:
+    return lambda cluster: write_pair(cluster, "peer", cluster.pki.peer_ca, change(PEER), member=2)
 
 
-def _clients_pair(**changes: timedelta) -> Callable[[Cluster], None]:
-    return lambda cluster: write_pair(
-        cluster, "server", cluster.pki.server_ca, replace(SERVER, **changes), member=2
-    )
+def _clients_pair(change: Callable[[Profile], Profile]) -> Callable[[Cluster], None]:
+    return lambda cluster: write_pair(cluster, "server", cluster.pki.server_ca, change(SERVER), member=2)
 
 
 def _by_endpoints(cluster: Cluster, directory: Path) -> list[Target]:
@@ -79,7 +78,7 @@ def _by_auto(cluster: Cluster, _: Path) -> list[Target]:
     """Return the target of all processes, as on a machine on which no other test starts one."""
     with pytest.MonkeyPatch.context() as patch:
         ours = [process_of(member.server) for member in cluster.members]
-        patch.setattr(running, "find_processes", lambda: ours)
+        patch.setattr(running, "find_processes", lambda _: ours)
         return targets(etcd_pid="auto")
 
 
@@ -105,10 +104,10 @@ def _assert_one_fault(results: Sequence[CheckResult], check: str, message: str) 
     ("change", "check", "message"),
     [
         (_dials_with_an_expired_pair, _DIALS, " dials other members with --peer-client-cert-file="),
-        (_peers_pair(**EXPIRED), _SERVES, "the certificate expired 7 days ago"),
-        (_peers_pair(**_NOT_YET), _SERVES, "the certificate is not yet valid"),
-        (_clients_pair(**EXPIRED), _SERVES, "the certificate expired 7 days ago"),
-        (_clients_pair(**_NOT_YET), _SERVES, "the certificate is not yet valid"),
+        (_peers_pair(expired), _SERVES, "the certificate expired 7 days ago"),
+        (_peers_pair(_not_yet), _SERVES, "the certificate is not yet valid"),
+        (_clients_pair(expired), _SERVES, "the certificate expired 7 days ago"),
+        (_clients_pair(_not_yet), _SERVES, "the certificate is not yet valid"),
     ],
     ids=["dials", "peer-expired", "peer-not-yet", "client-expired", "client-not-yet"],
 )

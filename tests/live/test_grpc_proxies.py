@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from judged import judge, judged, listener_of
+from made import made_report
 from starting import running_etcd, start_process
 
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.errors import NotVerifiedError
@@ -23,7 +25,9 @@ from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.facts.member_list import MemberListing
 from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
+from pytest_etcdtls.report.overview import access_in_words
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target
 
@@ -42,7 +46,7 @@ def _proxy(
     etcd: Path,
     directory: Path,
     *flags: str,
-    metrics: str = "",
+    metrics: bool = False,
     down: bool = False,
     listed: bool = False,
 ) -> Iterator[Target]:
@@ -53,7 +57,7 @@ def _proxy(
         etcd: the program.
         directory: for its files.
         flags: its own, with ``{pki}`` for the directory of the cluster's PKI.
-        metrics: the scheme of its --metrics-addr, which is then the listener instead.
+        metrics: whether its --metrics-addr, with TLS, is the listener instead.
         down: whether no etcd answers it.
         listed: whether it lists itself instead of the members. Then it dials itself, and ends if that fails.
     """
@@ -62,7 +66,7 @@ def _proxy(
     port, other, closed = claim.ports
     own = [flag.format(pki=pki) for flag in flags]
     own += [f"--advertise-client-url={f'127.0.0.1:{port}' if listed else ''}"]
-    own += [f"--metrics-addr={metrics}://127.0.0.1:{other}"] if metrics else []
+    own += [f"--metrics-addr=https://127.0.0.1:{other}"] if metrics else []
     command = [
         *(str(etcd), "grpc-proxy", "start", f"--data-dir={directory}", f"--listen-addr=127.0.0.1:{port}"),
         f"--endpoints={f'https://127.0.0.1:{closed}' if down else cluster.members[0].client_url}",
@@ -70,12 +74,11 @@ def _proxy(
         *own,
     ]
     role = Role.METRICS if metrics else Role.CLIENT
-    scheme = metrics or ("https" if flags else "http")
     through = replace(
         listener_of(target, Role.CLIENT),
         role=role,
         label=f"{role}-m0",
-        scheme=scheme,
+        scheme="https" if flags else "http",
         connect_to=("127.0.0.1", other if metrics else port),
     )
     try:
@@ -100,8 +103,11 @@ def test_an_open_proxy_lets_everybody_in(
         start_process(CONFIG, etcd_binary) as cluster,
         _proxy(cluster, etcd_binary, tmp_path, *TLS, down=down) as target,
     ):
-        target = target if with_client else replace(target, client=PortCredentials())
-        results = _by_check(judged(target, *GATES, *FAMILIES, "api"))
+        observer = Observer(target if with_client else replace(target, client=PortCredentials()))
+        results = _by_check(run_checks(observer, select([*GATES, *FAMILIES, "api"])))
+        said = [*access_in_words(made_report(), observer.recording, target.listeners[0])]
+    assert said[0] == "is etcd's grpc-proxy"
+    assert "accepts clients without a certificate, self-signed, foreign-ca" in said[1]
     gate, found = results["listener.is-etcd"], results["mtls.no-certificate"]
     assert gate.outcome is found.outcome is Outcome.VIOLATES
     assert gate.message.startswith("this is etcd's grpc-proxy, not etcd itself: it answers ")
@@ -132,7 +138,10 @@ def test_a_proxy_without_tls_lets_everybody_in(etcd_binary: Path, tmp_path: Path
         start_process(CONFIG, etcd_binary) as cluster,
         _proxy(cluster, etcd_binary, tmp_path, down=down) as target,
     ):
-        results = _by_check(judged(target, *GATES, *FAMILIES))
+        observer = Observer(target)
+        results = _by_check(run_checks(observer, select([*GATES, *FAMILIES])))
+        said = [*access_in_words(made_report(), observer.recording, target.listeners[0])]
+    assert said == ["is etcd's grpc-proxy", "answers plain HTTP: accepts every client"]
     assert results["listener.is-etcd"].message.startswith("this is etcd's grpc-proxy, not etcd itself")
     found = results["mtls.plaintext-refused"]
     assert found.outcome is Outcome.VIOLATES
@@ -198,7 +207,7 @@ def test_the_metrics_of_a_proxy_are_not_those_of_etcd(
 ) -> None:
     with (
         start_process(CONFIG, etcd_binary) as cluster,
-        _proxy(cluster, etcd_binary, tmp_path, *flags, metrics="https") as target,
+        _proxy(cluster, etcd_binary, tmp_path, *flags, metrics=True) as target,
     ):
         results = _by_check(judged(target, *GATES, "mtls.no-certificate", "api.metrics-scope"))
     gate = results["listener.is-etcd"]

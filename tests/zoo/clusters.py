@@ -20,7 +20,11 @@ from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, Profile
 
 _ONE_LINE = ("3.6",)
-EXPIRED = {"valid_from": timedelta(days=-12), "valid_for": timedelta(days=5)}
+
+
+def expired(profile: Profile) -> Profile:
+    """Return a profile of certificates that expired seven days ago."""
+    return replace(profile, valid_from=timedelta(days=-12), valid_for=timedelta(days=5))
 
 
 def _restart_one_with_another_ca(cluster: Cluster) -> None:
@@ -74,7 +78,7 @@ def _dial_with(cluster: Cluster, authority: CertificateAuthority, profile: Profi
 def _dial_with_an_expired_pair(cluster: Cluster) -> None:
     """Connections that exist stay, so the member is connected until one of the two is restarted."""
     _dial_with(cluster, cluster.pki.peer_ca)
-    write_pair(cluster, "dials-with", cluster.pki.peer_ca, replace(PEER, **EXPIRED))
+    write_pair(cluster, "dials-with", cluster.pki.peer_ca, expired(PEER))
 
 
 def _expire_the_gateways_pair(cluster: Cluster) -> None:
@@ -82,7 +86,7 @@ def _expire_the_gateways_pair(cluster: Cluster) -> None:
     write_pair(cluster, "gateway", cluster.pki.client_ca, CLIENT, member=0)
     restart_one_with(cluster, 0, client_cert_file="gateway.crt", client_key_file="gateway.key")
     _status(cluster, 0)
-    write_pair(cluster, "gateway", cluster.pki.client_ca, replace(CLIENT, **EXPIRED), member=0)
+    write_pair(cluster, "gateway", cluster.pki.client_ca, expired(CLIENT), member=0)
 
 
 def _status(cluster: Cluster, index: int) -> dict[str, Any]:
@@ -228,6 +232,7 @@ ZOO = [
         after_start=_dial_with_an_expired_pair,
         violated={"cluster": ["config.dials-with-valid-certificates"]},
         warned={"cluster": ["mtls.client-certificate-expires"]},
+        lines=("3.5", "3.6", "3.7"),
     ),
     Misconfigured(
         name="gateway-pair-expired",
