@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import IO, Any, Final, Self, TextIO, cast
+from typing import Any, Final, Self, TextIO, cast
 
 import pytest
 
@@ -121,68 +121,17 @@ class Interruption:
         return (KeyboardInterrupt if with_trace else pytest.Session.Interrupted)(received.name)
 
 
-_BELOW: Final = "\x1bD\x1b[A\x1b7\x1b[B\r{}\x1b[K\x1b8"
-"""Index and up (which makes room), save the cursor, down, the text, erase the rest of the line, restore."""
-_ERASE_BELOW: Final = "\x1b7\x1b[B\r\x1b[K\x1b8"
-
-
 class LossyOutput:
-    """A text file that no longer writes, and raises nothing, once writing to it has failed.
+    """A text file that no longer writes, and raises nothing, once writing to it has failed."""
 
-    Args:
-        file: the file; ``None`` for a standard output that was closed before Python started.
-    """
-
-    def __init__(self, file: IO[str] | None) -> None:
+    def __init__(self, file: TextIO) -> None:
         self._file = file
-        self.lost = file is None
-        self.written_at = time.monotonic()
-        """When pytest wrote last."""
-        self._is_below = False
-        """Whether a line is below the cursor."""
-        self._descriptor = -1
-        """A copy of the file's descriptor, which pytest does not capture."""
-        self._lock = threading.RLock()
+        self.lost = False
 
     def write(self, text: str) -> int:
-        """Write the text, or lose it. A line below the cursor is erased."""
-        with self._lock:
-            self.written_at = time.monotonic()
-            if self._is_below:
-                self._is_below = False
-                self._write(_ERASE_BELOW)
-            return self._write(text)
-
-    def open_below(self) -> None:
-        """Prepare for lines below the cursor. It must be called while pytest captures nothing."""
-        if self._file is not None:
-            self._descriptor = os.dup(self._file.fileno())
-
-    def close_below(self) -> None:
-        """Write no more lines below the cursor."""
-        with self._lock:
-            descriptor, self._descriptor = self._descriptor, -1
-            if descriptor >= 0:
-                os.close(descriptor)
-
-    def write_below(self, text: str, *, moves: bool) -> None:
-        """Write a line below the cursor, which stays where it is until more is written.
-
-        Args:
-            text: the line, shorter than the width of the terminal.
-            moves: the terminal can move its cursor. One that cannot gets a line that stays.
-        """
-        with self._lock:
-            if self._descriptor < 0 or self.lost:
-                return
-            with suppress(OSError):
-                os.write(self._descriptor, (_BELOW.format(text) if moves else f"\n{text}").encode())
-            self._is_below = moves
-
-    def _write(self, text: str) -> int:
+        """Write the text, or lose it."""
         try:
-            if self._file is not None and not self.lost:
-                return self._file.write(text)
+            return len(text) if self.lost else self._file.write(text)
         except UnicodeEncodeError:
             raise  # pytest's writer has an answer to that
         except (OSError, ValueError):
@@ -192,14 +141,10 @@ class LossyOutput:
     def flush(self) -> None:
         """Flush, unless the output is lost."""
         try:
-            if self._file is not None and not self.lost:
+            if not self.lost:
                 self._file.flush()
         except (OSError, ValueError):
             self.lost = True
-
-    def isatty(self) -> bool:
-        """Return whether it is a terminal."""
-        return self._file is not None and not self._file.closed and self._file.isatty()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the file has it
         return getattr(self._file, name)

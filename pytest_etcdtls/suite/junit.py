@@ -47,10 +47,10 @@ class JUnitFile:
         path = config.invocation_params.dir / os.path.expanduser(os.path.expandvars(text))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            writable("--junitxml", str(path), path)
+            writable("--junitxml", text, path)
         except OSError as error:
             raise pytest.UsageError(
-                f"--junitxml {str(path)!r}: the directory cannot be made: {error.strerror}"
+                f"--junitxml {text!r}: the directory cannot be made: {error.strerror}"
             ) from error
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
@@ -93,20 +93,13 @@ def skip_consequences(text: str) -> str:
         root = ElementTree.fromstring(text)  # noqa: S314 - pytest has just written it
     except ElementTree.ParseError:  # it could not write all of it
         return text
-    changed = 0
     for suite in root.iter("testsuite"):
-        skipped = 0
         for case in suite.iterfind("testcase"):
-            causes = (one.get("value", "") for one in case.iter("property") if one.get("name") == CAUSE)
-            cause, failure = next(causes, ""), case.find("failure")
-            if cause and failure is not None:
-                failure.tag, failure.text = "skipped", None
-                failure.attrib.clear()
-                failure.attrib.update(type="pytest.skip", message=f"follows from {cause}")
-                skipped += 1
-        for name, change in (("failures", -skipped), ("skipped", skipped)):
-            suite.set(name, str(int(suite.get(name, "0")) + change))
-        changed += skipped
-    if not changed:
-        return text
-    return f"<?xml version='1.0' encoding='utf-8'?>\n{ElementTree.tostring(root, 'unicode')}"
+            properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+            if (failure := case.find("failure")) is None or CAUSE not in properties:
+                continue
+            failure.tag, failure.text = "skipped", None
+            failure.attrib = {"type": "pytest.skip", "message": f"follows from {properties[CAUSE]}"}
+            for name, change in (("failures", -1), ("skipped", 1)):
+                suite.set(name, str(int(suite.get(name, "0")) + change))
+    return f'<?xml version="1.0" encoding="utf-8"?>{ElementTree.tostring(root, "unicode")}'

@@ -230,10 +230,6 @@ class ListSession(Reporting):
         self._rows: dict[str, ClusterRow] = {}
         self._table: ClusterTable | None = None
 
-    def describe(self) -> str:
-        """Return how many clusters were judged."""
-        return f"{len(self._rows)} of {plural(len(self._selected), 'cluster')} judged"
-
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
         """Send the list to a worker: standard input can be read only once."""
@@ -389,7 +385,7 @@ def activate_list(config: pytest.Config, invocation: Invocation) -> None:
     config.pluginmanager.register(items, "etcdtls-items")
     if session is not None:
         _refuse_unusable(judge.clusters, session.run, invocation.ids)
-        Waiting.register(config, session.run, session.describe)
+        Waiting.register(config, session.run)
         config.pluginmanager.register(session, "etcdtls-session")
 
 

@@ -86,10 +86,10 @@ def test_junit_has_check_listener_cause_and_fault(run: Runner, live: Live) -> No
     assert "etcdtls.fault" not in found["mtls.no-certificate", live.client_label]
 
 
-WRITTEN = f"""<testsuites><testsuite failures="2" skipped="0">
-<testcase name="kůň"><failure message="it fails"/></testcase>
+WRITTEN = f"""<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite failures="2" skipped="0">
+<testcase name="kůň"><failure message="it fails" /></testcase>
 <testcase name="b">
-<properties><property name="{CAUSE}" value="a on m0"/></properties><failure message="f">x</failure>
+<properties><property name="{CAUSE}" value="a on m0" /></properties><failure message="f">x</failure>
 </testcase>
 </testsuite></testsuites>"""
 
