@@ -73,6 +73,8 @@ _CHUNK = 65536
 _FIRST_BYTES = 64
 _FRAME_HEAD = 9
 """Octets of the head of an HTTP/2 frame, which :attr:`Attempt.is_http` needs."""
+UNNAMED: Final = "@"
+"""The address of a Unix domain socket without a name, as Go writes it (sockaddrToUnix in net/unixsock_posix.go)."""
 _PEER_CREDENTIALS: Final = struct.Struct("=iII")
 _MOST_RECEIVED = 4 * 1024 * 1024
 """Octets that are received on one connection; the requested responses have a few hundred kilobytes."""
@@ -383,10 +385,12 @@ def addresses_of(host: str, seconds: float) -> frozenset[str]:
 def local_address(sock: socket.socket) -> str:
     """Return the local address of a connection as Go writes it in a log: ``host:port``, ``[host]:port``.
 
-    It is empty for a connection that a process carries, and on a Unix domain socket.
+    It is empty for a connection that a process carries. On a Unix domain socket clients have no address.
     """
-    if sock.family == socket.AF_UNIX:
+    if isinstance(sock, CarriedSocket):
         return ""
+    if sock.family == socket.AF_UNIX:
+        return UNNAMED
     host, port, *_ = sock.getsockname()
     return authority(host, port)
 
