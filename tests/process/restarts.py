@@ -194,6 +194,8 @@ def _asked(urls: Sequence[str], pairs: Mapping[str, Path | None]) -> Answers:
     return found
 
 
+ANNOUNCED = "announced CAs"
+"""The place of the CAs that a listener announces, in answers that know them, as GATEWAY is of a status."""
 _VERSION = "GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 GATEWAY = (
     "POST /v3/maintenance/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -234,7 +236,9 @@ def kinds(before: Answers, after: Answers) -> set[str]:
     found = set[str]()
     for place, old in before.items():
         new = after[place]
-        if place[1] == GATEWAY:
+        if place[1] == ANNOUNCED:
+            found.update({"restart.announced-ca"} if old != new else ())
+        elif place[1] == GATEWAY:
             found.update({"restart.gateway"} if (old, new) == ("200", "503") else ())
         elif "not open" in (old, new) and old != new:
             found.add("restart.listeners")

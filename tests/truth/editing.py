@@ -96,6 +96,10 @@ SETTINGS: Mapping[str, Callable[[str, Path, Mapping[str, str]], Settings]] = {
 """Edits of the settings of one member, which wait for the next start."""
 
 
+UNJUDGED = frozenset({"log-level"})
+"""Flags that decide nothing about TLS, which no check compares."""
+
+
 def _another_ca() -> bytes:
     return encode_certificates([authority("other").certificate])
 
@@ -245,8 +249,8 @@ class Members:
             content or declaration_of(Scenario({"told-declaration": self._drawn.form}), words),
         )
 
-    def edit(self, arrangement: Arrangement, scenario: Scenario) -> None:
-        """Edit the files of one member, or its settings, as it was drawn."""
+    def edit(self, arrangement: Arrangement, scenario: Scenario) -> frozenset[str]:
+        """Edit the files of one member, or its settings, as it was drawn; return the flags that change."""
         drawn, member = self._drawn, self._drawn.edited
         directory = self._files / f"m{member}"
         if drawn.edit in FILES:
