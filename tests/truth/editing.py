@@ -263,5 +263,8 @@ class Members:
         if drawn.edit in SETTINGS:
             words = self._words[member]
             prefix = "peer-" if drawn.side == "peer" else ""
-            self._words[member] = _changed(words, SETTINGS[drawn.edit](prefix, directory, settings_of(words)))
+            edited = _changed(words, SETTINGS[drawn.edit](prefix, directory, settings_of(words)))
+            self._words[member] = edited
             self._declare(member)
+            return frozenset(dict(settings_of(words).items() ^ settings_of(edited).items()))
+        return frozenset()
