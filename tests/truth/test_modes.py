@@ -23,7 +23,7 @@ from truth.judging import Verdict, judge
 from truth.modes import ModesComparer
 from truth.setting_up import Options, Place
 
-SEED, DRAWS = (int(os.environ.get(f"TRUTH_{name}") or 4) for name in ("SEED", "DRAWS"))
+SEED, DRAWS = int(os.environ.get("TRUTH_SEED") or 4), int(os.environ.get("TRUTH_DRAWS") or 3)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a restart is rehearsed in a stage")
 
