@@ -4,7 +4,8 @@
 #   PYTHON=python3.12   which Python the virtual environment is made with
 #   VENV=.venv          where it is; VENV=/somewhere/else keeps the work tree clean
 #   ARGS=...            passed to the program: pytest, docker/build-etcd.sh, .ci/wheel-test
-#   TESTS=turn          for test: the part of CI, all kinds on the etcds in turn; TESTS=all: every test on every etcd
+#   TESTS=turn          for test: the part of CI, all kinds on the etcds in turn; TESTS=all: every test on every etcd;
+#                       TESTS=40: one test in forty of every file
 #   WITH=...            for test, instead of the usual tests:
 #       oldest          some in the oldest supported pytest, with plugins of its time
 #       lowest          some with the lowest supported version of each runtime dependency

@@ -213,7 +213,7 @@ What is judged and reported
 --etcd-allow-unverified
     do not fail for a TLS listener on which no check about mutual TLS has a verdict, or that accepts none of
     the available client certificates, nor for a process that --etcd-pid=auto finds and that cannot be judged,
-    nor for a rehearsal that does not take place.
+    a cluster of which no client listener is judged, or a rehearsal that does not take place.
 --etcd-expiry-days N
     warn about certificates that expire within N days (default 30).
 --etcd-waivers FILE

@@ -2,7 +2,8 @@
 
 Two variables decide; the Makefile and ``.ci/run`` set them:
 
-- ``TESTS`` is ``few`` (``make test``, the default), ``turn`` (CI) or ``all`` (``make test TESTS=all``).
+- ``TESTS`` is ``few`` (``make test``, the default), ``turn`` (CI) or ``all`` (``make test TESTS=all``). A
+  number N is one test in N of every file (``.ci/machine embedded`` in CI).
 - ``TURN`` is the number of commits. It chooses the part, so after some commits each test has run, on each
   etcd. The same commit has the same part.
 
@@ -24,6 +25,7 @@ import pytest
 TESTS: Final = os.environ.get("TESTS") or "few"
 TURN: Final = int(os.environ.get("TURN") or 0)
 ALL: Final = TESTS == "all"
+ONE_IN: Final = int(TESTS) if TESTS.isdecimal() else 0
 
 
 class Share(NamedTuple):
@@ -34,7 +36,7 @@ class Share(NamedTuple):
 
     @property
     def now(self) -> int:
-        return {"few": self.few, "turn": self.turn}.get(TESTS, 1)
+        return ONE_IN or {"few": self.few, "turn": self.turn}.get(TESTS, 1)
 
 
 SHARES: Final = {

@@ -99,14 +99,14 @@ class RunningEtcd:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
-    def serves(self, seconds: float = 60.0) -> bool:
-        """Wait until it serves clients or ends, and return whether it has served."""
+    def serves(self, seconds: float = 60.0, *, said_by: re.Pattern[str] = SERVES) -> bool:
+        """Wait until it serves clients, as its log says, or ends, and return whether it has served."""
         until = time.monotonic() + seconds
         while not self.ended and time.monotonic() < until:
-            if SERVES.search(self.text):
+            if said_by.search(self.text):
                 return True
             time.sleep(0.01)
-        return bool(SERVES.search(self.text))
+        return bool(said_by.search(self.text))
 
 
 @contextmanager

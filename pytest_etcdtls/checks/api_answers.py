@@ -66,15 +66,8 @@ def livez_and_readyz_exist(
         yield not_applicable(f"etcd {etcd.release} has no /livez and /readyz")
         return
     for exchange in (livez, readyz):
-        yield from unanswered(exchange)
-        response = exchange.attempt.response
-        if response is not None and response.status not in (200, 503):
-            yield Finding(
-                message=f"{exchange.path} does not exist",
-                expected=f"HTTP 200 or 503 from etcd {etcd.release}",
-                observed=show(response),
-                reproduce=(repeat(exchange),),
-            )
+        expected = f"HTTP 200 or 503 from etcd {etcd.release}"
+        yield from judge_status(exchange, {200, 503}, f"{exchange.path} does not exist", expected)
 
 
 _elsewhere = changed(
@@ -95,33 +88,37 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: connect to etcd itself on --listen-{role}-urls; a proxy answers in its place.
     """
-    for protocol, response, line in _responses(
-        served, '"Location"', lambda response: 300 <= response.status < 400
-    ):
-        yield Finding(
-            message="an answer is a redirection",
-            expected="etcd's own answer",
-            observed=f"{protocol}: HTTP {response.status} to {response.headers.get('location', '?')}",
-            reproduce=(line,),
-        )
+    yield from _strange(
+        served,
+        "Location",
+        lambda response: (
+            f" to {response.headers.get('location', '?')}" if 300 <= response.status < 400 else ""
+        ),
+        message="an answer is a redirection",
+        expected="etcd's own answer",
+    )
+
+
+def _strange(
+    served: ServedClient, header: str, describe: Callable[[Response], str], *, message: str, expected: str
+) -> Iterator[Statement]:
+    """Yield a finding on the first response of each protocol of which ``describe`` says something."""
     if served.client is None:
         yield _NO_CLIENT
-
-
-def _responses(
-    served: ServedClient, look: str, wanted: Callable[[Response], bool]
-) -> Iterator[tuple[Protocol, Response, Command]]:
-    """Yield the first wanted response of each protocol, with a command that shows what ``look`` names."""
-    client = served.client
-    if client is None:
         return
     seen: set[Protocol] = set()
-    for attempt in client.served:
+    for attempt in served.client.served:
         response, protocol = attempt.response, attempt.protocol
-        if response is not None and protocol not in seen and wanted(response):
+        if response is not None and protocol not in seen and (text := describe(response)):
             seen.add(protocol)
-            show = curl(attempt.url, client=client.identity, protocol=protocol, look=look)
-            yield protocol, response, show
+            yield Finding(
+                message=message,
+                expected=expected,
+                observed=f"{protocol}: HTTP {response.status}{text}",
+                reproduce=(
+                    curl(attempt.url, client=served.client.identity, protocol=protocol, look=f'"{header}"'),
+                ),
+            )
 
 
 _encoded = changed(
@@ -143,16 +140,13 @@ def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: connect to etcd itself on --listen-{role}-urls; a proxy answers in its place.
     """
-    encoded = _responses(served, '"Content-Encoding"', lambda response: bool(response.content_encoding))
-    for protocol, response, line in encoded:
-        yield Finding(
-            message="an answer has a content encoding",
-            expected="etcd's own answer, as it is",
-            observed=f"{protocol}: HTTP {response.status}, encoded as {response.content_encoding}",
-            reproduce=(line,),
-        )
-    if served.client is None:
-        yield _NO_CLIENT
+    yield from _strange(
+        served,
+        "Content-Encoding",
+        lambda response: f", encoded as {response.content_encoding}" if response.content_encoding else "",
+        message="an answer has a content encoding",
+        expected="etcd's own answer, as it is",
+    )
 
 
 @check("api.clock-agrees", on=EVERY_LISTENER, counterexample=changed("clock", ahead=timedelta(days=-10000)))
@@ -212,6 +206,18 @@ def unanswered(exchange: ClientExchange) -> Iterator[Statement]:
         yield inconclusive(f"{exchange.attempt.url}{exchange.path}: {exchange.attempt.describe()}")
 
 
+def judge_status(
+    exchange: ClientExchange, statuses: set[int], message: str, expected: str
+) -> Iterator[Statement]:
+    """Yield a finding for an answer with another status."""
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is not None and response.status not in statuses:
+        yield Finding(
+            message=message, expected=expected, observed=show(response), reproduce=(repeat(exchange),)
+        )
+
+
 def repeat(exchange: ClientExchange) -> Command:
     """Return a command that makes the request again."""
     return curl(exchange.attempt.url, path=exchange.path, client=GOOD_CLIENT, look=STATUS)
@@ -237,15 +243,7 @@ def version_answers(exchange: Annotated[ClientExchange, "/version"]) -> Iterator
     Level: SHOULD
     Remediation: connect to etcd itself on --listen-{role}-urls; a proxy answers in its place.
     """
-    yield from unanswered(exchange)
-    response = exchange.attempt.response
-    if response is not None and response.status != 200:
-        yield Finding(
-            message="/version does not answer with 200",
-            expected="HTTP 200",
-            observed=show(response),
-            reproduce=(repeat(exchange),),
-        )
+    yield from judge_status(exchange, {200}, "/version does not answer with 200", "HTTP 200")
 
 
 _empty = changed("exchange.tries.*", response=Response(status=200, body=b'{"etcdserver": "latest"}'))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.api_answers import repeat, show, unanswered
+from pytest_etcdtls.checks.api_answers import judge_status, unanswered
 from pytest_etcdtls.checks.judgement import SERVED, changed
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.refusal_table import ControlState, rule
@@ -45,7 +45,7 @@ def the_v2_api_is_off(exchange: Annotated[ClientExchange, "/v2/keys"]) -> Iterat
     Level: SHOULD
     Remediation: do not set --enable-v2; etcd 3.6 and newer has no v2 API.
     """
-    yield from _absent(exchange, "the v2 API is served")
+    yield from judge_status(exchange, {404}, "the v2 API is served", "HTTP 404")
 
 
 @check("api.pprof-hidden", on=CLIENT_PORTS, counterexample=_there, cure=no_profiles)
@@ -61,16 +61,7 @@ def profiles_are_off(exchange: Annotated[ClientExchange, "/debug/pprof/"]) -> It
     Level: SHOULD
     Remediation: remove --enable-pprof and --log-level=debug after the investigation.
     """
-    yield from _absent(exchange, "profiles are served")
-
-
-def _absent(exchange: ClientExchange, message: str) -> Iterator[Statement]:
-    yield from unanswered(exchange)
-    response = exchange.attempt.response
-    if response is not None and response.status != 404:
-        yield Finding(
-            message=message, expected="HTTP 404", observed=show(response), reproduce=(repeat(exchange),)
-        )
+    yield from judge_status(exchange, {404}, "profiles are served", "HTTP 404")
 
 
 _client_port = changed("version.tries.*", response=SERVED["response"])

@@ -453,20 +453,20 @@ def the_issuers_keys_are_strong(
         weak = issuer in issuers.certificates and not is_strong_issuer(key)
         if key is None and key_error(details(issuer).key):
             yield _MALFORMED
-        elif weak or (issuer in served and is_too_long(key)):
-            yield Finding(
-                message=f"the key of the CA {shown(issuer)} is weak, or of a type that clients do not accept",
-                expected=STRONG,
-                observed=describe_key(key),
-                reproduce=(show_chain(here.url, SERVED_KEYS),),
-            )
+            continue
+        name = f"the key of the CA {shown(issuer)}"
+        if weak or (issuer in served and is_too_long(key)):
+            message, expected = f"{name} is weak, or of a type that clients do not accept", STRONG
         elif issuer in issuers.certificates and not is_allowed(key, thresholds):
-            yield Finding(
-                message=f"the profile does not allow the key of the CA {shown(issuer)}",
-                expected=allowed_keys(thresholds),
-                observed=describe_key(key),
-                reproduce=(show_chain(here.url, SERVED_KEYS),),
-            )
+            message, expected = f"the profile does not allow {name}", allowed_keys(thresholds)
+        else:
+            continue
+        yield Finding(
+            message=message,
+            expected=expected,
+            observed=describe_key(key),
+            reproduce=(show_chain(here.url, SERVED_KEYS),),
+        )
 
 
 @check("cert.signature-hash", on=EVERY_LISTENER, counterexample=serving("path", signature_hash="sha1"))

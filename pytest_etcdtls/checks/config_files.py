@@ -13,7 +13,7 @@ from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import state_of, when
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
-from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, check
+from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, TO_CLIENTS, TO_PEERS, check
 from pytest_etcdtls.checks.results import (
     CannotJudge,
     Finding,
@@ -628,47 +628,34 @@ _MISPLACED = {
 }
 
 
-@check("config.served-file", on=CLIENT_PORTS_AND_METRICS, counterexample=self_signed_chain)
+@check(
+    "config.peer-served-file",
+    on={Role.PEER},
+    counterexample=self_signed_chain,
+    words={"to": " to peers", "cis": "2.4"} | TO_PEERS,
+)
+@check(
+    "config.served-file",
+    on=CLIENT_PORTS_AND_METRICS,
+    counterexample=self_signed_chain,
+    words={"to": "", "cis": "2.1"} | TO_CLIENTS,
+)
 def the_declared_file_is_served(
     here: Listener, chain: ServedChain, declared: DeclaredLeaf
 ) -> Iterator[Statement]:
-    """The certificate in the declared file is the one that is served.
+    """The certificate in the declared file is the one that is served<to>.
 
     etcd reads the file at each handshake. Another certificate on the wire means that etcd reads another file,
     that another etcd answers, or that a proxy terminates TLS. Renewing the declared file then has no effect.
 
-    Spec: etcd --cert-file
-    Spec: CIS Kubernetes 2.1
+    Spec: etcd --<peer->cert-file
+    Spec: CIS Kubernetes <cis>
     Follows: cert.ports-not-swapped, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
         current declaration.
     """
-    yield from _judge_served(here, chain, declared)
-
-
-@check("config.peer-served-file", on={Role.PEER}, counterexample=self_signed_chain)
-def the_declared_file_is_served_to_peers(
-    here: Listener, chain: ServedChain, declared: DeclaredLeaf
-) -> Iterator[Statement]:
-    """The certificate in the declared file is the one that is served to peers.
-
-    etcd reads the file at each handshake. Another certificate on the wire means that etcd reads another file,
-    that another etcd answers, or that a proxy terminates TLS. Renewing the declared file then has no effect.
-
-    Spec: etcd --peer-cert-file
-    Spec: CIS Kubernetes 2.4
-    Follows: cert.ports-not-swapped, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
-    Severity: high
-    Level: MUST
-    Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
-        current declaration.
-    """
-    yield from _judge_served(here, chain, declared)
-
-
-def _judge_served(here: Listener, chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
     if chain.leaf != declared.certificate:
         yield Finding(
             message="another certificate is served than that of the declared file",

@@ -13,7 +13,14 @@ from pytest_etcdtls.checks.api_answers import repeat, show, unanswered
 from pytest_etcdtls.checks.config_files import BUNDLE_BACK, CA_BACK
 from pytest_etcdtls.checks.judgement import SERVED, changed, commands_for, judge, observed_in, ruling_of
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
-from pytest_etcdtls.checks.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
+from pytest_etcdtls.checks.registry import (
+    CLIENT_PORTS,
+    CLIENT_PORTS_AND_METRICS,
+    EVERY_LISTENER,
+    TO_CLIENTS,
+    TO_PEERS,
+    check,
+)
 from pytest_etcdtls.checks.results import (
     CannotJudge,
     Finding,
@@ -54,45 +61,38 @@ from pytest_etcdtls.versions import version_key
 _REFUSED = "a client without a certificate is refused"
 
 
-@check("config.client-auth-in-force", on=CLIENT_PORTS, counterexample=as_if_accepted, cure=restarted)
+@check(
+    "config.peer-auth-in-force",
+    on={Role.PEER},
+    counterexample=as_if_accepted,
+    cure=restarted,
+    words={"Clients": "Peers", "cis": "2.5"} | TO_PEERS,
+)
+@check(
+    "config.client-auth-in-force",
+    on=CLIENT_PORTS,
+    counterexample=as_if_accepted,
+    cure=restarted,
+    words={"Clients": "Clients", "cis": "2.2"} | TO_CLIENTS,
+)
 def declared_client_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """Clients without a certificate are refused if, and only if, that is declared.
+    """<Clients> without a certificate are refused if, and only if, that is declared.
 
-    If it is not in force, every client is accepted although the declaration says --client-cert-auth=true.
-    --auto-tls disables the flag, a configuration file hides it, or it was added without a restart of etcd.
+    If it is not in force, every <client> is accepted although the declaration says
+    --<peer->client-cert-auth=true. --<peer->auto-tls disables the flag, a configuration file hides it, or it
+    was added without a restart of etcd.
 
-    Spec: etcd --client-cert-auth, --trusted-ca-file
-    Spec: CIS Kubernetes 2.2
+    Spec: etcd --<peer->client-cert-auth, --<peer->trusted-ca-file
+    Spec: CIS Kubernetes <cis>
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.auto-tls-drops-client-auth, config.allowed-names-without-client-auth
     Severity: critical
     Level: MUST
-    Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
-        restart it.
-    """
-    yield from _judge_client_auth(declaration, matrix)
-
-
-@check("config.peer-auth-in-force", on={Role.PEER}, counterexample=as_if_accepted, cure=restarted)
-def declared_peer_authentication_is_in_force(
-    declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
-) -> Iterator[Statement]:
-    """Peers without a certificate are refused if, and only if, that is declared.
-
-    If it is not in force, every peer is accepted although the declaration says --peer-client-cert-auth=true.
-    --peer-auto-tls disables the flag, a configuration file hides it, or it was added without a restart of
-    etcd.
-
-    Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
-    Spec: CIS Kubernetes 2.5
-    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
-        config.auto-tls-drops-client-auth, config.allowed-names-without-client-auth
-    Severity: critical
-    Level: MUST
-    Remediation: set --peer-client-cert-auth=true, --peer-trusted-ca-file and --peer-cert-file where etcd
-        reads them, and restart it.
+    Remediation: set --<peer->client-cert-auth=true, --<peer->trusted-ca-file and --<peer->cert-file where
+        etcd reads them, and restart it.
     """
     yield from _judge_client_auth(declaration, matrix)
 
@@ -108,6 +108,7 @@ def declared_metrics_authentication_is_in_force(
     URLs every client reads them, as declared.
 
     Spec: etcd --listen-metrics-urls, --client-cert-auth
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
@@ -178,75 +179,45 @@ def _another(bundle: DeclaredBundle, announced: AnnouncedCAs, **_: object) -> Ma
     }
 
 
-@check("config.trusted-ca-in-force", on=CLIENT_PORTS_AND_METRICS, counterexample=_another, cure=restarted)
+@check(
+    "config.peer-trusted-ca-in-force",
+    on={Role.PEER},
+    counterexample=_another,
+    cure=restarted,
+    words={"CAs": "CAs trusted for peers", "auth": "peer-auth-in-force"} | TO_PEERS,
+)
+@check(
+    "config.trusted-ca-in-force",
+    on=CLIENT_PORTS_AND_METRICS,
+    counterexample=_another,
+    cure=restarted,
+    words={"CAs": "trusted CAs", "auth": "client-auth-in-force, config.metrics-as-declared"} | TO_CLIENTS,
+)
 def the_declared_bundle_is_trusted(
     declaration: ListenerDeclaration,
     bundle: DeclaredBundle,
     announced: AnnouncedCAs,
     files: DeclaredFiles | None,
 ) -> Iterator[Statement]:
-    """The trusted CAs are those in the current --trusted-ca-file.
+    """The <CAs> are those in the current --<peer->trusted-ca-file.
 
-    etcd reads --trusted-ca-file only at start. Until a restart it refuses clients of a CA that was added, and
-    accepts clients of a CA that was removed, or of one that Go refuses as it is in the file now, such as one
-    that has expired.
+    etcd reads --<peer->trusted-ca-file only at start. Until a restart it refuses <client>s of a CA that was
+    added, and accepts <client>s of a CA that was removed, or of one that Go refuses as it is in the file now,
+    such as one that has expired.
 
-    Spec: etcd --trusted-ca-file
+    Spec: etcd --<peer->trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
-    Follows: restart.starts, restart.clients, restart.announced-ca
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
-        config.auto-tls-drops-client-auth, config.client-auth-in-force, config.metrics-as-declared,
-        config.trusted-ca-usable, config.chain-closes
+        config.auto-tls-drops-client-auth, config.<auth>, config.trusted-ca-usable, config.chain-closes
     Severity: high
     Level: MUST
-    Remediation: restart etcd, which reads the bundle only at start; set --trusted-ca-file where etcd reads
-        it.
-    """
-    yield from _judge_announced(declaration, bundle, announced, _unusable(declaration, files))
-
-
-@check("config.peer-trusted-ca-in-force", on={Role.PEER}, counterexample=_another, cure=restarted)
-def the_declared_bundle_of_peers_is_trusted(
-    declaration: ListenerDeclaration,
-    bundle: DeclaredBundle,
-    announced: AnnouncedCAs,
-    files: DeclaredFiles | None,
-) -> Iterator[Statement]:
-    """The CAs trusted for peers are those in the current --peer-trusted-ca-file.
-
-    etcd reads --peer-trusted-ca-file only at start. Until a restart it refuses peers of a CA that was added,
-    and accepts peers of a CA that was removed, or of one that Go refuses as it is in the file now, such as
-    one that has expired.
-
-    Spec: etcd --peer-trusted-ca-file
-    Spec: RFC 8446 section 4.2.4
-    Spec: CIS Kubernetes 2.7
-    Follows: restart.starts, restart.clients, restart.announced-ca
-    Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
-        config.auto-tls-drops-client-auth, config.peer-auth-in-force, config.trusted-ca-usable,
-        config.chain-closes
-    Severity: high
-    Level: MUST
-    Remediation: restart etcd, which reads the bundle only at start; set --peer-trusted-ca-file where etcd
+    Remediation: restart etcd, which reads the bundle only at start; set --<peer->trusted-ca-file where etcd
         reads it.
     """
-    yield from _judge_announced(declaration, bundle, announced, _unusable(declaration, files))
-
-
-def _unusable(declaration: ListenerDeclaration, files: DeclaredFiles | None) -> str:
-    """Return why etcd does not start again with the file of trusted CAs; empty if it does, or may."""
-    members = (
-        [member for member in files.members if member.label == declaration.member.label] if files else []
-    )
-    bundles = (member.bundles.get(declaration.side) for member in members)
-    return next((bundle.file.problem for bundle in bundles if bundle), "")
-
-
-def _judge_announced(
-    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, unusable: str
-) -> Iterator[Statement]:
     _must_be_declared(declaration)
+    unusable = _unusable(declaration, files)
     if observed := next(_differences(bundle, announced), ""):
         names = name_list(found.subject for found in bundle.certificates)
         names = names or ("the CAs in that file" if bundle.absent else "no CA")
@@ -268,6 +239,15 @@ def _judge_announced(
         )
     elif bundle.absent:
         yield not_verified(f"{unusable}: see config.trusted-ca-usable" if unusable else bundle.absent)
+
+
+def _unusable(declaration: ListenerDeclaration, files: DeclaredFiles | None) -> str:
+    """Return why etcd does not start again with the file of trusted CAs; empty if it does, or may."""
+    members = (
+        [member for member in files.members if member.label == declaration.member.label] if files else []
+    )
+    bundles = (member.bundles.get(declaration.side) for member in members)
+    return next((bundle.file.problem for bundle in bundles if bundle), "")
 
 
 def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[str]:
@@ -305,6 +285,7 @@ def declared_rules_about_names_are_in_force(
     a certificate with a declared name is issued: etcd refuses it if it was started with other names.
 
     Spec: etcd --{side}-cert-allowed-hostname, --peer-cert-allowed-cn
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*,
         config.allowed-names-without-client-auth
     Severity: high
@@ -373,6 +354,7 @@ def declared_versions_are_in_force(
 
     Spec: etcd --tls-min-version, --tls-max-version
     Spec: RFC 8446 section 4.2.1
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
@@ -433,6 +415,7 @@ def declared_suites_are_in_force(
 
     Spec: etcd --cipher-suites
     Spec: RFC 5246 section 7.4.1.3
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: medium
     Level: MUST
@@ -476,6 +459,7 @@ def the_gateway_is_as_declared(
     default, but in 3.4 it is disabled by a configuration file that does not mention it.
 
     Spec: etcd --enable-grpc-gateway
+    Follows: restart.starts, restart.listeners, restart.clients, restart.protocol, restart.gateway
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: low
     Level: MUST
@@ -508,6 +492,7 @@ def profiles_are_as_declared(
     before, --debug does.
 
     Spec: etcd --enable-pprof, --log-level
+    Follows: restart.starts, restart.listeners, restart.clients, restart.announced-ca, restart.protocol
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: low
     Level: MUST

@@ -81,6 +81,7 @@ def listeners_are_as_declared(
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: restart.starts, restart.listeners
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST

@@ -43,7 +43,7 @@ from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
 from pytest_etcdtls.tls.command import (
     ANNOUNCED,
     GOOD_CLIENT,
@@ -437,7 +437,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
             yield not_verified(f"{contact.url}: {contact.why_not}")
         elif all(attempt.ending is Ending.UNCLEAR for attempt in contact.attempts):
             yield _unanswered(contact)
-        elif contact.url.startswith("https:") and contact.attempts[-1].answers_plaintext:
+        elif contact.url.startswith("https:") and _is_plain(contact.attempts):
             yield Finding(
                 message=f"{contact.url}, which {contact.member or 'a member'} advertises, answers plain HTTP "
                 "and no TLS",
@@ -445,6 +445,12 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
                 observed=contact.attempts[-1].describe(),
                 reproduce=(curl(contact.url, client=GOOD_CLIENT, look=_FAILS),),
             )
+
+
+def _is_plain(attempts: Sequence[Attempt]) -> bool:
+    """Return whether no attempt with TLS was answered, and the one in plain HTTP after them was."""
+    *with_tls, last = attempts
+    return all(one.ending is Ending.UNCLEAR for one in with_tls) and last.answers_plaintext
 
 
 _NO_GRPC = '"context deadline exceeded" or another error: it serves no gRPC'

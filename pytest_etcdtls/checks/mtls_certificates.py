@@ -305,18 +305,12 @@ def client_ca_keys_are_strong(held: ClientCAs, policy: Policy) -> Iterator[State
 def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Finding]:
     for given in held.certificates:
         key = public_key(given.certificate)
-        if not is_strong(key):
+        strong = is_strong(key)
+        if not strong or not is_allowed(key, thresholds):
+            what = "key that the profile does not allow" if strong else "weak key"
             yield Finding(
-                message=f"{given.name} has a weak key",
-                expected=STRONG,
-                observed=describe_key(key),
-                evidence=_evidence(given),
-                reproduce=(show_file(given.source, KEY),),
-            )
-        elif not is_allowed(key, thresholds):
-            yield Finding(
-                message=f"{given.name} has a key that the profile does not allow",
-                expected=allowed_keys(thresholds),
+                message=f"{given.name} has a {what}",
+                expected=allowed_keys(thresholds) if strong else STRONG,
                 observed=describe_key(key),
                 evidence=_evidence(given),
                 reproduce=(show_file(given.source, KEY),),
@@ -366,6 +360,7 @@ def client_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Ite
     A client is refused as soon as its certificate expires. Listeners do not show this in advance.
 
     Spec: RFC 5280 section 4.1.2.5
+    Follows: config.dials-with-valid-certificates
     Severity: medium
     Level: SHOULD
     Remediation: renew the client's certificate; etcd needs no restart for that.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import SERVED, altered, changed, commands_for, judge
-from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
+from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, TO_CLIENTS, TO_PEERS, check
 from pytest_etcdtls.checks.results import Finding, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, without
 from pytest_etcdtls.facts.access import Access, Case, ServedClient
@@ -268,44 +268,35 @@ def a_revoked_certificate_is_refused_over_grpc(
     yield from _judge_revoked(here, matrix, OVER_GRPC, "gRPC")
 
 
-@check("mtls.wrong-hostname", on={Role.CLIENT}, counterexample=as_if_accepted)
+@check(
+    "mtls.wrong-peer-hostname",
+    on={Role.PEER},
+    counterexample=as_if_accepted,
+    words={"refuses": "excludes them from raft", "from": "Peer-to-Peer"} | TO_PEERS,
+)
+@check(
+    "mtls.wrong-hostname",
+    on={Role.CLIENT},
+    counterexample=as_if_accepted,
+    words={"refuses": "refuses them", "from": "Client-to-Server"} | TO_CLIENTS,
+)
 def a_client_with_another_hostname_is_refused(
-    matrix: Annotated[AccessMatrix, "wrong-hostname"],
+    here: Listener, matrix: Annotated[AccessMatrix, "wrong-hostname"]
 ) -> Iterator[Statement]:
-    """A client whose certificate does not cover the allowed hostname is refused.
+    """A <client> whose certificate does not cover the allowed hostname is refused.
 
-    Where the CA also issues certificates for others, only this rule refuses them. It is judged where it is
+    Where the CA also issues certificates for others, only this rule <refuses>. It is judged where it is
     declared, with a certificate without subjectAltName, or with any available one that does not cover the
     hostname.
 
-    Spec: etcd --client-cert-allowed-hostname
-    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Spec: etcd --<client>-cert-allowed-hostname
+    Spec: etcd THREAT_MODEL.md, <from> Boundary
     Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, config.allowed-names-in-force
     Severity: high
     Level: MUST
-    Remediation: set --client-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
+    Remediation: set --<client>-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
     """
-    yield from judge(matrix, "a client whose certificate does not cover the allowed hostname")
-
-
-@check("mtls.wrong-peer-hostname", on={Role.PEER}, counterexample=as_if_accepted)
-def a_peer_with_another_hostname_is_refused(
-    matrix: Annotated[AccessMatrix, "wrong-hostname"],
-) -> Iterator[Statement]:
-    """A peer whose certificate does not cover the allowed hostname is refused.
-
-    Where the CA also issues certificates for others, only this rule excludes them from raft. It is judged
-    where it is declared, with a certificate without subjectAltName, or with any available one that does not
-    cover the hostname.
-
-    Spec: etcd --peer-cert-allowed-hostname
-    Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
-    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, config.allowed-names-in-force
-    Severity: high
-    Level: MUST
-    Remediation: set --peer-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
-    """
-    yield from judge(matrix, "a peer whose certificate does not cover the allowed hostname")
+    yield from judge(matrix, f"a {here.role.side} whose certificate does not cover the allowed hostname")
 
 
 @check("mtls.wrong-cn", on={Role.PEER}, counterexample=as_if_accepted)

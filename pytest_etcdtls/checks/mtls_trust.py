@@ -19,11 +19,13 @@ from pytest_etcdtls.checks.refused_clients import (
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, https, trusted_ca
+from pytest_etcdtls.declared.effective import ClientAuthentication
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, subjects
+from pytest_etcdtls.facts.configuration import ListenerDeclaration
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.good_identities import Revocation, local_host
 from pytest_etcdtls.facts.listener import Plaintext
@@ -48,7 +50,10 @@ def _empty(announced: AnnouncedCAs, **_: object) -> Mapping[str, Any]:
 
 @check("mtls.announced-ca-present", on=EVERY_LISTENER, counterexample=_empty, cure=client_certificates)
 def the_listener_announces_its_cas(
-    here: Listener, announced: AnnouncedCAs, client: AcceptedClient | None
+    here: Listener,
+    announced: AnnouncedCAs,
+    client: AcceptedClient | None,
+    declaration: ListenerDeclaration | None,
 ) -> Iterator[Statement]:
     """The listener requests a client certificate and announces at least one CA.
 
@@ -80,12 +85,16 @@ def the_listener_announces_its_cas(
         why = "either every CA in the system's root store is trusted, or none; the declaration shows which"
         if good:
             why = f"{good} is accepted, so its CA is in the system's root store, or a proxy terminates TLS"
+        declared = declaration.tls if declaration else None
+        of_system = declared is not None and declared.client_auth is ClientAuthentication.SYSTEM_ROOTS
+        if declared is not None and of_system:
+            why = f"every CA in {declared.roots} is trusted"
         yield Finding(
             message=f"the list of announced CAs is empty: {why}",
             expected="the names of the trusted CAs in the CertificateRequest",
             observed=f"an empty list in {', '.join(empty)}",
             reproduce=(s_client(here.url, look=ANNOUNCED),),
-            remediation=_PROXY_OR_ROOTS if good else "",
+            remediation=_PROXY_OR_ROOTS if good and not of_system else "",
         )
 
 

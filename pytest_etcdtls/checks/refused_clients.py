@@ -447,7 +447,9 @@ class Refusal(Struct, frozen=True, kw_only=True):
         return [*map(read_name, self.announced)]
 
     def _trusted(self) -> str:
-        return name_list(self._names()) or "none announced, so no CA or the system's root CAs"
+        unknown = "none announced, so no CA or the system's root CAs"
+        roots = f"every CA in {self.grounds.roots}" if self.grounds.roots else unknown
+        return name_list(self._names()) or roots
 
     def rules_of_etcd(self) -> Iterator[Reason]:
         """Yield the rules of etcd itself that exclude a certificate with a valid path."""

@@ -37,11 +37,17 @@ from pytest_etcdtls.untrusted.regular_files import read_regular
 GATES = ("listener.answers", "listener.is-etcd")
 """Checks that run before all others of a listener, in this order."""
 
-ALSO_ON_PROXIES = frozenset({"mtls", "cert", "tls"})
+_ALSO_ON_PROXIES = frozenset({"mtls", "cert", "tls"})
 """Families that judge who is accepted, and in which TLS: on etcd's grpc-proxy as on etcd."""
+_OF_ETCD_ALONE = frozenset({"cert.client-usage", "cert.covers-advertised-url"})
+"""Checks of these families about a gateway or a member list, of which a grpc-proxy has none of its own."""
 
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
+
+TO_CLIENTS: Final = {"client": "client", "peer-": ""}
+TO_PEERS: Final = {"client": "peer", "peer-": "peer-"}
+"""Words of a check that is the same on both ports."""
 
 EVERY_LISTENER = frozenset(Role)
 CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
@@ -128,6 +134,11 @@ class Check(Struct, frozen=True, kw_only=True):
         return _with_flags(remediation or self.remediation, role)
 
     @property
+    def judges_proxies(self) -> bool:
+        """Whether etcd's grpc-proxy is judged as etcd is."""
+        return self.family in _ALSO_ON_PROXIES and self.id not in _OF_ETCD_ALONE
+
+    @property
     def is_ours(self) -> bool:
         """Whether this package defines it. Another check may do anything, and take as long as it likes."""
         return self.function.__module__.startswith("pytest_etcdtls.")
@@ -156,6 +167,7 @@ def check(
     conforming: Counterexample | None = None,
     opt_in: bool = False,
     cure: Cure | None = None,
+    words: Mapping[str, str] = {},
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check.
 
@@ -169,6 +181,7 @@ def check(
             recorded etcds do not answer (:mod:`pytest_etcdtls.run.conforming`).
         opt_in: run the check only if it is selected by name.
         cure: what to change in a declaration (:mod:`pytest_etcdtls.run.remedies`).
+        words: what replaces ``<name>`` in the docstring, for a function that is a check of each port.
 
     Raises:
         RegistrationError: if the id is taken, removed or a prefix of another, the function is not a
@@ -185,7 +198,7 @@ def check(
                 continue  # one file that is loaded twice, by --etcd-checks-file and by a test that imports it
             if other.startswith(id_) or id_.startswith(other):
                 raise RegistrationError(f"check id {id_!r} is taken, or a prefix of {other!r} or the reverse")
-        built = _build(id_, frozenset(on), function, counterexample)
+        built = _build(id_, frozenset(on), function, counterexample, words)
         global _in_order
         _in_order = {}
         _CHECKS[id_] = replace(built, conforming=conforming, opt_in=opt_in, cure=cure)
@@ -214,14 +227,21 @@ def registered() -> Mapping[str, Check]:
 
 
 def _build(
-    id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample
+    id_: str,
+    roles: frozenset[Role],
+    function: CheckFunction,
+    counterexample: Counterexample,
+    words: Mapping[str, str],
 ) -> Check:
     where = f"check {id_!r} ({function.__module__}.{function.__qualname__})"
     if not _ID.fullmatch(id_):
         raise RegistrationError(f"{where}: an id has the form family.fact-in-lower-case")
     if not inspect.isgeneratorfunction(function):
         raise RegistrationError(f"{where} is not a generator: yield findings, do not return them")
-    fields, requirement, prose = _parse_docstring(where, inspect.getdoc(function) or "")
+    text = inspect.getdoc(function) or ""
+    for name, word in words.items():
+        text = text.replace(f"<{name}>", word)
+    fields, requirement, prose = _parse_docstring(where, text)
     try:
         severity, level = Severity(fields["Severity"][0]), Level(fields["Level"][0].split()[0].strip(","))
     except ValueError as error:

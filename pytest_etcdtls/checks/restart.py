@@ -167,7 +167,7 @@ def the_same_gateway(rehearsals: Rehearsals) -> Iterator[Statement]:
 
     Spec: etcd --client-cert-file, --cert-file, --enable-grpc-gateway
     Follows: restart.clients, restart.certificate, cert.*, config.dials-with-valid-certificates,
-        config.chain-closes, config.gateway-as-declared
+        config.chain-closes
     Severity: high
     Level: MUST
     Remediation: before etcd is restarted, renew the pair with which the gateway dials etcd, that of
@@ -199,7 +199,8 @@ def _changes_of(rehearsal: Rehearsal, after: str, *topics: str, needed: str) -> 
         yield not_verified(f"{after} etcd does not start: see restart.starts")
         return
     if not {LISTENER, *rehearsal.compared}.intersection(topics):
-        yield not_verified(f"nothing of that was observed of the running etcd: {needed}")
+        what = "of the JSON gateway" if GATEWAY in topics else "of that"
+        yield not_verified(f"nothing {what} was observed of the running etcd: {needed}")
         return
     for change in rehearsal.changes:
         if change.topic in topics:

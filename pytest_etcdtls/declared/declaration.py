@@ -527,6 +527,22 @@ def split_http(declaration: Declaration) -> bool:
     return declaration.text(FLAGS[Role.CLIENT_HTTP]) is not None
 
 
+SYSTEM: Final = "the system's root store"
+ROOTS_FILE, ROOTS_DIRECTORIES = "SSL_CERT_FILE", "SSL_CERT_DIR"
+DIRECTORIES_OF_ROOTS: Final = ("/etc/ssl/certs", "/etc/pki/tls/certs")
+"""``certDirectories`` in root_linux.go of crypto/x509."""
+
+
+def roots_in_words(declaration: Declaration) -> str:
+    """Return what Go's pool of the system's roots is made of, for a declared etcd (``system_roots.py``)."""
+    file, directories = map(declaration.go_environment.get, (ROOTS_FILE, ROOTS_DIRECTORIES))
+    if file and directories:
+        return f"{file} ({ROOTS_FILE}) and {directories} ({ROOTS_DIRECTORIES})"
+    if file:
+        return f"{file} ({ROOTS_FILE}), {' and '.join(DIRECTORIES_OF_ROOTS)}"
+    return f"the system's file of root CAs and {directories} ({ROOTS_DIRECTORIES})" if directories else SYSTEM
+
+
 FILES = (
     *("cert-file", "key-file", "trusted-ca-file", "client-cert-file", "client-key-file", "client-crl-file"),
     *("peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-client-cert-file"),

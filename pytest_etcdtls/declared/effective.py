@@ -26,6 +26,7 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import (
+    SYSTEM,
     CRLFile,
     Declaration,
     DeclaredListener,
@@ -36,6 +37,7 @@ from pytest_etcdtls.declared.declaration import (
     Via,
     declared_listeners,
     in_force,
+    roots_in_words,
     split_http,
 )
 from pytest_etcdtls.role import Role, Side, TLSVersion
@@ -53,7 +55,7 @@ class ClientAuthentication(StrEnum):
     ANYBODY = "every client"
     """No client certificate is requested."""
     TRUSTED_CA = "clients with a certificate of the trusted CA"
-    SYSTEM_ROOTS = "clients with a certificate of any CA in the system's root store"
+    SYSTEM_ROOTS = f"clients with a certificate of any CA in {SYSTEM}"
 
 
 class CRLEffect(StrEnum):
@@ -77,6 +79,7 @@ class TLSSide(Struct, frozen=True, kw_only=True):
         client_auth: which clients are accepted.
         client_cert_auth: whether ``--client-cert-auth`` is on and not ignored.
         trusted_ca: the path of the CA bundle that client certificates are verified against.
+        roots: what the system's root store is made of, which they are verified against without one.
         allowed_cn: the common names that are accepted; empty for all.
         allowed_hostname: hostnames, one of which a client certificate must be valid for; empty for all.
         crl_file: the path of the CRL.
@@ -93,6 +96,7 @@ class TLSSide(Struct, frozen=True, kw_only=True):
     client_auth: ClientAuthentication = ClientAuthentication.ANYBODY
     client_cert_auth: bool = False
     trusted_ca: str | None = None
+    roots: str = SYSTEM
     allowed_cn: tuple[str, ...] = ()
     allowed_hostname: tuple[str, ...] = ()
     crl_file: str | None = None
@@ -130,6 +134,7 @@ def tls_side(
         client_auth=client_auth,
         client_cert_auth=client_cert_auth,
         trusted_ca=ca,
+        roots=roots_in_words(declaration),
         allowed_cn=allowed_names(declaration, f"{side}-cert-allowed-cn", version),
         allowed_hostname=allowed_names(declaration, f"{side}-cert-allowed-hostname", version),
         crl_file=declaration.text(f"{side}-crl-file"),
@@ -241,7 +246,7 @@ class EffectiveListener(Struct, frozen=True, kw_only=True):
         return "; ".join([*parts, versions])
 
     def _who(self, side: TLSSide) -> str:
-        who = str(side.client_auth)
+        who = str(side.client_auth).replace(SYSTEM, side.roots)
         if side.trusted_ca and side.client_auth is ClientAuthentication.TRUSTED_CA:
             who += f" {side.trusted_ca}"
         if side.requests_certificate and side.allowed_cn:

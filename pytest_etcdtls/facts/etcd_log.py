@@ -86,10 +86,6 @@ class EtcdLogs(Struct, frozen=True, kw_only=True):
     logs: tuple[ReadLog, ...]
 
 
-def _why(error: OSError | UnreadableFileError) -> str:
-    return error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
-
-
 def match_log(target: Target, recording: Recording, source: LogSource, log: EtcdLog) -> dict[int, Connection]:
     """Return our connection for each line of a log that is about one, by the index of the line."""
     endpoints = {
@@ -121,7 +117,8 @@ def _read(target: Target, recording: Recording, source: LogSource, members: tupl
     try:
         text, truncated = source.read()
     except (OSError, UnreadableFileError) as error:
-        return ReadLog(source=source.name, members=members, problem=_why(error))
+        why = error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
+        return ReadLog(source=source.name, members=members, problem=why)
     log = parse_log(text)
     matched: Collection[int] = match_log(target, recording, source, log)
     if target.origin != "live" and not matched:  # the published port of a container has changed the addresses

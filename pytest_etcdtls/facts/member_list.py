@@ -309,6 +309,9 @@ def member_listing(
             raise _no_list(call, response, error) from error
         why = response.headers.get("grpc-message", "") or error
         raise NotVerifiedError(f"{call} returned no list: {why}") from error
+    if members and not any(member.id.strip("0") for member in members):
+        # MemberList in proxy/grpcproxy/cluster.go: what is registered, or --advertise-client-url.
+        raise NotVerifiedError(f"{call} returned the addresses of grpc-proxies, not the members of etcd")
     return MemberListing(members=members, cluster_id=cluster_id)
 
 

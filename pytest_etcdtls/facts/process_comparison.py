@@ -78,12 +78,16 @@ def _compared(running: RunningMember, written: Declaration) -> ProcessComparison
     )
 
 
-def _unknown(running: RunningMember) -> str:
+def configuration_changed(running: RunningMember) -> str:
+    """Return when the configuration file of a process was changed after its start; empty if it was not."""
     config = running.declared.declaration.config_file
     if config is None or running.process.embedded:  # which writes the file when it starts
         return ""
-    here = str(running.declared.paths.of_process(config))
-    if not (changed := _since(running, (here,))):
+    return _since(running, (str(running.declared.paths.of_process(config)),))
+
+
+def _unknown(running: RunningMember) -> str:
+    if not (changed := configuration_changed(running)):
         return ""
     return f"what {running.process.name} read in its configuration file is not known: {changed}"
 

@@ -59,7 +59,7 @@ _EXPVAR = frozenset({"cmdline", "memstats"})
 """What Go's ``expvar`` publishes at ``/debug/vars``."""
 _ERRORS = (
     *("etcdserver: ", "auth: "),
-    # Of the gRPC client of a grpc-proxy (grpc-go, pickfirst and picker_wrapper), while no etcd answers it.
+    # Of the gRPC client of etcd's grpc-proxy (picker_wrapper.go in grpc-go), while no etcd answers it.
     *("connection error: ", "last connection error: ", "all SubConns are in TransientFailure"),
 )
 """How the messages of gRPC errors begin."""

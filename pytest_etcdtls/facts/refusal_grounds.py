@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.declared.effective import CRLEffect
+from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect
+from pytest_etcdtls.declared.system_roots import read_system_roots
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ClientTrust, given_authorities
@@ -54,6 +55,7 @@ class RefusalGrounds(Struct, frozen=True, kw_only=True):
             empty if it is not known.
         source: where the bundle comes from.
         is_file: the bundle is the declared file, which etcd has read at its start.
+        roots: what the system's root store is made of, if etcd is declared to trust that; else empty.
         authorities: CA certificates that were given for any purpose.
         allowed: the declared rules about names, in words; empty if none is known.
         revocation: the declared revocation list, if etcd looks at it on this port; ``None`` if it does not.
@@ -64,6 +66,7 @@ class RefusalGrounds(Struct, frozen=True, kw_only=True):
     bundle: Path = ()
     source: str = ""
     is_file: bool = False
+    roots: str = ""
     authorities: Path = ()
     allowed: str = ""
     revocation: DeclaredRevocation | None = None
@@ -98,6 +101,7 @@ def refusal_grounds(
         bundle=bundle[0] if bundle else (),
         source=bundle[1] if bundle else "",
         is_file=declared is not None,
+        roots=_roots(declaration) if declaration else "",
         authorities=given_authorities(target),
         allowed=" or ".join(allowed),
         revocation=_revocation(declaration) if declaration else None,
@@ -106,9 +110,17 @@ def refusal_grounds(
     )
 
 
+def _roots(declaration: ListenerDeclaration) -> str:
+    of_system = declaration.tls.client_auth is ClientAuthentication.SYSTEM_ROOTS
+    return declaration.tls.roots if of_system else ""
+
+
 def _declared_bundle(declaration: ListenerDeclaration) -> tuple[tuple[x509.Certificate, ...], str] | None:
-    """Return the CAs in the declared file and its path; ``None`` if it cannot be read here."""
+    """Return the CAs in the declared file and its path, or of the system; ``None`` if they are not here."""
     declared = declaration.tls.trusted_ca
+    if _roots(declaration):
+        roots = read_system_roots(declaration.member.declared)
+        return (roots.certificates, roots.source) if roots else None
     path = declaration.member.declared.paths.find(declared) if declared else None
     if path is None:
         return None

@@ -236,7 +236,7 @@ def judged(report: Report) -> str:
     if len(every) != 1:
         apart = [f"{seen.target.label}: {seen.target.apart}" for seen in every if seen.target.apart]
         compared = f"; not compared: {some(apart, _NAMED)}" if apart else ""
-        return some([seen.target.label for seen in every], _NAMED) + compared + instead
+        return some([seen.target.label for seen in every], _NAMED) + compared + _unreached(every) + instead
     (seen,) = every
     target = seen.target
     etcd = " ".join(["etcd", *versions_of(seen)[:_NAMED]])
@@ -252,7 +252,13 @@ def judged(report: Report) -> str:
     parts = [f"{of_members}{listener.url}" for listener in listeners[:1]]
     parts += [etcd] if versions_of(seen) else []
     label = f"{target.label}: " if target.label != LIVE else ""
-    return f"{label}{', '.join(parts)}"
+    return f"{label}{', '.join(parts)}{_unreached(every)}"
+
+
+def _unreached(every: Iterable[Recording]) -> str:
+    """Return which declared listeners are not judged; empty if all are."""
+    urls = dict.fromkeys(other.url for seen in every for other in seen.target.unreached if other.url)
+    return f"; not judged: {some([*urls], _NAMED)}" if urls else ""
 
 
 def numbered(faults: Iterable[Fault]) -> Iterator[tuple[str, Fault]]:

@@ -23,15 +23,7 @@ from typing import Final, Self
 from msgspec import Struct
 from msgspec.structs import replace as with_values
 
-from pytest_etcdtls.checks.registry import (
-    ALSO_ON_PROXIES,
-    FOUND,
-    GATES,
-    Check,
-    catalogue,
-    causes_of,
-    select,
-)
+from pytest_etcdtls.checks.registry import FOUND, GATES, Check, catalogue, causes_of, select
 from pytest_etcdtls.checks.results import (
     Ancestor,
     CannotJudge,
@@ -327,8 +319,10 @@ class Judge:
 
     def _is_proxy(self, listener: Listener) -> bool:
         """Return whether the gate has found etcd's grpc-proxy, which serves clients and metrics."""
+        if listener.role is Role.PEER:
+            return False
         other = self.observer.recording.known(OtherPort, label=listener.label)
-        return other is not None and other.is_proxy and listener.role is not Role.PEER
+        return other is not None and other.is_proxy
 
     def needs_etcd(self, check: Check) -> bool:
         """Return whether the check cannot be judged because etcd does not start."""
@@ -356,9 +350,14 @@ class Judge:
         if findings:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
-        if subject.listener and self._is_proxy(subject.listener) and subject.check.family in ALSO_ON_PROXIES:
-            findings = tuple(replace(one, message=f"etcd's grpc-proxy: {one.message}") for one in findings)
-            reason = reason or ("judged on etcd's grpc-proxy" if outcome is Outcome.CONFORMS else "")
+        if subject.check.judges_proxies and subject.listener and self._is_proxy(subject.listener):
+            # Warnings of several listeners are one line.
+            if outcome is Outcome.VIOLATES:
+                findings = tuple(
+                    replace(one, message=f"etcd's grpc-proxy: {one.message}") for one in findings
+                )
+            elif outcome is Outcome.CONFORMS:
+                reason = reason or "judged on etcd's grpc-proxy"
         if outcome is Outcome.INCONCLUSIVE and subject.listener:
             of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
@@ -369,7 +368,7 @@ class Judge:
         """Return what to change in the declarations to fix the fault."""
         cure = subject.check.cure
         if findings and subject.listener and self._is_proxy(subject.listener):
-            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.family in ALSO_ON_PROXIES else ())
+            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.judges_proxies else ())
         if not findings or cure is None or not self.observer.target.configured_by_user:
             return Remedy()
         try:
@@ -416,7 +415,7 @@ class Judge:
             # What was observed before the observer gave up the listener is judged. What needs another
             # connection is not verified.
             outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
-            if gate == GATES[1] and check.family in ALSO_ON_PROXIES and self._is_proxy(listener):
+            if gate == GATES[1] and check.judges_proxies and self._is_proxy(listener):
                 continue
             if outcome in FAILED:
                 reason = result.findings[0].message if result.findings else result.reason

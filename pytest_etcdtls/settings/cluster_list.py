@@ -40,17 +40,8 @@ _LISTS: Final = (
 )
 _TEXTS: Final = (
     *("cacert", "cert", "key", "key-password-file", "peer-cacert", "peer-cert", "peer-key", "trusted-ca"),
-    *(
-        "peer-trusted-ca",
-        "ca-key",
-        "peer-ca-key",
-        "kubernetes-ca",
-        "user",
-        "password-file",
-        "pki-dir",
-        "secret",
-    ),
-    *("expiry-days", "waivers", "timeout", "concurrency", "max-connections"),
+    *("peer-trusted-ca", "ca-key", "peer-ca-key", "kubernetes-ca", "user", "password-file", "pki-dir"),
+    *("secret", "expiry-days", "waivers", "timeout", "concurrency", "max-connections"),
 )
 _FLAGS: Final = ("discover", "strict", "allow-unverified", "gentle")
 _LABEL: Final = "label"

@@ -314,7 +314,9 @@ def listeners_from_here(
         role, url, host = declared.role, declared.url, reached_host(declared, declaration)
         reason = ""
         if url.is_socket:
-            reason = f"{url} is a socket in the file system, which is not probed"
+            reason = (
+                f"{url} is a socket in the file system, which is not probed: its mode decides who may connect"
+            )
         elif not host:
             reason = f"{url} is a wildcard address, and nothing names the machine: pass the member's URL"
         elif url.is_loopback and not here:

@@ -25,6 +25,7 @@ from msgspec import structs
 from pytest_etcdtls.declared.declaration import (
     Declaration,
     advertised,
+    authority,
     declared_listeners,
     is_address,
     is_loopback,
@@ -40,7 +41,7 @@ from pytest_etcdtls.settings.declarations import (
     labels_of,
 )
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
-from pytest_etcdtls.target import Listener, Target, Unreached, no_machine, unique
+from pytest_etcdtls.target import Listener, Target, Unreached, no_machine, safe, unique
 from pytest_etcdtls.tls.connection import addresses_of, in_order
 from pytest_etcdtls.tls.namespace import is_own_network, network_of
 from pytest_etcdtls.untrusted.in_time import each_in_time
@@ -337,6 +338,7 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
 
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)
+    opened, next_start = _opened_before(running), list[Role]()
     wildcards = {
         (listener.role, listener.url.port): listener.url.host
         for listener in declared_listeners(declaration)
@@ -368,9 +370,58 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
             )
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=taken)
             continue
+        if opened and listener.port not in opened:
+            later = (
+                f"{listener.url} is in the configuration file of {process.name}, which was changed after the "
+                "process was started: it is opened at the next start"
+            )
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=later)
+            next_start.append(listener.role)
+            continue
         # The address that was checked, not the name again, which may lead elsewhere the next time.
         connect_to = None if address == listener.host else (address, listener.port)
         yield replace(listener, connect_to=connect_to, process=process.pid, in_its_network=not own)
+    declared = {listener.url.port for listener in declared_listeners(declaration)}
+    for port, address in opened.items() if next_start and not why_not else ():
+        if port not in declared:
+            yield _opened(label, process, (address, port), next_start, own=own)
+
+
+def _opened_before(running: RunningMember) -> dict[int, str]:
+    """Return the ports of a process whose configuration file was changed since its start; empty for others.
+
+    They are those that it read in the file then.
+    """
+    from pytest_etcdtls.facts.process_comparison import configuration_changed
+    from pytest_etcdtls.tls.held_ports import opened_by
+
+    return opened_by(running.process) if configuration_changed(running) else {}
+
+
+def _opened(
+    label: str, process: Process, address: tuple[str, int], moved: Sequence[Role], *, own: bool
+) -> Listener | Unreached:
+    """Return a listener that the configuration file does not have any more.
+
+    Its role is that of the listeners which the file has instead, if they are of one role.
+    """
+    host, port = address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
+    url = f"https://{authority(host, port)}"
+    if len(set(moved)) > 1:
+        ways = " or ".join(sorted({role.option for role in moved}))
+        why = f"{process.name} listens on {url}, which its configuration file does not have now: pass {ways}"
+        return Unreached(member=label, role=moved[0], url=url, reason=why)
+    return Listener(
+        role=moved[0],
+        scheme="https",
+        host=host,
+        port=port,
+        member=label,
+        label=f"{moved[0]}-{safe(host)}-{port}",
+        process=process.pid,
+        in_its_network=not own,
+    )
 
 
 def _network(process: Process) -> tuple[bool, str]:

@@ -17,10 +17,10 @@ from pytest_etcdtls.facts.rehearsal import Rehearsals
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.overview import RESTART, undecided
-from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import checks_of
 from pytest_etcdtls.run.runner import ENDED_WELL, Run, TargetRun
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""
@@ -63,6 +63,7 @@ def _unverified(run: Run) -> Iterator[str]:
             continue
         judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
         yield from _not_rehearsed(target, judged)
+        yield from _no_client_listener(actual, judged)
         if all(result.listener == CLUSTER for result in judged) and not _has_verdict(judged):
             yield f"the whole cluster of {label}: no check has a verdict."
         for listener in actual.listeners:
@@ -93,6 +94,15 @@ def _not_rehearsed(target: TargetRun, judged: Iterable[CheckResult]) -> Iterator
     if rehearsals is None:
         reasons = {one.reason: None for one in judged if family_of(one.check) == RESTART and one.reason}
     yield from (f"{reason}." for reason in reasons)
+
+
+def _no_client_listener(target: Target, judged: Iterable[CheckResult]) -> Iterator[str]:
+    """Yield which client listener is declared and not judged, if none is and listeners are judged."""
+    if any(one.role is not Role.PEER and one.role is not Role.METRICS for one in target.listeners):
+        return
+    unreached = [other for other in target.unreached if other.role is Role.CLIENT]
+    if unreached and any(result.listener != CLUSTER for result in judged):
+        yield f"{unreached[0].url} of {target.label}: no client listener is judged: {unreached[0].reason}."
 
 
 def _who_is_refused(target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:

@@ -20,6 +20,16 @@ from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.printable import printable
 
 
+def opened_by(process: Process) -> dict[int, str]:
+    """Return the ports on which a process itself listens, each with one of its addresses."""
+    sockets = sockets_of(process.pid)
+    return {
+        int(fields[1].rpartition(b":")[2], 16): str(_address(fields[1]))
+        for fields in listening(process.pid)
+        if fields[9] in sockets
+    }
+
+
 def held_by_another(process: Process, host: str, port: int) -> str:
     """Return which other process listens where this one does not, in its network; empty if none does.
 

@@ -97,7 +97,15 @@ def test_https_is_advertised_and_the_port_is_plain(newest_etcd: Path, tmp_path: 
     assert "advertises, answers plain HTTP and no TLS" in result.message
 
 
-@pytest.mark.parametrize("config", [ClusterConfig(size=3), ClusterConfig(metrics="https")])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ClusterConfig(size=3),
+        ClusterConfig(metrics="https"),
+        ClusterConfig(client_cert_auth=False, trusted_ca_file=None),
+    ],
+    ids=["three", "metrics", "open"],
+)
 def test_urls_of_the_right_ports(config: ClusterConfig, newest_etcd: Path) -> None:
     with start_process(config, newest_etcd) as cluster:
         first = cluster.members[0]

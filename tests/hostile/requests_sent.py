@@ -134,6 +134,7 @@ ALLOWED: Mapping[Sent, Allowed] = {
         "whether the v2 API is served", 2, "a read of the root of the v2 store"
     ),
     Sent("http/1.1", "GET", "/members"): Allowed("the member list of a peer port, or whether it is one", 2),
+    Sent("http/1.1", "GET", "/proxy/health"): Allowed("whether a metrics port is that of a grpc-proxy", 2),
     Sent("http/1.1", "POST", "/v3/maintenance/status"): Allowed(
         "whether the JSON gateway accepts a client: one for each identity and TLS version", 90
     ),

@@ -263,6 +263,6 @@ def test_a_log_that_becomes_a_pipe(live: Live, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     ended = ChildRun(tmp_path, [*live.options, "--etcd-log=etcd.log", "--etcd-check=mtls.*"]).end()
-    assert "is no regular file but a named pipe" in ended.output
-    assert ended.exit_code == 1
+    assert "is no regular file but a named pipe" in " ".join(ended.output.split())
+    assert ended.exit_code == 0, "the log decides no verdict"
     assert "INTERNALERROR" not in ended.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,6 @@ from zoo.model import explain
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, CALayout, PKIPlan
@@ -204,38 +202,6 @@ def test_a_metrics_port_in_plain_http_is_named(scheme: Literal["http", "https"],
         gate = _judge(replace(target, listeners=(named,)), "listener.is-etcd")
         assert "this is a metrics port of etcd, named as a client port" in gate.findings[0].message
         assert f"curl -sS -i -k --http1.1 http://{metrics.authority}/health" in gate.findings[0].commands[0]
-
-
-@pytest.mark.kills("listener.is-etcd")
-@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-@pytest.mark.parametrize("served", ["tls", "plaintext"])
-def test_a_grpc_proxy_is_named(served: str, etcd_binary: Path, tmp_path: Path) -> None:
-    nameless = replace(CLIENT, common_name=None, organization="clients")
-    with start_process(replace(GOOD, pki=PKIPlan(client=nameless)), etcd_binary) as cluster:
-        target, pki = cluster.target(), cluster.pki_directory
-        listener = listener_of(target, Role.CLIENT)
-        claim = claim_ports(1, "127.0.0.1")
-        [port] = claim.ports
-        command = [
-            *(str(etcd_binary), "grpc-proxy", "start"),
-            *(f"--data-dir={tmp_path}", f"--endpoints={listener.url}"),
-            *(f"--listen-addr=127.0.0.1:{port}", f"--advertise-client-url=127.0.0.1:{port}"),
-            *(f"--cacert={pki}/client-ca.crt", f"--cert={pki}/client.crt", f"--key={pki}/client.key"),
-        ]
-        if served == "tls":
-            command += [f"--cert-file={pki}/m0/server.crt", f"--key-file={pki}/m0/server.key"]
-            command += [f"--trusted-ca-file={pki}/client-ca.crt"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as proxy:
-            try:
-                assert proxy.stderr is not None
-                assert any("started gRPC proxy" in line for line in proxy.stderr)
-                through = replace(listener, connect_to=("127.0.0.1", port))
-                gate = _judge(replace(target, listeners=(through,)), "listener.is-etcd")
-            finally:
-                proxy.kill()
-                claim.release()
-    assert gate.outcome is Outcome.VIOLATES
-    assert gate.findings[0].message.startswith("this is etcd's grpc-proxy, not etcd itself")
 
 
 @pytest.mark.kills("listener.is-etcd")

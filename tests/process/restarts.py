@@ -233,7 +233,7 @@ def _ask(url: str, pair: Path | None, version: ssl.TLSVersion, request: str = _V
 
 def kinds(before: Answers, after: Answers) -> set[str]:
     """Return the checks that should find what differs."""
-    found = set[str]()
+    found: set[str] = set()
     for place, old in before.items():
         new = after[place]
         if place[1] == ANNOUNCED:

@@ -7,7 +7,7 @@ from impostors.impostor import Answer
 _VERSION = b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}'
 
 FAKES = {
-    "api.version-answers": {"/version": Answer(status=404)},
+    "api.version-answers": {"/version": Answer(status=503)},
     "api.version-body": {"/version": Answer(body=b'{"code":0}')},
     "api.no-redirect": {"/version": Answer(status=302, headers={"Location": "/login"})},
     "api.no-content-encoding": {"/version": Answer(body=_VERSION, headers={"Content-Encoding": "gzip"})},

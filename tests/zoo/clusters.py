@@ -17,9 +17,14 @@ from zoo.model import Misconfigured
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
+from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, Profile
 
 _ONE_LINE = ("3.6",)
+
+
+def expired(profile: Profile) -> Profile:
+    """Return a profile of certificates that expired seven days ago."""
+    return replace(profile, valid_from=timedelta(days=-12), valid_for=timedelta(days=5))
 
 
 def _restart_one_with_another_ca(cluster: Cluster) -> None:
@@ -68,6 +73,20 @@ def _dial_with(cluster: Cluster, authority: CertificateAuthority, profile: Profi
     write_pair(cluster, "dials-with", authority, profile)
     pair = {"peer_client_cert_file": "dials-with.crt", "peer_client_key_file": "dials-with.key"}
     restart_one_with(cluster, 1, **pair)
+
+
+def _dial_with_an_expired_pair(cluster: Cluster) -> None:
+    """Connections that exist stay, so the member is connected until one of the two is restarted."""
+    _dial_with(cluster, cluster.pki.peer_ca)
+    write_pair(cluster, "dials-with", cluster.pki.peer_ca, expired(PEER))
+
+
+def _expire_the_gateways_pair(cluster: Cluster) -> None:
+    """Its connection stays: from etcd 3.7 on it dials at the first request."""
+    write_pair(cluster, "gateway", cluster.pki.client_ca, CLIENT, member=0)
+    restart_one_with(cluster, 0, client_cert_file="gateway.crt", client_key_file="gateway.key")
+    _status(cluster, 0)
+    write_pair(cluster, "gateway", cluster.pki.client_ca, expired(CLIENT), member=0)
 
 
 def _status(cluster: Cluster, index: int) -> dict[str, Any]:
@@ -204,6 +223,26 @@ ZOO = [
         checks=("cluster", "cert.client-usage"),
         violated={**_NOT_CONNECTED, "peer": ["cert.client-usage"]},
         config=replace(BROKEN, size=3),
+    ),
+    Misconfigured(
+        name="one-peer-dials-with-an-expired-pair",
+        what="the pair with which one of three members dials the others has expired; it serves another one",
+        faults=("config.dials-with-valid-certificates",),
+        config=replace(BROKEN, size=3),
+        after_start=_dial_with_an_expired_pair,
+        violated={"cluster": ["config.dials-with-valid-certificates"]},
+        warned={"cluster": ["mtls.client-certificate-expires"]},
+        lines=("3.5", "3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="gateway-pair-expired",
+        what="the pair with which the gateway dials etcd has expired; etcd serves another one",
+        faults=("config.dials-with-valid-certificates",),
+        config=BROKEN,
+        after_start=_expire_the_gateways_pair,
+        violated={"cluster": ["config.dials-with-valid-certificates"]},
+        warned={"cluster": ["mtls.client-certificate-expires"]},
+        lines=("3.5", "3.6", "3.7"),
     ),
     _disconnected(
         name="one-peer-revoked-by-another",

@@ -61,6 +61,20 @@ ZOO = [
         violated={"peer": ["cert.valid-now"]},
     ),
     Misconfigured(
+        name="client-not-yet-valid",
+        what="the certificate of the client port is valid from tomorrow on",
+        faults=("cert.valid-now",),
+        config=issued(server={"valid_from": timedelta(days=1)}),
+        violated={"client": ["cert.valid-now"]},
+        **GATEWAY_FAILS,
+    ),
+    Misconfigured(
+        name="peer-not-yet-valid",
+        what="the certificate of the peer port is valid from tomorrow on",
+        config=issued(peer={"valid_from": timedelta(days=1)}),
+        violated={"peer": ["cert.valid-now"]},
+    ),
+    Misconfigured(
         name="peer-no-names",
         what="the certificate of the peer port has a common name and no subjectAltName",
         config=issued(peer={"subject_alt_names": ()}),

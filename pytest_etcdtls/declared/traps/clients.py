@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, https, without
-from pytest_etcdtls.declared.declaration import FLAGS, Setting, declared_listeners
+from pytest_etcdtls.declared.declaration import FLAGS, Setting, declared_listeners, roots_in_words
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
     Effective,
@@ -80,7 +80,8 @@ def client_authentication_has_a_bundle(etcd: Effective, side: TLSSide) -> Iterat
     """Client authentication is declared together with a CA for clients.
 
     Without that CA, etcd verifies clients against the system's root store: any client with a certificate of a
-    public CA is accepted, and the cluster's own clients are refused.
+    public CA is accepted, and the cluster's own clients are refused, unless their CA is in it. The variables
+    SSL_CERT_FILE and SSL_CERT_DIR name another store; one of them alone adds to a part of the system's.
 
     Spec: etcd --client-cert-auth, --trusted-ca-file
     Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
@@ -93,11 +94,9 @@ def client_authentication_has_a_bundle(etcd: Effective, side: TLSSide) -> Iterat
     """
     p = prefix(side.side)
     if side.client_auth is ClientAuthentication.SYSTEM_ROOTS and etcd.secure(side):
-        roots = etcd.member.declaration.go_environment.get("SSL_CERT_FILE")
         yield FoundTrap(
             summary=f"--{p}client-cert-auth without --{p}trusted-ca-file accepts every client with a "
-            f"certificate of any CA in {roots or 'the root store of the system'}, and refuses the cluster's "
-            "own clients",
+            f"certificate of any CA in {roots_in_words(etcd.member.declaration)}, and no other client",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
             settings=etcd.settings(f"{p}client-cert-auth"),
             listeners=etcd.secure_urls(side),

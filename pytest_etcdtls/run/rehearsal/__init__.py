@@ -34,7 +34,6 @@ from pytest_etcdtls.declared.declaration import (
     FILES,
     NOT_SHOWN,
     Declaration,
-    DeclaredURL,
     declared_listeners,
     masked,
 )
@@ -62,7 +61,7 @@ from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure, Target
-from pytest_etcdtls.tls.held_ports import held_by_another
+from pytest_etcdtls.tls.held_ports import held_by_another, opened_by
 from pytest_etcdtls.untrusted.printable import some
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
 from pytest_etcdtls.versions import Release, version_key
@@ -402,15 +401,24 @@ def _compared(
     listeners = _listeners_of(observer.target, made.member)
     changes: list[RestartChange] = []
     now, then = (_by_place(one) for one in (running.declared.declaration, declaration))
+    if opened := opened_by(running.process):
+        now = {
+            place: urls
+            for place, urls in now.items()
+            if int(place.partition("port ")[2] or 0) in {0, *opened}
+        }
+        others = (one for one in listeners if one.process == running.process.pid)
+        now |= {f"port {one.port}": {one.url} for one in others if f"port {one.port}" not in now}
     for place in sorted(now.keys() | then.keys()):
-        urls = [", ".join(sorted(map(str, one.get(place, ())))) or "not open" for one in (now, then)]
+        urls = [", ".join(sorted(one.get(place, ()))) or "not open" for one in (now, then)]
         labels = tuple(one.label for one in listeners if f"port {one.port}" == place)
         if urls[0] != urls[1]:
             changes.append(RestartChange(LISTENER, place, labels, *urls))
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
-        if not one.discovered and one.scheme in {url.scheme for url in then.get(f"port {one.port}", ())}
+        if not one.discovered
+        and one.scheme in {url.partition(":")[0] for url in then.get(f"port {one.port}", ())}
     )
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
@@ -503,11 +511,11 @@ def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str
         yield RestartChange(topic, some(subjects, _NAMED), (label,), "observed", after)
 
 
-def _by_place(declaration: Declaration) -> dict[str, set[DeclaredURL]]:
-    urls: dict[str, set[DeclaredURL]] = {}
+def _by_place(declaration: Declaration) -> dict[str, set[str]]:
+    urls: dict[str, set[str]] = {}
     for listener in declared_listeners(declaration):
         place = f"socket {listener.url.host}" if listener.url.is_socket else f"port {listener.url.port}"
-        urls.setdefault(place, set()).add(listener.url)
+        urls.setdefault(place, set()).add(str(listener.url))
     return urls
 
 
