@@ -241,6 +241,10 @@ class Members:
             return [f"--config-file={self._declaration(member)}"]
         return self._words[member]
 
+    def settings(self, member: int) -> dict[str, str]:
+        """Return the flags with which a member is started now, by name."""
+        return settings_of(self._words[member])
+
     def _declare(self, member: int) -> None:
         words = self._words[member]
         content = configuration_file(words) if self.by_file else None

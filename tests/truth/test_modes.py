@@ -64,6 +64,10 @@ GOOD = Scenario()
             ["restart.announced-ca", "restart.clients"],
         ),
         (ModeDraw(GOOD, edit="a bundle that is missing", rehearses=True), ["restart.starts"]),
+        (
+            ModeDraw(Scenario({"client-url": "https+http"}), edit="bundle of another CA", rehearses=True),
+            ["restart.announced-ca", "restart.clients", "restart.gateway"],
+        ),
     ],
     ids=str,
 )
