@@ -321,6 +321,10 @@ def _has_other_clients(drawn: ModeDraw) -> bool:
     return not drawn.with_client
 
 
+def _infers_the_bundle(drawn: ModeDraw) -> bool:
+    return drawn.scenario["told-bundle"] == "none" and drawn.scenario["told-ca-key"] == "no"
+
+
 _RULES = ("-crl", "-crl-names", "-cn", "-hostname", "-rule")
 """How properties end by which one member may refuse a client that no identity of the run shows."""
 
@@ -340,6 +344,12 @@ EXPLAINED: Sequence[tuple[str, Callable[[ModeDraw], bool], str]] = (
         _has_rules_of_its_own,
         "rules about names and revoked certificates are compared where members are declared: without a "
         "client whom one of them refuses, they are not seen from outside",
+    ),
+    (
+        r"endpoints and .*: \S+ mtls\.announced-ca-expected",
+        _infers_the_bundle,
+        "without --etcd-trusted-ca, --etcd-cacert stands for the bundle (_judge_inferred), and a declaration "
+        "names another one",
     ),
     (
         r"(endpoints|files) and (process|rehearsal): (client|peer|metrics|client-http) mtls\.trusted-client",
