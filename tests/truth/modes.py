@@ -299,14 +299,16 @@ def _disagreements(
 def _unsaid(
     drawn: ModeDraw, changed: frozenset[str], verdicts: Mapping[str, Verdict]
 ) -> Iterator[Difference]:
-    """Yield each run on processes that does not say that the declaration beside them was edited."""
-    if not _is_declared_otherwise(drawn) or not changed - UNJUDGED:
+    """Yield each run on processes that does not say that the declaration beside them was edited, or does."""
+    check = "config.process-as-declared"
+    edited = bool(changed - UNJUDGED)
+    if edited and not _is_declared_otherwise(drawn):
         return
     for mode in {"process", "rehearsal"} & verdicts.keys():
         verdict = verdicts[mode]
-        says = "config.process-as-declared" in {result.check for result in verdict.failing}
-        if not verdict.usage and not says:
-            yield Difference(mode, "config.process-as-declared", f"{drawn.edit}, and it does not say so")
+        says = check in {result.check for result in verdict.failing}
+        if not verdict.usage and says is not edited:
+            yield Difference(mode, check, f"{drawn.edit or 'nothing edited'}, and it says so: {says}")
 
 
 def _said(result: CheckResult) -> str:
