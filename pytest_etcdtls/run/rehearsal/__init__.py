@@ -212,7 +212,7 @@ def _rehearsed_once(
         served = time.monotonic()
         made = Rehearsal(member=member, source=declaration.source, seconds=round(served - began, 3))
         if compares and failure is None:
-            made = _compared(made, observer, etcd.pid, running, declaration)
+            made = _compared(made, observer, etcd.child, running, declaration)
         failure = failure or etcd.ended(max(0.0, served + _SETTLES - time.monotonic()))
         if compares and failure is None:
             failure = _not_bound(running, declaration)
@@ -277,6 +277,12 @@ class RehearsedEtcd:
         if "failed" in told:
             raise NotVerifiedError(str(told["failed"]))
         return told
+
+    @property
+    def child(self) -> int:
+        """The process of etcd itself, the only child of process 1 (proc_pid_task(5)); process 1 if it ended."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        return int(children[0]) if children else self.pid
 
     def _ports(self) -> set[int]:
         """Return the ports on which it listens."""
@@ -407,23 +413,19 @@ def _compared(
     changes: list[RestartChange] = []
     now, then = (_by_place(one) for one in (running.declared.declaration, declaration))
     if opened := opened_by(running.process):
-        now = {
-            place: urls
-            for place, urls in now.items()
-            if int(place.partition("port ")[2] or 0) in {0, *opened}
-        }
+        now = {place: now[place] for place in map(_place, opened) if place in now}
         others = (one for one in listeners if one.process == running.process.pid)
-        now |= {f"port {one.port}": {one.url} for one in others if f"port {one.port}" not in now}
+        now |= {place: {one.url} for one in others if (place := _place(one.place)) not in now}
     for place in sorted(now.keys() | then.keys()):
         urls = [", ".join(sorted(one.get(place, ()))) or "not open" for one in (now, then)]
-        labels = tuple(one.label for one in listeners if f"port {one.port}" == place)
+        labels = tuple(one.label for one in listeners if _place(one.place) == place)
         if urls[0] != urls[1]:
             changes.append(RestartChange(LISTENER, place, labels, *urls))
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
         if not one.discovered
-        and one.scheme in {url.partition(":")[0] for url in then.get(f"port {one.port}", ())}
+        and _scheme(one.url) in map(_scheme, then.get(_place(one.place), ()))
     )
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
@@ -550,9 +552,16 @@ def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str
 def _by_place(declaration: Declaration) -> dict[str, set[str]]:
     urls: dict[str, set[str]] = {}
     for listener in declared_listeners(declaration):
-        place = f"socket {listener.url.host}" if listener.url.is_socket else f"port {listener.url.port}"
-        urls.setdefault(place, set()).add(str(listener.url))
+        urls.setdefault(_place(listener.url.place), set()).add(str(listener.url))
     return urls
+
+
+def _place(place: int | str) -> str:
+    return f"port {place}" if isinstance(place, int) else f"socket {place}"
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]
 
 
 def _observe_again(
