@@ -280,7 +280,7 @@ class RehearsedEtcd:
 
     @property
     def child(self) -> int:
-        """The process of etcd itself, the only child of process 1 (proc_pid_task(5)); process 1 if it ended."""
+        """The process of etcd itself, the child of process 1 (proc_pid_task(5)); process 1 if it ended."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
         return int(children[0]) if children else self.pid
 
@@ -424,8 +424,7 @@ def _compared(
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
-        if not one.discovered
-        and _scheme(one.url) in map(_scheme, then.get(_place(one.place), ()))
+        if not one.discovered and _scheme(one.url) in map(_scheme, then.get(_place(one.place), ()))
     )
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
