@@ -430,9 +430,9 @@ def _compared(
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
     states = [one for one in old.behaviour if one.topic == GATEWAY and again.target.labelled(one.listener)]
     if states and (chance := _gateway_by_chance(again, made.member, running, declaration)):
-        others = (one for one in new.behaviour if one.topic != GATEWAY)
+        kept = (one for one in new.behaviour if one.topic != GATEWAY)
         by_chance = (structs.replace(one, value=chance) for one in states)
-        new = structs.replace(new, behaviour=(*others, *by_chance))
+        new = structs.replace(new, behaviour=(*kept, *by_chance))
     changes += [
         RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
         for one in compare(old, new).differences
