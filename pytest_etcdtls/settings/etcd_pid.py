@@ -390,7 +390,7 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
 
 
 def _opened_before(running: RunningMember) -> dict[int | str, str]:
-    """Return the ports and sockets of a process whose configuration file was changed since its start; empty for others.
+    """Return where a process listens whose configuration file was changed since its start; empty for others.
 
     They are those that it read in the file then.
     """

@@ -74,7 +74,7 @@ _FIRST_BYTES = 64
 _FRAME_HEAD = 9
 """Octets of the head of an HTTP/2 frame, which :attr:`Attempt.is_http` needs."""
 UNNAMED: Final = "@"
-"""The address of a Unix domain socket without a name, as Go writes it (sockaddrToUnix in net/unixsock_posix.go)."""
+"""The address of a socket without a name, as Go writes it (``sockaddrToUnix`` in net/unixsock_posix.go)."""
 _PEER_CREDENTIALS: Final = struct.Struct("=iII")
 _MOST_RECEIVED = 4 * 1024 * 1024
 """Octets that are received on one connection; the requested responses have a few hundred kilobytes."""

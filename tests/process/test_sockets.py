@@ -121,7 +121,7 @@ def test_what_etcds_client_verifies(etcd_binary: Path, tmp_path: Path) -> None:
             arguments = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
             [certificate] = [word for word in arguments if word.startswith("--cert-file=")]
             authority = Path(certificate.partition("=")[2]).parents[1] / "server-ca.crt"
-            words = [etcdctl, f"--endpoints={url}", f"--cacert={authority}", "endpoint", "health"]
+            words = [str(etcdctl), f"--endpoints={url}", f"--cacert={authority}", "endpoint", "health"]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             [found] = judged(live, "cert.covers-endpoint")[:1]
         assert found.outcome is outcome
