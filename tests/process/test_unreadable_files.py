@@ -29,7 +29,9 @@ pytestmark = as_root
 OTHER, GROUP = 54321, 54322
 """The user and group of etcd, and a group that it does not have."""
 PAIR, BUNDLE = "config.key-matches-certificate", "config.trusted-ca-usable"
-CLIENT, PEER = "https://127.0.0.59:2379", "https://127.0.0.59:2380"
+ADDRESS = f"127.0.{os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')}.59"
+"""An address of its own for each worker, which may have a part of these tests."""
+CLIENT, PEER = f"https://{ADDRESS}:2379", f"https://{ADDRESS}:2380"
 
 
 @dataclass(frozen=True)
