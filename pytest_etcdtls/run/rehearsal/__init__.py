@@ -429,7 +429,8 @@ def _compared(
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
     states = [one for one in old.behaviour if one.topic == GATEWAY and again.target.labelled(one.listener)]
-    if states and (chance := _gateway_by_chance(again, made.member, running, declaration)):
+    chance = _gateway_by_chance(again, made.member, running, declaration) if states else ""
+    if chance:
         kept = (one for one in new.behaviour if one.topic != GATEWAY)
         by_chance = (structs.replace(one, value=chance) for one in states)
         new = structs.replace(new, behaviour=(*kept, *by_chance))
@@ -437,7 +438,7 @@ def _compared(
         RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
         for one in compare(old, new).differences
     ]
-    if declaration is running.declared.declaration:
+    if declaration is running.declared.declaration and not chance:
         changes = [_explained(one, again) for one in changes]
     has_tls = any(one.scheme == "https" for one in listeners)
     topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
@@ -448,7 +449,7 @@ def _compared(
 
 def _explained(change: RestartChange, again: Observer) -> RestartChange:
     """Return a change with why the gateway does not work then, as its check says."""
-    if change.topic != GATEWAY or not change.listeners or change.after.startswith(_BY_CHANCE):
+    if change.topic != GATEWAY or not change.listeners:
         return change
     judged = Judge(again).result(catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0]))
     why = judged.findings[0].message.partition(": ")[2] if judged.findings else ""
