@@ -68,8 +68,8 @@ class Listener:
         port: in the URL; 0 for a Unix domain socket, which is reached by way of its process.
         member: label of the member, which is its host until the member's ID is known.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
-        connect_to: host and port to connect to instead, as with curl's ``--connect-to``; for a socket with a
-            relative path, its absolute path and 0.
+        connect_to: host and port to connect to instead, as with curl's ``--connect-to``; for a socket, its
+            absolute path in the root directory of its process, and 0.
         via: what carries each connection instead of TCP.
         process: the process that listens, which must run for a connection to be made (``--etcd-pid``).
         in_its_network: connections are made in the network namespace of that process, which is not ours.
@@ -118,12 +118,8 @@ class Listener:
 
     @property
     def name(self) -> str:
-        """The name that a client sends by SNI and that the served certificate must cover.
-
-        For a socket it is the last part of its path (``translateEndpoint`` in etcd's
-        ``client/v3/internal/endpoint/endpoint.go``), as far as it is before a colon.
-        """
-        return self.host.rpartition("/")[2].partition(":")[0] if self.is_socket else self.host
+        """The name that a client sends by SNI and that the served certificate must cover."""
+        return socket_name(self.host) if self.is_socket else self.host
 
     @property
     def is_local(self) -> bool:
@@ -145,6 +141,19 @@ class Listener:
         """Whether something carries the connections, so that etcd sees another client address than ours."""
         # A process that listens on every address is reached by loopback, which nothing forwards.
         return (self.connect_to is not None and self.process is None) or bool(self.via)
+
+
+UNNAMED: Final = "@"
+"""The address of a client on a Unix domain socket, as Go writes it (``sockaddrToUnix``)."""
+
+
+def socket_name(path: str) -> str:
+    """Return the name that etcd's clients verify on a Unix domain socket: the last part of its path.
+
+    What follows a colon does not belong to it (``translateEndpoint`` in etcd's
+    ``client/v3/internal/endpoint/endpoint.go``).
+    """
+    return path.rpartition("/")[2].partition(":")[0]
 
 
 def entered_process(listeners: Iterable[Listener]) -> int | None:

@@ -21,7 +21,6 @@ from pytest_etcdtls.checks.results import (
     not_applicable,
 )
 from pytest_etcdtls.declared.cures import client_certificates, https_metrics, no_profiles, without
-from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange, serves_grpc_only
 from pytest_etcdtls.facts.listener import FirstContact
@@ -125,11 +124,7 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, here: Listener) -> Iter
     """
     if here.scheme == "https":
         yield Note("the metrics listener has TLS")
-    elif (
-        answer.plaintext is not None
-        and answer.plaintext.ending is Ending.SERVED
-        and not here.is_local
-    ):
+    elif answer.plaintext is not None and answer.plaintext.ending is Ending.SERVED and not here.is_local:
         yield Finding(
             message="metrics are served without TLS beyond loopback",
             expected="https, or a loopback address",

@@ -45,8 +45,8 @@ def the_certificate_covers_the_endpoint(
 
     Clients that verify names refuse the server. The common name does not count, nor does an address in a
     dNSName. On a Unix domain socket, etcdctl verifies the name of the socket's file, and other clients can be
-    told another name. The remedy names every host that the certificate must cover and does not: those of the member's
-    endpoints, and those that it advertises.
+    told another name. The remedy names every host that the certificate must cover and does not: those of the
+    member's endpoints, and those that it advertises.
 
     Spec: RFC 5280 section 4.2.1.6
     Spec: RFC 6125 section 6.4

@@ -19,6 +19,7 @@ from typing import Final
 
 from pytest_etcdtls.etcd_log.parse import Rejection
 from pytest_etcdtls.role import Side
+from pytest_etcdtls.target import UNNAMED
 from pytest_etcdtls.tls.hello import Connection, is_served
 
 _AFTERWARDS: Final = timedelta(seconds=1)
@@ -58,7 +59,7 @@ def match_connections(
         for order, connection in enumerate(known.get(line.remote_address, ())):
             # A served connection has no line: a line with its address is about an earlier user of that port.
             # Both ends of a loopback connection have one clock.
-            exact = is_served(connection) or line.remote_address.startswith(("127.", "[::1]", "@"))
+            exact = is_served(connection) or line.remote_address.startswith(("127.", "[::1]", UNNAMED))
             here = timedelta() if exact else slack
             endpoint = endpoints.get(connection.url)
             is_of = endpoint is None or line.endpoint in (None, endpoint)

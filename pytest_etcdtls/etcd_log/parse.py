@@ -33,6 +33,7 @@ from msgspec.structs import force_setattr
 
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.role import Side
+from pytest_etcdtls.target import UNNAMED
 from pytest_etcdtls.untrusted.json_text import JSONValue, read_json
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, LONG_LIMIT, printable
 from pytest_etcdtls.untrusted.regular_files import open_regular
@@ -175,7 +176,7 @@ class Rejection(Struct, frozen=True, kw_only=True):
     @property
     def remote_host(self) -> str:
         """The remote address without the port."""
-        if self.remote_address == "@":
+        if self.remote_address == UNNAMED:
             return "a Unix domain socket"
         return self.remote_address.rpartition(":")[0].strip("[]")
 

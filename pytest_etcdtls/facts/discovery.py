@@ -457,7 +457,7 @@ def labelled(
 
 
 def peer_ports(records: Iterable[MemberRecord]) -> dict[tuple[str, int], MemberRecord]:
-    """Return the member that lists it by host and port of each peer URL."""
+    """Return the host and port of each peer URL in a member list, with the first member that has it."""
     ports: dict[tuple[str, int], MemberRecord] = {}
     for record in records:
         for url in record.peer_urls:

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, catalogue, family_of, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import OtherPort

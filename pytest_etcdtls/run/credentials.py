@@ -280,7 +280,7 @@ class ReadOnlyTransport(httpx.HTTPTransport):
             )
         if request.url.netloc == httpx.URL(self._listener.url).netloc:
             # RFC 6066 section 3: the name is sent without a trailing dot.
-            request.extensions = {**request.extensions, "sni_hostname": self._listener.name.rstrip(".")}
+            request.extensions = {**request.extensions, "sni_hostname": self._listener.host.rstrip(".")}
             if there := self._listener.connect_to:
                 request.url = request.url.copy_with(host=there[0], port=there[1])
         return super().handle_request(request)

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar, cast
 from msgspec.structs import replace as with_values
 
 from pytest_etcdtls.checks.registry import import_checks
-from pytest_etcdtls.declared.declaration import is_address, is_loopback
+from pytest_etcdtls.declared.declaration import is_loopback
 from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
 from pytest_etcdtls.facts.bad_identities import with_distinct_names
 from pytest_etcdtls.facts.certificates import ServerProof

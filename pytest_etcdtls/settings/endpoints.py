@@ -318,7 +318,9 @@ def listeners_from_here(
         role, url, host = declared.role, declared.url, reached_host(declared, declaration)
         reason = ""
         if url.is_socket and not url.secure:
-            reason = f"{url} is a Unix domain socket without TLS: the mode of its file decides who may connect"
+            reason = (
+                f"{url} is a Unix domain socket without TLS: the mode of its file decides who may connect"
+            )
         elif url.is_socket and process is None:
             reason = (
                 f"{url} is a Unix domain socket, which is reached by way of its process: pass --etcd-pid on "

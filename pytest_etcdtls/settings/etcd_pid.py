@@ -335,8 +335,6 @@ def _why_apart(cluster: Members, members: Sequence[LabelledDeclaration]) -> str:
 
 def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreached]:
     """Yield the listeners of a process, as they are reached in its network namespace."""
-    from pytest_etcdtls.tls.held_ports import held_by_another
-
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)
     opened, next_start = _opened_before(running), list[Role]()
@@ -349,25 +347,10 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
         if isinstance(listener, Unreached):
             yield listener
             continue
-        address, why = "", why_not
-        if listener.is_socket:
-            why = ""
-        elif not why:
-            address = _own_address(process, listener.host)
+        address = why = ""
+        if not listener.is_socket:
             unspecified = wildcards.get((listener.role, listener.port))
-            if not address and unspecified is not None:
-                # An advertised name or address may be that of a load balancer, with any etcd behind it.
-                address = "::1" if unspecified == "::" else "127.0.0.1"
-            if not address:
-                why = (
-                    f"{process.name} declares {listener.url}, and {listener.host} is not an address of its "
-                    f"network, where alone etcd can listen: correct that, or pass {listener.role.option}"
-                )
-            elif held := held_by_another(process, address, listener.port):
-                why = (
-                    f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the "
-                    "URL, or end the other process and restart etcd"
-                )
+            address, why = ("", why_not) if why_not else _address(process, listener, unspecified)
         if not why and opened and listener.place not in opened:
             why = (
                 f"{listener.url} is in the configuration file of {process.name}, which was changed after the "
@@ -389,8 +372,35 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
             yield _opened(label, process, (address, place), next_start, own=own)
 
 
+def _address(process: Process, listener: Listener, unspecified: str | None) -> tuple[str, str]:
+    """Return the address at which a listener of a process is reached, and why it is not, if so.
+
+    Args:
+        process: the process.
+        listener: with a port.
+        unspecified: the unspecified address on which it is declared; ``None`` if it is declared on another.
+    """
+    from pytest_etcdtls.tls.held_ports import held_by_another
+
+    address = _own_address(process, listener.host)
+    if not address and unspecified is not None:
+        # An advertised name or address may be that of a load balancer, with any etcd behind it.
+        address = "::1" if unspecified == "::" else "127.0.0.1"
+    if not address:
+        return "", (
+            f"{process.name} declares {listener.url}, and {listener.host} is not an address of its network, "
+            f"where alone etcd can listen: correct that, or pass {listener.role.option}"
+        )
+    if held := held_by_another(process, address, listener.port):
+        return "", (
+            f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the URL, or "
+            "end the other process and restart etcd"
+        )
+    return address, ""
+
+
 def _opened_before(running: RunningMember) -> dict[int | str, str]:
-    """Return the ports and sockets of a process whose configuration file was changed since its start; empty for others.
+    """Return where a process listens whose configuration file was changed since its start; empty for others.
 
     They are those that it read in the file then.
     """

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeGuard
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -43,7 +43,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.declared.declaration import authority, is_address
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.target import Listener, PortCredentials, Target, socket_name
 from pytest_etcdtls.untrusted.printable import comment, file_word, pasted
 
 GOOD_CLIENT: Final = ""
@@ -184,16 +184,14 @@ class Shell(Struct, frozen=True):
         return tuple(name for name in self.exported if name.lower() in _PROXIES)
 
     def redirected(self, url: str) -> tuple[str, int] | None:
-        """Return host and port to connect to instead, ``None`` for those of the URL."""
+        """Return host and port to connect to instead, ``None`` for those of the URL.
+
+        Of a Unix domain socket, they are its file and 0.
+        """
         if listener := self.listener(url):
-            return listener.connect_to
+            return (str(listener.socket_file), 0) if listener.is_socket else listener.connect_to
         rules = (rule.redirected(*_host_and_port(url)) for rule in self.target.connect_to)
         return next(filter(None, rules), None)
-
-    def socket(self, url: str) -> Listener | None:
-        """Return the listener of a URL, if it is a Unix domain socket."""
-        listener = self.listener(url)
-        return listener if listener and listener.is_socket else None
 
     def listener(self, url: str) -> Listener | None:
         """Return the listener at the host and the port of a URL, whatever its scheme."""
@@ -249,30 +247,27 @@ class Command(Struct, frozen=True, kw_only=True):
     def looks_for(self, shell: Shell) -> str:
         """Return what to look for in the output, empty if the next command says it."""
         if self.program is Program.ETCDCTL and not self.look:
-            there = self.connect_to or shell.redirected(self.url)
-            return _of_status(self._etcdctls_url(there, shell.socket(self.url)))
+            return _of_status(self._etcdctls_url(self.connect_to or shell.redirected(self.url)))
         return self.look
 
     def render(self, shell: Shell) -> str:
         """Return the line to paste there, and a comment that says what to look for."""
         there = self.connect_to or shell.redirected(self.url)
-        listener = shell.listener(self.url)
-        socket = shell.socket(self.url)
         files = _files(shell.client(self))
         proxies = shell.proxies if self.url else ()
         match self.program:
             case Program.CURL:
                 usual = "/health" if shell.role(self) == Role.METRICS else "/version"
                 direct = ("--noproxy", "*") if proxies else ()
-                words = self._curl(there, socket, files, usual if self.path is None else self.path, direct)
+                words = self._curl(there, files, usual if self.path is None else self.path, direct)
             case Program.S_CLIENT:
-                words = self._s_client(there, socket, files)
+                words = self._s_client(there, files)
             case Program.ETCDCTL:
                 variables = without_variables(shell.exported, proxies)
-                words = (*variables, *self._etcdctl(self._etcdctls_url(there, socket), files))
+                words = (*variables, *self._etcdctl(self._etcdctls_url(there), files))
             case Program.ANY:
                 words = self.options
-        if listener and listener.in_its_network:
+        if (listener := shell.listener(self.url)) and listener.in_its_network:
             words = ("nsenter", "-t", str(listener.process), "-n", *words)
         line = f"{self.begins}{pasted(*words)}{self.ends}"
         look = self.looks_for(shell)
@@ -281,31 +276,30 @@ class Command(Struct, frozen=True, kw_only=True):
     def _curl(
         self,
         there: tuple[str, int] | None,
-        socket: Listener | None,
         files: tuple[str, ...],
         path: str,
         direct: tuple[str, ...],
     ) -> tuple[str, ...]:
-        connect = ("--connect-to", f"::{authority(*there)}") if there else ()
-        url = self.url
-        if socket:
-            connect, url = ("--unix-socket", str(socket.socket_file)), f"{_scheme(url)}://{socket.name}"
+        connect, url = ("--connect-to", f"::{authority(*there)}") if there else (), self.url
+        if _is_socket(there):
+            scheme, _, of_url = url.replace("unix", "http", 1).partition("://")
+            connect, url = ("--unix-socket", there[0]), f"{scheme}://{socket_name(of_url)}"
         presented = ("--cert", files[0], "--key", files[1]) if files else ()
         return ("curl", *self.options, *direct, *connect, *presented, *self.words, f"{url}{path}")
 
-    def _s_client(
-        self, there: tuple[str, int] | None, socket: Listener | None, files: tuple[str, ...]
-    ) -> tuple[str, ...]:
+    def _s_client(self, there: tuple[str, int] | None, files: tuple[str, ...]) -> tuple[str, ...]:
         name: tuple[str, ...] = ()
         if there and not {"-servername", "-noservername"} & {*self.options}:
             # openssl sends the host of -connect by SNI, unless it is an address; with -unix it sends none.
-            host = socket.name if socket else _host_and_port(self.url)[0]
-            usual, host = ("" if is_address(one) else one for one in ("" if socket else there[0], host))
+            names = (there[0], _host_and_port(self.url)[0])
+            if _is_socket(there):
+                names = ("", socket_name(_authority(self.url)))
+            usual, host = ("" if is_address(one) else one for one in names)
             name = () if host == usual else ("-servername", host) if host else ("-noservername",)
         presented = ("-cert", files[0], "-key", files[1]) if files else ()
         address = ("-connect", authority(*there) if there else _authority(self.url))
-        if socket:
-            address = ("-unix", str(socket.socket_file))
+        if _is_socket(there):
+            address = ("-unix", there[0])
         return ("openssl", "s_client", *address, *self.options, *name, *presented)
 
     def _etcdctl(self, url: str, files: tuple[str, ...]) -> tuple[str, ...]:
@@ -316,16 +310,15 @@ class Command(Struct, frozen=True, kw_only=True):
         secured = () if url.startswith("http:") else tls
         return ("etcdctl", f"--endpoints={url}", *secured, *presented, *self.words)
 
-    def _etcdctls_url(self, there: tuple[str, int] | None, socket: Listener | None) -> str:
+    def _etcdctls_url(self, there: tuple[str, int] | None) -> str:
         scheme, _, of_url = self.url.partition("://")
-        if socket:
-            return f"unix{scheme.removeprefix('unix').removeprefix('http')}://{socket.socket_file}"
+        if _is_socket(there):
+            return f"{scheme.replace('http', 'unix')}://{there[0]}"
         return f"{scheme}://{(authority(*there) if there else of_url).replace('%', '%25')}"
 
 
-def _scheme(url: str) -> str:
-    """Return the scheme of a URL as curl knows it."""
-    return url.partition(":")[0].replace("unix", "http")
+def _is_socket(there: tuple[str, int] | None) -> TypeGuard[tuple[str, int]]:
+    return there is not None and there[1] == 0
 
 
 def _authority(url: str) -> str:

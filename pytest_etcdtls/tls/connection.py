@@ -39,7 +39,7 @@ from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.declared.declaration import authority, is_address, is_loopback
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.target import Carrier, Listener, no_machine
+from pytest_etcdtls.target import UNNAMED, Carrier, Listener, no_machine
 from pytest_etcdtls.tls.attempt import (
     CERTIFICATE_ALERTS,
     HANDSHAKE_FAILURE,
@@ -57,8 +57,7 @@ from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.tls.via import CarriedSocket
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
-from pytest_etcdtls.untrusted.process_root import looked_up
-from pytest_etcdtls.untrusted.process_user import check_same, rights_of, user_of
+from pytest_etcdtls.untrusted.process_root import connect
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
 """Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
@@ -73,8 +72,6 @@ _CHUNK = 65536
 _FIRST_BYTES = 64
 _FRAME_HEAD = 9
 """Octets of the head of an HTTP/2 frame, which :attr:`Attempt.is_http` needs."""
-UNNAMED: Final = "@"
-"""The address of a Unix domain socket without a name, as Go writes it (sockaddrToUnix in net/unixsock_posix.go)."""
 _PEER_CREDENTIALS: Final = struct.Struct("=iII")
 _MOST_RECEIVED = 4 * 1024 * 1024
 """Octets that are received on one connection; the requested responses have a few hundred kilobytes."""
@@ -259,10 +256,7 @@ def _on_socket(path: Path, process: int, deadline: float) -> socket.socket:
     connected = socket.socket(socket.AF_UNIX)
     try:
         connected.settimeout(_until(deadline))
-        check_same(process)
-        user = user_of(process)
-        with looked_up(path) as here, rights_of(user):
-            connected.connect(str(here))
+        connect(connected, path)
         credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
         other, *_ = _PEER_CREDENTIALS.unpack(credentials)
         if other != process:

@@ -51,7 +51,7 @@ def _named_sockets(pid: int) -> Iterator[tuple[bytes, str]]:
     with suppress(UnreadableFileError, OSError), open_regular(PROC / str(pid) / "net/unix") as file:
         for line in file:
             fields = line.rstrip(b"\n").split(maxsplit=7)
-            if len(fields) == 8 and fields[3] == b"00010000":  # noqa: PLR2004 - with a path
+            if len(fields) > 7 and fields[3] == b"00010000":
                 yield fields[6], os.fsdecode(fields[7])
 
 

@@ -23,13 +23,16 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, rights_of, user_of
+
+if TYPE_CHECKING:
+    import socket
 
 _OF_PROCESS = re.compile(
     r"(?P<proc>/proc/(?P<pid>[0-9]+))/(?:root(?:/(?P<below>.*))?|(?P<file>fd/[0-9]+))", re.DOTALL
@@ -104,10 +107,24 @@ def looked_up(path: Path, *, reads: bool = False) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def way_with_rights(of_process: re.Match[str], *, reads: bool = False) -> list[tuple[str, int]]:
+def connect(client: socket.socket, path: Path) -> None:
+    """Connect to a Unix domain socket of another process, looked up and opened as the process's user.
+
+    Raises:
+        OSError: if it does not exist, cannot be looked up, or that user may not connect to it.
+    """
+    of_process = _OF_PROCESS.fullmatch(str(path))
+    if of_process is None:
+        raise ValueError(f"{path} is not below the root directory of a process")
+    _close(way_with_rights(of_process, then=client.connect))
+
+
+def way_with_rights(
+    of_process: re.Match[str], *, reads: bool = False, then: Callable[[str], object] = str
+) -> list[tuple[str, int]]:
     """Return names and descriptors from the root directory to a file, looked up as the process's user.
 
-    No other function has the rights of another user.
+    No other function has the rights of another user. With these, ``then`` is called with a path of the file.
     """
     way: list[tuple[str, int]] = []
     with rights_of(user_of(int(of_process["pid"]))):
@@ -124,6 +141,7 @@ def way_with_rights(of_process: re.Match[str], *, reads: bool = False) -> list[t
                 except PermissionError as error:
                     root = Path(of_process["proc"], "root")
                     raise RefusedError(root.joinpath(*(each for each, _ in way), name), status) from error
+            then(f"/proc/self/fd/{way[-1][1]}")
         except BaseException:
             _close(way)
             raise

@@ -43,7 +43,7 @@ _OF_THE_KERNEL: Final = frozenset(
     }
 )
 """File systems whose files are not stored content (linux/magic.h)."""
-_OF_A_PROCESS = re.compile(r"/proc/(?:[0-9]+|self)/(?:(?!exe$)[a-z]+|net/tcp6?)")
+_OF_A_PROCESS = re.compile(r"/proc/(?:[0-9]+|self)/(?:(?!exe$)[a-z]+|net/(?:tcp6?|unix))")
 _DESCRIPTORS: Final = ("/dev/fd", "/proc/self/fd")
 _FLAGS: Final = (
     os.O_RDONLY

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, DeclaredPaths
@@ -63,3 +64,22 @@ def find_traps(
 ) -> tuple[FoundTrap, ...]:
     """Return the traps of a declaration."""
     return traps_of(member(declaration, crls), version)
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: etcd}}
+spec:
+  securityContext: {{runAsUser: {user}, runAsGroup: {user}}}
+  containers: [{{name: etcd, command: {command}}}]
+"""
+UNIT = "[Service]\nUser={user}\nGroup={user}\nExecStart={command}\n"
+
+
+def write_declaration(directory: Path, text: str, user: int, command: Sequence[str]) -> Path:
+    """Write a unit or a pod of a user, and return the file."""
+    file = directory / ("etcd.yaml" if text is POD else "etcd.service")
+    shown = json.dumps(command) if text is POD else " ".join(command)
+    file.write_text(text.format(user=user, command=shown), encoding="utf-8")
+    return file

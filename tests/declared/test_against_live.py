@@ -125,6 +125,6 @@ def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
     )
     assert (client, metrics) == ("https://node1.example:2379", "http://node1.example:2381")
     assert peer == "https://10.0.0.11:2380"
-    for unreached, why in ((socket, "is a socket"), (wildcard, "pass the member's URL")):
+    for unreached, why in ((socket, "is a Unix domain socket"), (wildcard, "pass the member's URL")):
         assert isinstance(unreached, Unreached)
         assert why in unreached.reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 from hostile.test_other_users import OTHER, second_user
 
 from declared.conftest import Workplace
-from declared.declaring import read_declaration
+from declared.declaring import POD, UNIT, read_declaration, write_declaration
 from declared.etcd_itself import run
 from declared.test_starting import PAIR, PLAIN
 from declared.test_starting import URLS as SECURE
@@ -35,17 +34,6 @@ OF_KEYS = {
     "peers in plaintext with a pair": (*PLAIN, *PEER_PAIR, PEER_KEY),
     "peers with generated certificates": (*PLAIN, "--peer-auto-tls", PEER_KEY),
 }
-
-
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: etcd}}
-spec:
-  securityContext: {{runAsUser: {user}, runAsGroup: {user}}}
-  containers: [{{name: etcd, command: {command}}}]
-"""
-UNIT = "[Service]\nUser={user}\nGroup={user}\nExecStart={command}\n"
 
 
 @pytest.fixture
@@ -84,10 +72,7 @@ def test_etcd_ends_if_its_user_cannot_read_the_key(
     pki.chmod(directory)
     placed = dataclasses.replace(workplace, directory=shared / "work", pki=pki)
     argv = [*placed.member(), *map(placed.fill_in, (*SECURE, *PAIR))]
-    command = ["/usr/bin/etcd", *argv]
-    shown = json.dumps(command) if text is POD else " ".join(command)
-    declaration = shared / ("etcd.yaml" if text is POD else "etcd.service")
-    declaration.write_text(text.format(user=OTHER, command=shown), encoding="utf-8")
+    declaration = write_declaration(shared, text, OTHER, ["/usr/bin/etcd", *argv])
     [pair] = read_member_files("m0", declared_member(read_declaration(declaration)), own=True).pairs
     seen = run(shared / "etcd", argv, {}, placed.directory, user=OTHER)
     assert seen.started is not bool(pair.key.problem), (pair.key, seen.log)

@@ -88,8 +88,8 @@ class StoppedInTheMiddle(Observer):
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
         made = super().get(type_, key, listener)
         if type_ is AcceptedClient and listener is not None:
-            process = f"/proc/{listener.process}/task/{listener.process}/children"
-            stop(int(Path(process).read_text(encoding="ascii")))
+            assert listener.process is not None
+            stop(listener.process)
         return made
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from declared.declaring import read_declaration
+from declared.declaring import POD, UNIT, read_declaration, write_declaration
 from kubeadm.judging import judged
 from starting import running_etcd
 
@@ -29,7 +29,9 @@ pytestmark = as_root
 OTHER, GROUP = 54321, 54322
 """The user and group of etcd, and a group that it does not have."""
 PAIR, BUNDLE = "config.key-matches-certificate", "config.trusted-ca-usable"
-CLIENT, PEER = "https://127.0.0.59:2379", "https://127.0.0.59:2380"
+ADDRESS = f"127.0.{os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')}.59"
+"""An address of its own for each worker, which may have a part of these tests."""
+CLIENT, PEER = f"https://{ADDRESS}:2379", f"https://{ADDRESS}:2380"
 
 
 @dataclass(frozen=True)
@@ -171,22 +173,9 @@ def test_root_has_renewed_it_with_care(etcd: OfAnother, kind: str) -> None:
     assert {one.outcome for one in results} == {Outcome.CONFORMS}, results
 
 
-UNIT = "[Service]\nUser={user}\nGroup={user}\nExecStart={command}\n"
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: etcd}}
-spec:
-  securityContext: {{runAsUser: {user}, runAsGroup: {user}}}
-  containers: [{{name: etcd, command: [{words}]}}]
-"""
-
-
 @pytest.mark.parametrize(("text", "place"), [(UNIT, "2: User="), (POD, "6: runAsUser")], ids=["unit", "pod"])
 def test_a_declared_user_is_told_the_same(pki: Path, text: str, place: str) -> None:
-    words = words_of(Path("/usr/bin/etcd"), pki)
-    file = pki.parent / ("etcd.yaml" if text is POD else "etcd.service")
-    file.write_text(text.format(user=OTHER, command=" ".join(words), words=", ".join(words)))
+    file = write_declaration(pki.parent, text, OTHER, words_of(Path("/usr/bin/etcd"), pki))
     declared = declared_member(read_declaration(file))
     key = pki / "m0/server.key"
     for rights, command in (((0, 0, 0o600), f"chown {OTHER} {key}"), ((0, OTHER, 0o600), f"chmod g+r {key}")):
