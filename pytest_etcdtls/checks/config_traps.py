@@ -86,6 +86,8 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsals: Rehearsal
     source = member.declared.declaration.source
     if not trap.starts and rehearsals and rehearsals.started_with(source):
         return Note(f"{member.label}: {trap.summary}; but a rehearsal with {source} has started")
+    if rehearsals and trap.listeners and all(rehearsals.opens(member.label, url) for url in trap.listeners):
+        return Note(f"{member.label}: {trap.summary}; but it is opened by a restart, as restart.listeners says")
     if not trap.certain:
         return not_verified(
             f"{member.label}: {trap.summary}; this depends on the version of etcd, {_why_uncertain(member)}"

@@ -53,6 +53,7 @@ from pytest_etcdtls.facts.good_identities import (
     meets_name_rules,
 )
 from pytest_etcdtls.facts.listener import BAD_CERTIFICATE, TLSContact
+from pytest_etcdtls.facts.process_comparison import written_since
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path, verified_path
@@ -174,6 +175,8 @@ class DeclaredBundle(Struct, frozen=True, kw_only=True):
         flaw: why etcd, started again with this file, refuses that identity; empty if it does not.
         absent: why the certificates could not be read, and what to do; empty if they were.
         untrusted: names of bad identities that are served although no bundle can hold their CA.
+        written: when the file was written after the process of etcd was started; empty if it was not, or no
+            process is known.
     """
 
     setting: Setting
@@ -184,6 +187,7 @@ class DeclaredBundle(Struct, frozen=True, kw_only=True):
     flaw: str = ""
     absent: str = ""
     untrusted: tuple[str, ...] = ()
+    written: str = ""
 
 
 class NameRule(Struct, frozen=True, kw_only=True):
@@ -311,6 +315,7 @@ def declared_bundle(
     accepted, now = client.get().accepted, datetime.now(UTC)
     issued = accepted and find_path(accepted.chain[0], accepted.chain[1:], certificates, now, CLIENT_AUTH)
     flaws = dict.fromkeys(map(str, ca_faults(issued or (), now, CLIENT_AUTH)))
+    running = target.running.get(declaration.member.label)
     return DeclaredBundle(
         setting=setting,
         certificates=certificates,
@@ -320,6 +325,7 @@ def declared_bundle(
         signed=bool(issued),
         flaw=", and ".join(flaws),
         untrusted=tuple(name for name in UNTRUSTED_IDENTITIES if untrusted.get(name).cases.accepted),
+        written=written_since(running, (str(path),)) if running and path else "",
     )
 
 

@@ -72,7 +72,7 @@ def _compared(running: RunningMember, written: Declaration) -> ProcessComparison
         pid=running.process.pid,
         source=written.source,
         differences=tuple(differences(written, running.declared.declaration)),
-        changed=_since(running, written.files),
+        changed=written_since(running, written.files),
         unknown=_unknown(running),
         not_compared=tuple(sorted(written.started_with.left_out)),
     )
@@ -83,7 +83,7 @@ def configuration_changed(running: RunningMember) -> str:
     config = running.declared.declaration.config_file
     if config is None or running.process.embedded:  # which writes the file when it starts
         return ""
-    return _since(running, (str(running.declared.paths.of_process(config)),))
+    return written_since(running, (str(running.declared.paths.of_process(config)),))
 
 
 def _unknown(running: RunningMember) -> str:
@@ -92,7 +92,8 @@ def _unknown(running: RunningMember) -> str:
     return f"what {running.process.name} read in its configuration file is not known: {changed}"
 
 
-def _since(running: RunningMember, files: tuple[str, ...]) -> str:
+def written_since(running: RunningMember, files: tuple[str, ...]) -> str:
+    """Return when the process was started and one of the files changed after that; empty if none was."""
     started = running.process.started_at
     for file, changed in changed_since(running, files):
         return (

@@ -337,39 +337,67 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
     """Yield the listeners of a process, as they are reached in its network namespace."""
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)
-    opened, next_start = _opened_before(running), list[Role]()
+    opened, moved, seen = _opened_before(running), list[Role](), set[str]()
+    declared = declared_listeners(declaration)
     wildcards = {
         (listener.role, listener.url.port): listener.url.host
-        for listener in declared_listeners(declaration)
+        for listener in declared
         if listener.url.is_wildcard
     }
     for listener in listeners_from_here(label, declaration, here=True, process=process):
         if isinstance(listener, Unreached):
             yield listener
             continue
-        address = why = ""
+        address, why, host, place = "", "", listener.host, listener.place
         if not listener.is_socket:
             unspecified = wildcards.get((listener.role, listener.port))
             address, why = ("", why_not) if why_not else _address(process, listener, unspecified)
-        if not why and opened and listener.place not in opened:
+        if why:
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=why)
+            continue
+        if listener.is_socket:
+            file = inside(str(running.declared.paths.of_process(host)))
+            reached = replace(listener, connect_to=(file, 0), process=process.pid)
+        else:
+            # The address that was checked, not the name again, which may lead elsewhere the next time.
+            connect_to = None if address == host else (address, listener.port)
+            reached = replace(listener, connect_to=connect_to, process=process.pid, in_its_network=not own)
+        found = (reached,) if not opened else _as_it_answers(reached) if place in opened else ()
+        if reached not in found:
             why = (
                 f"{listener.url} is in the configuration file of {process.name}, which was changed after the "
                 "process was started: it is opened at the next start"
             )
-            next_start.append(listener.role)
-        if why:
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=why)
-        elif listener.is_socket:
-            file = inside(str(running.declared.paths.of_process(listener.host)))
-            yield replace(listener, connect_to=(file, 0), process=process.pid)
-        else:
-            # The address that was checked, not the name again, which may lead elsewhere the next time.
-            connect_to = None if address == listener.host else (address, listener.port)
-            yield replace(listener, connect_to=connect_to, process=process.pid, in_its_network=not own)
-    declared = {listener.url.place for listener in declared_listeners(declaration)}
-    for place, address in opened.items() if next_start and not why_not else ():
-        if isinstance(place, int) and place not in declared:
-            yield _opened(label, process, (address, place), next_start, own=own)
+        if not found:
+            moved.append(listener.role)
+        yield from (one for one in found if one.url not in seen)
+        seen.update(one.url for one in found)
+    places = {listener.url.place for listener in declared}
+    for place, address in opened.items() if moved and not why_not else ():
+        if isinstance(place, int) and place not in places:
+            yield from _moved(label, process, (address, place), moved, own=own)
+
+
+def _as_it_answers(listener: Listener) -> tuple[Listener, ...]:
+    """Return a listener with each scheme in which it answers; as it is if it answers in none.
+
+    The configuration file has the scheme of the next start, and a socket has none.
+    """
+    from pytest_etcdtls.declared.running import SECONDS
+    from pytest_etcdtls.tls.attempt import Request
+    from pytest_etcdtls.tls.connection import make_attempt
+    from pytest_etcdtls.tls.hello import TLS1_3, ClientHello, exchange_hello
+    from pytest_etcdtls.tls.suites import TLS13_SUITES
+
+    purpose = "the scheme of a listener whose file was changed"
+    hello = ClientHello(purpose=purpose, version=TLS1_3, suites=TLS13_SUITES)
+    plain = make_attempt(listener, Request(purpose=purpose, plaintext=True), SECONDS)
+    found = (
+        *((replace(listener, scheme="https"),) if exchange_hello(listener, hello, SECONDS).answered else ()),
+        *((replace(listener, scheme="http"),) if plain.answers_plaintext else ()),
+    )
+    return found or (listener,)
 
 
 def _address(process: Process, listener: Listener, unspecified: str | None) -> tuple[str, str]:
@@ -410,21 +438,16 @@ def _opened_before(running: RunningMember) -> dict[int | str, str]:
     return opened_by(running.process) if configuration_changed(running) else {}
 
 
-def _opened(
+def _moved(
     label: str, process: Process, address: tuple[str, int], moved: Sequence[Role], *, own: bool
-) -> Listener | Unreached:
-    """Return a listener that the configuration file does not have any more.
+) -> Iterator[Listener | Unreached]:
+    """Yield what listens where the configuration file does not have a listener any more.
 
     Its role is that of the listeners which the file has instead, if they are of one role.
     """
     host, port = address
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
-    url = f"https://{authority(host, port)}"
-    if len(set(moved)) > 1:
-        ways = " or ".join(sorted({role.option for role in moved}))
-        why = f"{process.name} listens on {url}, which its configuration file does not have now: pass {ways}"
-        return Unreached(member=label, role=moved[0], url=url, reason=why)
-    return Listener(
+    listener = Listener(
         role=moved[0],
         scheme="https",
         host=host,
@@ -434,6 +457,12 @@ def _opened(
         process=process.pid,
         in_its_network=not own,
     )
+    if len(set(moved)) == 1:
+        yield from _as_it_answers(listener)
+        return
+    url, ways = listener.url, " or ".join(sorted({role.option for role in moved}))
+    why = f"{process.name} listens on {url}, which its configuration file does not have now: pass {ways}"
+    yield Unreached(member=label, role=moved[0], url=url, reason=why)
 
 
 def _network(process: Process) -> tuple[bool, str]:

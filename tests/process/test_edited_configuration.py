@@ -72,6 +72,17 @@ def test_another_port(role: Role, node: Container, run: Runner) -> None:
     assert "1. restart.listeners (high)" in ran.out
 
 
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER])
+def test_another_scheme(role: Role, node: Container, run: Runner) -> None:
+    """A socket has no scheme, so the listener is asked; plain HTTP is what starts next."""
+    flag, url = f"listen-{role}-urls", url_of(node, role)
+    with edited(node, **{flag: node.settings[flag].replace("https:", "http:")}) as process:
+        assert url in {one.url for one in target(process).listeners if one.role is role}
+        ran = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-rehearse")
+    assert ran.verdict.startswith("etcd TLS: CLEAN NOW, NOT AFTER A RESTART: 1 fault (2 checks) ("), ran.out
+    assert "1. restart.listeners (high)" in ran.out
+
+
 def test_both_ports(node: Container) -> None:
     """Whose port is whose is not known, so the user says so."""
     with edited(node, **elsewhere(node, Role.CLIENT), **elsewhere(node, Role.PEER)) as process:

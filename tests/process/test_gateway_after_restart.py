@@ -198,3 +198,21 @@ def test_a_gateway_that_works_by_chance_now(etcd_binary: Path) -> None:
             if len(states) == 2:
                 break
     assert states == {"works", "does not work"}
+
+
+@pytest.mark.etcd_version("3.4.23", "3.5.1")
+def test_plain_text_beside_tls_at_one_address(etcd_binary: Path) -> None:
+    """Up to 3.4.24 and 3.5.7 a restart alone decides whether the gateway works in plain text there."""
+    states = set()
+    with _started(replace(_ALIKE, expects_health=False), etcd_binary, _GATEWAY) as cluster:
+        result = rehearsed(target(process_of(cluster.members[0].server)))["restart.gateway"]
+        for _ in range(120):
+            live = target(process_of(cluster.members[0].server))
+            [plain] = [one for one in live.listeners if one.scheme == "http"]
+            states.add(Observer(live).get(GatewayAnswer, None, plain).state)
+            if len(states) == 2:
+                break
+            cluster.restart()
+    assert result.outcome is Outcome.VIOLATES
+    assert [one.message.count("in plain text by chance") for one in result.findings] == [1]
+    assert states == {"works", "does not work"}

@@ -414,8 +414,11 @@ def _compared(
     now, then = (_by_place(one) for one in (running.declared.declaration, declaration))
     if opened := opened_by(running.process):
         now = {place: now[place] for place in map(_place, opened) if place in now}
-        others = (one for one in listeners if one.process == running.process.pid)
-        now |= {place: {one.url} for one in others if (place := _place(one.place)) not in now}
+        for one in listeners:
+            here = {each.url for each in listeners if each.place == one.place}
+            declared = now.get(place := _place(one.place), set())
+            if one.process == running.process.pid and {*map(_scheme, here)} != {*map(_scheme, declared)}:
+                now[place] = here
     for place in sorted(now.keys() | then.keys()):
         urls = [", ".join(sorted(one.get(place, ()))) or "not open" for one in (now, then)]
         labels = tuple(one.label for one in listeners if _place(one.place) == place)
@@ -429,17 +432,16 @@ def _compared(
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
     states = [one for one in old.behaviour if one.topic == GATEWAY and again.target.labelled(one.listener)]
-    chance = _gateway_by_chance(again, made.member, running, declaration) if states else ""
-    if chance:
-        kept = (one for one in new.behaviour if one.topic != GATEWAY)
-        by_chance = (structs.replace(one, value=chance) for one in states)
-        new = structs.replace(new, behaviour=(*kept, *by_chance))
+    chances = _gateways_by_chance(again, made.member, running, declaration) if states else {}
+    kept = (one for one in new.behaviour if one.topic != GATEWAY or one.listener not in chances)
+    by_chance = (structs.replace(one, value=text) for one in states if (text := chances.get(one.listener)))
+    new = structs.replace(new, behaviour=(*kept, *by_chance))
     changes += [
         RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
         for one in compare(old, new).differences
     ]
-    if declaration is running.declared.declaration and not chance:
-        changes = [_explained(one, again) for one in changes]
+    if declaration is running.declared.declaration:
+        changes = [one if chances.keys() & one.listeners else _explained(one, again) for one in changes]
     has_tls = any(one.scheme == "https" for one in listeners)
     topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
     unknown = (*_unknown(old, new, reasons), *_unasked(observer, made.member, running, declaration))
@@ -457,30 +459,41 @@ def _explained(change: RestartChange, again: Observer) -> RestartChange:
     return structs.replace(change, after=after, change="")
 
 
-def _gateway_by_chance(again: Observer, member: str, running: RunningMember, declaration: Declaration) -> str:
-    """Return that the gateway works or not by chance, and why; empty if it does not depend on chance.
+def _gateways_by_chance(
+    again: Observer, member: str, running: RunningMember, declaration: Declaration
+) -> dict[str, str]:
+    """Return where the gateway works or not by chance, and why: by the label of the listener.
 
     Releases with --listen-client-http-urls dial the client listener that comes first in a map of Go, over TLS
     or in plain text (``embed.pickGRPCGatewayServeContext``): at each start another one. Older ones dial the
-    listener that is asked. What the gateway presents to a listener of TLS is presented here, too.
+    listener that is asked. What the gateway presents to a listener of TLS is presented here, too. Of two
+    listeners at one address, older ones may serve gRPC in plain text with the server of the other: the
+    goroutine of the first in ``embed.serveCtx.serve`` reads a variable that is set again for the second.
     """
     version = str(_release(again, member) or declaration.version or "") or None
     etcd = effective_of(structs.replace(running.declared, declaration=declaration), version)
-    picks = etcd.gateway and flag_known("listen-client-http-urls", version)
-    tls = [one for one in again.target.listeners if one.role is Role.CLIENT and one.scheme == "https"]
+    listeners = [one for one in again.target.listeners if one.role is Role.CLIENT]
+    tls = [one for one in listeners if one.scheme == "https"]
+    if not etcd.gateway or not tls:
+        return {}
+    if not flag_known("listen-client-http-urls", version):
+        why = f"{_BY_CHANCE}: at one address etcd {version} serves gRPC over TLS, and in plain text by chance"
+        places = {one.place for one in tls}
+        return {one.label: why for one in listeners if one not in tls and one.place in places}
     pair = dialling_pair(etcd.member, "client", "gateway", FoundFiles())
-    if not picks or len({one.tls for one in etcd.at(Role.CLIENT)}) == 1 or pair is None or not tls:
-        return ""
+    if len({one.tls for one in etcd.at(Role.CLIENT)}) == 1 or pair is None:
+        return {}
     dials = Observer(replace(again.target, client=PortCredentials(identities=(pair,))), again.bounds)
     with suppress(UnobservedError):
         [tried] = dials.get(AcceptedClient, None, tls[0]).candidates
         cases = tried.cases.over(Protocol.GRPC)
         if cases and cases.endings <= {Ending.REFUSED, Ending.CLOSED}:
-            return (
+            why = (
                 f"{_BY_CHANCE}: at each start etcd picks a client listener that its gateway dials, and "
                 f"{tls[0].url} refuses the gateway's certificate"
             )
-    return ""
+            return {one.label: why for one in again.target.listeners}
+    return {}
 
 
 def _listeners_of(target: Target, member: str) -> tuple[Listener, ...]:
