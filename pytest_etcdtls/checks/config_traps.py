@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import EVERY_TRY, altered, changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
-from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_verified
+from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.declaration import Setting, Via
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.flags import has_key
@@ -87,7 +87,7 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsals: Rehearsal
     if not trap.starts and rehearsals and rehearsals.started_with(source):
         return Note(f"{member.label}: {trap.summary}; but a rehearsal with {source} has started")
     if rehearsals and trap.listeners and all(rehearsals.opens(member.label, url) for url in trap.listeners):
-        return Note(f"{member.label}: {trap.summary}; but it is opened by a restart, as restart.listeners says")
+        return not_applicable(f"{', '.join(trap.listeners)} is opened by a restart: see restart.listeners")
     if not trap.certain:
         return not_verified(
             f"{member.label}: {trap.summary}; this depends on the version of etcd, {_why_uncertain(member)}"

@@ -25,7 +25,6 @@ from msgspec import structs
 from pytest_etcdtls.declared.declaration import (
     Declaration,
     advertised,
-    authority,
     declared_listeners,
     is_address,
     is_loopback,
