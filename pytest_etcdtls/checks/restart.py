@@ -165,7 +165,8 @@ def the_same_gateway(rehearsals: Rehearsals) -> Iterator[Statement]:
     certificate has expired since, or was replaced by one that the port refuses, the gateway works until etcd
     is restarted, and its clients get status 503 then. Of http and https client listeners, releases from
     3.4.25 and 3.5.8 on dial one, which they pick at each start. With a certificate that the https listener
-    refuses, the gateway works or not by chance.
+    refuses, the gateway works or not by chance. Older releases with both at one address serve gRPC in plain
+    text, and so the gateway, by chance.
 
     Spec: etcd --client-cert-file, --cert-file, --enable-grpc-gateway
     Follows: restart.clients, restart.certificate, cert.*, config.dials-with-valid-certificates,
