@@ -117,12 +117,10 @@ def listeners_are_as_declared(
         elif declared is None:
             yield _nowhere_declared(seen)
         elif seen.plaintext and not declared.plaintext:
-            url = in_plaintext(here.url)
-            yield _of_listener(
-                seen,
-                f"{declared.url} is declared as https and answers plaintext: {_SOMETHING_ELSE}",
-                curl(url),
-            )
+            # transport.newListener opens a socket without TLS, which embed.serveCtx.serve adds for clients.
+            why = _WITHOUT_TLS if here.is_socket and here.role is not Role.CLIENT else _SOMETHING_ELSE
+            message = f"{declared.url} is declared for TLS and answers plaintext: {why}"
+            yield _of_listener(seen, message, curl(in_plaintext(here.url)))
         elif not seen.plaintext and not declared.tls:
             yield _of_listener(
                 seen,
@@ -193,6 +191,9 @@ def _nowhere_declared(seen: _SeenListener) -> Finding:
 
 
 _SOMETHING_ELSE = "etcd was started with something else, or something else answers here"
+_WITHOUT_TLS = (
+    "from 3.5 on, etcd serves peers and metrics on a Unix domain socket without TLS: write https://"
+)
 
 
 def _of_listener(seen: _SeenListener, message: str, reproduce: Command, observed: str = "") -> Finding:

@@ -161,12 +161,12 @@ def _read(
         UsageError: if one cannot be read, and ``every`` one must be.
     """
     # The readers, and YAML, are imported where there is something to read.
-    from pytest_etcdtls.declared.running import SECONDS, listens, read_running
-    from pytest_etcdtls.tls.held_ports import held_by_another
+    from pytest_etcdtls.declared.running import SECONDS, read_running
+    from pytest_etcdtls.tls.held_ports import held_by_another, opened_by
 
     def read(process: Process) -> RunningMember:
         member = read_running(process)
-        if not every and not listens(process.pid):
+        if not every and not opened_by(process):
             urls = (listener.url for listener in declared_listeners(member.declared.declaration))
             held = (held_by_another(process, url.host, url.port) for url in urls if not url.is_socket)
             where = next((f", and {text}" for text in held if text), "")
@@ -336,7 +336,7 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
     """Yield the listeners of a process, as they are reached in its network namespace."""
     process, declaration = running.process, running.declared.declaration
     own, why_not = _network(process)
-    opened, moved, seen = _opened_before(running), list[Role](), set[str]()
+    opened, moved, seen = _opened_before(running), list[Role](), list[Listener]()
     declared = declared_listeners(declaration)
     wildcards = {
         (listener.role, listener.url.port): listener.url.host
@@ -370,8 +370,8 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
             yield Unreached(member=label, role=listener.role, url=listener.url, reason=why)
         if not found:
             moved.append(listener.role)
-        yield from (one for one in found if one.url not in seen)
-        seen.update(one.url for one in found)
+        yield from (one for one in found if one not in seen)
+        seen += found if opened else ()
     places = {listener.url.place for listener in declared}
     for place, address in opened.items() if moved and not why_not else ():
         if isinstance(place, int) and place not in places:

@@ -30,8 +30,10 @@ from process.containers import (
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.process import EtcdProcess
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Target
+from pytest_etcdtls.versions import version_key
 
 __all__ = ["prefix", "run"]
 
@@ -43,8 +45,11 @@ OPEN = replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None)
 
 
 @contextmanager
-def started(config: ClusterConfig, binary: Path, url: str, directory: Path) -> Iterator[int]:
-    """Start an etcd of which a socket is the only client listener, and yield its process ID."""
+def started(config: ClusterConfig, binary: Path, url: str, directory: Path, peer: str = "") -> Iterator[int]:
+    """Start an etcd of which a socket is the only client listener, and yield its process ID.
+
+    With ``peer`` it is the only peer listener.
+    """
     path = directory / url.partition("://")[2]
     with start_process(config, binary) as cluster:
         server = cluster.members[0].server
@@ -53,6 +58,9 @@ def started(config: ClusterConfig, binary: Path, url: str, directory: Path) -> I
         flags = (word for word in server.launch.arguments if not word.startswith("--listen-client-urls="))
         with (directory / "log").open("wb") as log:
             argv = [server.program, *flags, f"--listen-client-urls={url}"]
+            if peer:
+                argv = [word for word in argv if not word.startswith("--listen-peer-urls=")]
+                argv.append(f"--listen-peer-urls={peer}")
             process = subprocess.Popen(argv, cwd=directory, stdout=log, stderr=log)
         try:
             while not path.exists():
@@ -75,6 +83,19 @@ def test_the_only_client_listener(etcd_binary: Path, tmp_path: Path, run: Runner
         ran = run(*options, f"--etcd-log={tmp_path / 'log'}")
     assert ran.verdict.startswith(f"etcd TLS: CLEAN, ALSO AFTER A RESTART (m0: {RELATIVE}, etcd "), ran.out
     assert " rejected connections are ours, 0 are not" in ran.out
+
+
+@pytest.mark.etcd_version("3.4", "3.5.1", "3.5", "3.6", "3.7")
+def test_no_port_at_all(etcd_binary: Path, tmp_path: Path) -> None:
+    """It is found among all processes, and both sockets are judged."""
+    with started(ClusterConfig(), etcd_binary, RELATIVE, tmp_path, peer="unixs://localhost:10") as pid:
+        [live] = [one for one in targets(etcd_pid="auto") if pid in {each.process for each in one.listeners}]
+        results = judged(live, "listener.answers", "config.listeners-as-declared")
+    assert [one.outcome for one in results if one.check == "listener.answers"] == [Outcome.CONFORMS] * 2
+    [declared] = [one for one in results if one.check == "config.listeners-as-declared"]
+    serves_tls = version_key(binary_version(etcd_binary)) < (3, 5)  # transport.newListener: not for peers
+    assert ("serves peers and metrics on a Unix domain socket without TLS" in declared.message) != serves_tls
+    assert (declared.outcome is Outcome.CONFORMS) == serves_tls
 
 
 @pytest.mark.etcd_version("3.4", "3.5.1", "3.5", "3.6", "3.7")
