@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from process.containers import Container, container
-from pytest_etcdtls.declared.running import Process
+from pytest_etcdtls.declared import running
+from pytest_etcdtls.declared.running import PROC, Process
+from pytest_etcdtls.untrusted.process_root import names_in
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +35,16 @@ def node(
 def process(node: Container) -> Process:
     """Its etcd, which runs with what the manifest declares."""
     return node.start()
+
+
+@pytest.fixture
+def pids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The processes of the machine as a run finds them: without those of other tests."""
+    found: list[int] = []
+    names = {PROC: found}
+    monkeypatch.setattr(
+        running,
+        "names_in",
+        lambda path: list(map(str, names[path])) if found and path in names else names_in(path),
+    )
+    return found

@@ -86,10 +86,11 @@ def test_the_only_client_listener(etcd_binary: Path, tmp_path: Path, run: Runner
 
 
 @pytest.mark.etcd_version("3.4", "3.5.1", "3.5", "3.6", "3.7")
-def test_no_port_at_all(etcd_binary: Path, tmp_path: Path) -> None:
+def test_no_port_at_all(etcd_binary: Path, tmp_path: Path, pids: list[int]) -> None:
     """It is found among all processes, and both sockets are judged."""
     with started(ClusterConfig(), etcd_binary, RELATIVE, tmp_path, peer="unixs://localhost:10") as pid:
-        [live] = [one for one in targets(etcd_pid="auto") if pid in {each.process for each in one.listeners}]
+        pids.append(pid)
+        [live] = targets(etcd_pid="auto")
         [declared] = judged(live, "config.listeners-as-declared")
     assert [one.is_socket for one in live.listeners] == [True] * 2
     serves_tls = version_key(binary_version(etcd_binary)) < (3, 5)  # transport.newListener: not for peers

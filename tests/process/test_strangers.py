@@ -23,7 +23,6 @@ from servers import Server, etcd_context, pki
 
 from process.containers import OF_ITS_OWN, Container, as_root, container, targets
 from pytest_etcdtls.declared import running
-from pytest_etcdtls.declared.running import PROC
 from pytest_etcdtls.errors import NotVerifiedError, UsageError
 from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
@@ -35,7 +34,6 @@ from pytest_etcdtls.settings.read import read_judging
 from pytest_etcdtls.target import Listener, Target, Unreached
 from pytest_etcdtls.tls.connection import DialError, dial
 from pytest_etcdtls.tls.namespace import network_of
-from pytest_etcdtls.untrusted.process_root import names_in
 
 __all__ = ["pki", "run"]
 
@@ -71,19 +69,6 @@ def node(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def etcd(node: Container) -> int:
     """Its process."""
     return node.process().pid
-
-
-@pytest.fixture
-def pids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The processes of the machine as a run finds them: without those of other tests."""
-    found: list[int] = []
-    names = {PROC: found}
-    monkeypatch.setattr(
-        running,
-        "names_in",
-        lambda path: list(map(str, names[path])) if found and path in names else names_in(path),
-    )
-    return found
 
 
 Start = Callable[..., int]
