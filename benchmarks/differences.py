@@ -21,8 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pytest_etcdtls.facts.behaviour import SEPARATOR
 from pytest_etcdtls.report.differences import OUTCOME, TOPICS, Direction
-from pytest_etcdtls.report.document import SEPARATOR
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "benchmarks" / "differences.md"

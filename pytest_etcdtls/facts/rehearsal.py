@@ -11,39 +11,12 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.facts.behaviour import BehaviourChange
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.target import StartFailure, Target
 
 LISTENER: Final = "listener"
 """The topic of a listener that is opened or closed."""
-GATEWAY: Final = "gateway"
-"""The topic of whether the JSON gateway works."""
-
-
-class RestartChange(Struct, frozen=True):
-    """Something that a client observes now, and otherwise after the restart.
-
-    Attributes:
-        topic: the kind of behaviour, as in of the reports, or :data:`LISTENER`.
-        about: what differs: identities with TLS versions, a property of a certificate, a URL.
-        listeners: the labels of the listeners.
-        before: the value now.
-        after: the value then.
-        change: both, or what is removed and added.
-    """
-
-    topic: str
-    about: str
-    listeners: tuple[str, ...]
-    before: str
-    after: str
-    change: str = ""
-
-    @property
-    def text(self) -> str:
-        """What differs, and where."""
-        where = f" ({', '.join(self.listeners)})" if self.listeners else ""
-        return f"{self.about}: {self.change or f'{self.before} -> {self.after}'}{where}"
 
 
 class Rehearsal(Struct, frozen=True, kw_only=True):
@@ -64,8 +37,8 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     member: str
     source: str
     failure: StartFailure | None = None
-    changes: tuple[RestartChange, ...] = ()
-    unknown: tuple[RestartChange, ...] = ()
+    changes: tuple[BehaviourChange, ...] = ()
+    unknown: tuple[BehaviourChange, ...] = ()
     causes: tuple[str, ...] = ()
     upgrade: str = ""
     compared: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 from msgspec import Struct
@@ -124,6 +125,11 @@ RSA_LONGEST: Final = 16384
 
 _PBES2: Final = "1.2.840.113549.1.5.13"
 _SCRYPT: Final = "1.3.6.1.4.1.11591.4.11"
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of the certificate's DER, in lower-case hexadecimal."""
+    return certificate.fingerprint(SHA256()).hex()
 
 
 def describe_key(key: CertificatePublicKeyTypes | None) -> str:

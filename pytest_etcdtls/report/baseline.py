@@ -16,10 +16,10 @@ from msgspec import Meta, Struct
 
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
+from pytest_etcdtls.facts.behaviour import Behaviour
 from pytest_etcdtls.profiles.toml_files import typed
 from pytest_etcdtls.report.document import (
     MAXIMUM_SIZE,
-    Behaviour,
     CheckId,
     Name,
     ResultEntry,

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import Outcome, Severity
-from pytest_etcdtls.facts.rehearsal import GATEWAY
+from pytest_etcdtls.facts.behaviour import BUILD, GATEWAY, BehaviourChange, changes, merged
 from pytest_etcdtls.report.baseline import Baseline, Snapshot, paired_labels, pairs
-from pytest_etcdtls.report.document import BUILD, SEPARATOR
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted.printable import some
 
@@ -50,16 +49,10 @@ class Direction(StrEnum):
     BETTER = "better"
 
 
-class TargetDifference(Struct, frozen=True, kw_only=True):
-    """Something that is different, on the listeners and in the cases in which it differs alike.
+class TargetDifference(BehaviourChange, frozen=True, kw_only=True):
+    """Something that is different between two targets, also the outcome of a check.
 
     Attributes:
-        topic: one of :data:`TOPICS`.
-        subjects: ids of checks, identities, paths ...
-        details: in which cases: TLS versions, steps; may be empty.
-        listeners: labels in the later target.
-        before: the value then; several are separated as in :class:`Behaviour`.
-        after: the value now.
         direction: whether it got worse. What breaks no check only changed.
         follows: a violation that follows from another one, or followed.
         meaning: what it means, in a sentence; empty if that is not known.
@@ -67,51 +60,11 @@ class TargetDifference(Struct, frozen=True, kw_only=True):
         remedies: what to do about it; empty if nothing is to be done.
     """
 
-    topic: str
-    subjects: tuple[str, ...]
-    details: tuple[str, ...]
-    listeners: tuple[str, ...]
-    before: str
-    after: str
     direction: Direction = Direction.CHANGED
     follows: bool = False
     meaning: str = ""
     source: str = ""
     remedies: tuple[str, ...] = ()
-
-    @property
-    def about(self) -> str:
-        """What differs, with the first of many."""
-        details = f" ({some(self.details, _SOME)})" if any(self.details) else ""
-        subjects = some(self.subjects, _SOME)
-        of = {"alert": "alert for ", "lifecycle": "experiment: "}.get(self.topic, "")
-        return f"{of}{subjects}{details}"
-
-    @property
-    def change(self) -> str:
-        """The value before and after; of several values, those that were removed and added."""
-        return self.changed(str)
-
-    def changed(self, shown: Callable[[str], str]) -> str:
-        """Return the change, each value as it is shown."""
-        if not self.has_several:
-            return f"{shown(self.before)} -> {shown(self.after)}"
-        removed, added = (some([*map(shown, values)], _SOME) for values in self.removed_and_added)
-        return ", ".join([f"without {removed}"] * bool(removed) + [f"new {added}"] * bool(added))
-
-    @property
-    def has_several(self) -> bool:
-        """Whether there is more than one value, before or after."""
-        return SEPARATOR in f"{self.before}{self.after}"
-
-    @property
-    def removed_and_added(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The values that are only before, and those that are only after."""
-        before, after = (text.split(SEPARATOR) for text in (self.before, self.after))
-        return (
-            tuple(value for value in before if value not in after and value != "none"),
-            tuple(value for value in after if value not in before and value != "none"),
-        )
 
     @property
     def where(self) -> str:
@@ -325,7 +278,7 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
                     remedies=new.remedies,
                 )
             )
-    return _merged(differences)
+    return merged(differences, _apart)
 
 
 def direction(before: Outcome, after: Outcome) -> Direction | None:
@@ -345,42 +298,17 @@ def direction(before: Outcome, after: Outcome) -> Direction | None:
 
 
 def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> list[TargetDifference]:
-    now = {(one.listener, one.topic, one.subject, one.detail): one for one in after.behaviour}
     roles = {role for _, role in (*before.listeners, *after.listeners)}
-    differences = []
-    for old in before.behaviour:
-        label = labels.get(old.listener, old.listener if old.listener in roles else "")
-        new = now.get((label, old.topic, old.subject, old.detail))
-        if old.topic != BUILD and new is not None and new.value != old.value:
-            differences.append(
-                TargetDifference(
-                    topic=new.topic,
-                    subjects=(new.subject,),
-                    details=(new.detail,),
-                    listeners=(new.listener,),
-                    before=old.value,
-                    after=new.value,
-                )
-            )
-    return _merged(differences)
+
+    def place(listener: str) -> str:
+        return labels.get(listener, listener if listener in roles else "")
+
+    return [TargetDifference(**asdict(one)) for one in changes(before.behaviour, after.behaviour, place)]
 
 
-def _merged(differences: list[TargetDifference]) -> list[TargetDifference]:
-    """Merge equal differences of several listeners, cases or subjects into one."""
-    for name in ("listeners", "details", "subjects"):
-        groups: dict[Hashable, list[TargetDifference]] = {}
-        for difference in differences:
-            is_worse = difference.topic == OUTCOME and difference.direction is Direction.WORSE
-            alone = difference.subjects if name == "subjects" and is_worse else ()
-            without: dict[str, Any] = {name: (), "meaning": "", "remedies": ()}
-            groups.setdefault((replace(difference, **without), alone), []).append(difference)
-        differences = []
-        for same in groups.values():
-            merged: dict[str, Any] = {
-                name: tuple(sorted({text for difference in same for text in getattr(difference, name)}))
-            }
-            differences.append(replace(same[0], **merged))
-    return differences
+def _apart(one: TargetDifference) -> Hashable:
+    """Return by what outcomes are told apart: each check that got worse is named alone."""
+    return one.direction, one.follows, one.subjects if one.direction is Direction.WORSE else ()
 
 
 class Meaning(Struct, frozen=True):

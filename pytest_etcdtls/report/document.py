@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.facts.behaviour import Behaviour
 from pytest_etcdtls.profiles.toml_files import typed
 from pytest_etcdtls.role import CLUSTER, Role
 
@@ -154,31 +155,6 @@ class BenchmarkEntry(Struct, frozen=True, kw_only=True):
     ]
     checks: Annotated[tuple[str, ...], Meta(description="The checks with this outcome.")]
     differs: Annotated[bool, Meta(description="The wire contradicts the flags.")]
-
-
-class Behaviour(Struct, frozen=True, order=True):
-    """One thing that a client can observe, in words that depend on no machine, moment or PKI.
-
-    Attributes:
-        listener: the label of the listener, the role of one that was started for an experiment, or
-            ``cluster``.
-        topic: the kind of behaviour: ``access``, ``alert``, ``suites`` ...
-        subject: an identity, an experiment or a path; may be empty.
-        detail: a TLS version or a step of an experiment; may be empty.
-        value: a word or a sentence; several are sorted and joined by :data:`SEPARATOR`.
-    """
-
-    listener: Name
-    topic: Name
-    subject: Name
-    detail: Name
-    value: Annotated[str, Meta(max_length=4096)]
-
-
-SEPARATOR: Final = "; "
-"""Separates the values of a :class:`Behaviour` that has several."""
-BUILD: Final = "build"
-"""The topic of etcd's build, which explains differences and does not count as one."""
 
 
 SettingLines = Annotated[

@@ -19,11 +19,11 @@ from msgspec.structs import asdict, replace
 from pytest_etcdtls.checks.results import Ancestor
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.facts.configuration import MemberDeclaration
+from pytest_etcdtls.facts.observed import observed_behaviour
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import name_text, read_name
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import Guideline, outcome_of
-from pytest_etcdtls.report.behaviour import ListenerRow, behaviour, members
 from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
 from pytest_etcdtls.report.document import (
@@ -43,6 +43,7 @@ from pytest_etcdtls.report.document import (
     TrapEntry,
     UnreachedListener,
 )
+from pytest_etcdtls.report.in_force import ListenerRow, declared_behaviour, members
 from pytest_etcdtls.report.model import Fault, Report, tool, version_of
 from pytest_etcdtls.report.overview import access_in_words, conclusion
 from pytest_etcdtls.report.text import certificate_facts, utc
@@ -240,7 +241,7 @@ def target_entry(report: Report, seen: Recording) -> TargetEntry:
         declared=tuple(_member(report, seen, *member) for member in members(seen)),
         unreached=tuple(UnreachedListener(**asdict(unreached)) for unreached in target.unreached),
         benchmark=compare(report, seen),
-        behaviour=behaviour(seen),
+        behaviour=tuple(sorted((*observed_behaviour(seen), *declared_behaviour(seen)))),
     )
 
 

@@ -12,11 +12,11 @@ from typing import Final
 
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.pki.certificate import fingerprint
 from pytest_etcdtls.report.document import Document
 from pytest_etcdtls.report.json import document
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import CLEAN, KINDS, access, certificates, conclusion
-from pytest_etcdtls.report.text import fingerprint
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.untrusted.printable import printable
 

@@ -22,11 +22,12 @@ from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
 from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.pki.certificate import fingerprint
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import KUBEADM
 from pytest_etcdtls.report.model import Fault, Report, versions_of
-from pytest_etcdtls.report.text import fingerprint, shown_name
+from pytest_etcdtls.report.text import shown_name
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import LIVE, Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, alert_text

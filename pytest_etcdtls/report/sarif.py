@@ -18,8 +18,8 @@ from msgspec import to_builtins
 from pytest_etcdtls.checks.registry import catalogue, why
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.report.behaviour import declared_place
 from pytest_etcdtls.report.document import ResultEntry
+from pytest_etcdtls.report.in_force import declared_place
 from pytest_etcdtls.report.json import encoded, kept
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, exit_reason, undecided

@@ -21,11 +21,11 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.rehearsal import Rehearsals
-from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.pki.certificate import fingerprint, shown
 from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
-from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import is_decided, judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
+from pytest_etcdtls.report.in_force import ListenerRow, members
 from pytest_etcdtls.report.model import Fault, Report, version_of
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
@@ -51,7 +51,6 @@ from pytest_etcdtls.report.text import (
     certificate_card,
     coloured,
     days_left,
-    fingerprint,
     full_result,
     headed,
     section,

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -19,6 +18,7 @@ from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding
 from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.pki.certificate import (
     describe_key,
+    fingerprint,
     key_usages,
     name_text,
     public_key,
@@ -233,11 +233,6 @@ def days_left(certificate: x509.Certificate, now: datetime) -> str:
     """Return ``30 days left``, ``5 hours left`` or ``expired 2 days ago``."""
     left = certificate.not_valid_after_utc - now
     return f"expired {span(-left)} ago" if left < timedelta(0) else f"{span(left)} left"
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """Return the SHA-256 of the certificate's DER, in lower-case hexadecimal."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def utc(when: datetime) -> str:

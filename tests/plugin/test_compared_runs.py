@@ -9,9 +9,9 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
+from pytest_etcdtls.facts.behaviour import Behaviour
+from pytest_etcdtls.facts.observed import observed_behaviour
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.report.behaviour import behaviour
-from pytest_etcdtls.report.document import Behaviour
 
 MOST = "--etcd-check=mtls,tls,cert,api"
 
@@ -21,9 +21,9 @@ def test_runs_are_compared_with_a_baseline(run: Runner, live: Live, monkeypatch:
 
     def counted(seen: Recording) -> tuple[Behaviour, ...]:
         observed.append(seen)
-        return behaviour(seen)
+        return observed_behaviour(seen)
 
-    monkeypatch.setattr("pytest_etcdtls.report.json.behaviour", counted)
+    monkeypatch.setattr("pytest_etcdtls.report.json.observed_behaviour", counted)
     conforming, strict = (*live.options, MOST), "--etcd-fail-on-difference"
     run(*conforming, "--etcd-report=good.json")
     observed.clear()

@@ -19,15 +19,15 @@ from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.behaviour import Behaviour
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
 from pytest_etcdtls.facts.fact import Need
+from pytest_etcdtls.facts.observed import observed_behaviour, texts
 from pytest_etcdtls.facts.protocol import SilentConnection
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
-from pytest_etcdtls.report.behaviour import behaviour, texts
-from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.json import LONGEST, jsonable
 from pytest_etcdtls.report.overview import access_in_words
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
@@ -44,7 +44,7 @@ TARGET = Target(label="live", origin="live", listeners=(LISTENER,))
 
 def words(*facts: object, key: str | None = None) -> list[tuple[str, str, str, str]]:
     seen = Recording(TARGET, [(LABEL, key or getattr(fact, "identity", None), fact) for fact in facts])
-    return [(one.topic, one.subject, one.detail, one.value) for one in behaviour(seen)]
+    return [(one.topic, one.subject, one.detail, one.value) for one in observed_behaviour(seen)]
 
 
 def matrix(*attempts: Attempt, identity: str = "none") -> AccessMatrix:
@@ -190,7 +190,7 @@ def test_an_experiment_is_reported_by_step_and_role() -> None:
         steps=(Step(name="pem", done="", attempts=(trial,)),),
     )
     seen = Recording(target=TARGET, facts=((None, "crl-encoding", fact),))
-    assert behaviour(seen) == (
+    assert observed_behaviour(seen) == (
         Behaviour("client", "lifecycle", "crl-encoding, pem", "good client", "refused"),
     )
 

@@ -10,6 +10,7 @@ from made import made_report
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.facts.behaviour import Behaviour
 from pytest_etcdtls.report import render
 from pytest_etcdtls.report.baseline import Baseline, CheckOutcome, Snapshot
 from pytest_etcdtls.report.differences import (
@@ -20,7 +21,6 @@ from pytest_etcdtls.report.differences import (
     comparisons,
     direction,
 )
-from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import verdict
 

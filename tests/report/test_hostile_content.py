@@ -9,11 +9,11 @@ from made import made_report, made_result
 from report import valid
 
 from pytest_etcdtls.checks.results import Finding, Outcome
+from pytest_etcdtls.facts.behaviour import Behaviour
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report import FORMATS, render
 from pytest_etcdtls.report.baseline import CheckOutcome, Snapshot
 from pytest_etcdtls.report.differences import compare
-from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.markdown import LIMIT, block, code, prose
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.role import Role

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.facts.behaviour import Behaviour
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report import baseline, render
 from pytest_etcdtls.report.baseline import (
@@ -23,7 +24,6 @@ from pytest_etcdtls.report.baseline import (
     read_baseline,
     written,
 )
-from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 

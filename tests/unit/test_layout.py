@@ -20,9 +20,9 @@ READERS = {
     *("tls.attempt", "tls.connection", "tls.held_ports", "tls.hello", "tls.http", "tls.via"),
 }
 WRITERS = {
-    *("__main__", "checks.results", "declared.cures", "suite.reporting", "suite.state", "suite.waiting"),
-    *("report.behaviour", "report.clusters", "report.html", "report.json", "report.markdown"),
-    *("report.openmetrics", "report.text"),
+    *("__main__", "checks.results", "declared.cures", "facts.observed", "report.clusters", "report.html"),
+    *("report.in_force", "report.json", "report.markdown", "report.openmetrics", "report.text"),
+    *("suite.reporting", "suite.state", "suite.waiting"),
 }
 
 

@@ -4,7 +4,7 @@ etcd reads its settings, its CA bundles and its program when it starts. What was
 next restart, which nobody plans. So the program of the running etcd is started once more, as it would be
 started now (``planning.py``), where nothing is written and nothing gets out (``stage.py``). Every fact that
 was observed of the running etcd and that a client could notice is observed again, with the same identities at
-the same addresses, and the texts of both (``report/behaviour.py``) are compared as those of two targets.
+the same addresses, and the behaviour of both (``facts/behaviour.py``) is compared.
 
 A rehearsal must not blame etcd for what it does itself. "Does not start" is said only if etcd itself ended,
 with a status of its own, and its log has no error of a file system that is read-only or full. If it does not
@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
@@ -43,17 +43,14 @@ from pytest_etcdtls.declared.running import RunningMember, differences, listenin
 from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
 from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.behaviour import GATEWAY, Behaviour, BehaviourChange, changes
 from pytest_etcdtls.facts.listener import ServedChain
+from pytest_etcdtls.facts.observed import observed_behaviour, texts
 from pytest_etcdtls.facts.process_comparison import changed_since
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.facts.rehearsal import GATEWAY, LISTENER, Rehearsal, Rehearsals, RestartChange
+from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, Rehearsals
 from pytest_etcdtls.facts.release import EtcdReleases
-from pytest_etcdtls.pki.certificate import shown
-from pytest_etcdtls.report.baseline import Snapshot
-from pytest_etcdtls.report.behaviour import behaviour, texts
-from pytest_etcdtls.report.differences import compare
-from pytest_etcdtls.report.document import Behaviour
-from pytest_etcdtls.report.text import fingerprint
+from pytest_etcdtls.pki.certificate import fingerprint, shown
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
@@ -69,10 +66,8 @@ from pytest_etcdtls.untrusted.printable import some
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
 from pytest_etcdtls.versions import Release, version_key
 
-COMPARED: Final = frozenset(
-    {"access", "announced", "certificate", "versions", "suites", "groups", "alpn", GATEWAY}
-)
-"""The topics that are compared. What depends on data, such as answers of the API, is not."""
+COMPARED: Final = ("access", "versions", "suites", "groups", "alpn", "announced", GATEWAY, "certificate")
+"""The topics that are compared, those that matter most first. What depends on data, as the API, is not."""
 SECONDS: Final = 30.0
 """Time that etcd may take to listen."""
 
@@ -410,7 +405,7 @@ def _compared(
 ) -> Rehearsal:
     """Return a rehearsal with what differs from the running etcd, and what of that was not observed again."""
     listeners = _listeners_of(observer.target, made.member)
-    changes: list[RestartChange] = []
+    found: list[BehaviourChange] = []
     now, then = (_by_place(one) for one in (running.declared.declaration, declaration))
     if opened := opened_by(running.process):
         now = {place: now[place] for place in map(_place, opened) if place in now}
@@ -423,40 +418,44 @@ def _compared(
         urls = [", ".join(sorted(one.get(place, ()))) or "not open" for one in (now, then)]
         labels = tuple(one.label for one in listeners if _place(one.place) == place)
         if urls[0] != urls[1]:
-            changes.append(RestartChange(LISTENER, place, labels, *urls))
+            found.append(
+                BehaviourChange(
+                    topic=LISTENER, subjects=(place,), listeners=labels, before=urls[0], after=urls[1]
+                )
+            )
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
         if not one.discovered and _scheme(one.url) in map(_scheme, then.get(_place(one.place), ()))
     )
     again, reasons = _observe_again(observer, same)
-    old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
-    states = [one for one in old.behaviour if one.topic == GATEWAY and again.target.labelled(one.listener)]
+    old, new = (_observed(seen.recording, listeners) for seen in (observer, again))
+    states = [one for one in old if one.topic == GATEWAY and again.target.labelled(one.listener)]
     chances = _gateways_by_chance(again, made.member, running, declaration) if states else {}
-    kept = (one for one in new.behaviour if one.topic != GATEWAY or one.listener not in chances)
-    by_chance = (structs.replace(one, value=text) for one in states if (text := chances.get(one.listener)))
-    new = structs.replace(new, behaviour=(*kept, *by_chance))
-    changes += [
-        RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
-        for one in compare(old, new).differences
-    ]
+    new = [one for one in new if one.topic != GATEWAY or one.listener not in chances]
+    new += [structs.replace(one, value=text) for one in states if (text := chances.get(one.listener))]
+    found += sorted(changes(old, new), key=_importance)
     if declaration is running.declared.declaration:
-        changes = [one if chances.keys() & one.listeners else _explained(one, again) for one in changes]
+        found = [one if chances.keys() & one.listeners else _explained(one, again) for one in found]
     has_tls = any(one.scheme == "https" for one in listeners)
-    topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
+    topics = {one.topic for one in old} if has_tls else COMPARED
     unknown = (*_unknown(old, new, reasons), *_unasked(observer, made.member, running, declaration))
     made = structs.replace(made, upgrade=_upgrade(observer, again, made.member, running.process.argv[0]))
-    return structs.replace(made, changes=tuple(changes), unknown=unknown, compared=tuple(sorted(topics)))
+    return structs.replace(made, changes=tuple(found), unknown=unknown, compared=tuple(sorted(topics)))
 
 
-def _explained(change: RestartChange, again: Observer) -> RestartChange:
+def _importance(change: BehaviourChange) -> tuple[object, ...]:
+    place = COMPARED.index(change.topic)
+    return place, change.after != "refused", change.subjects, change.details
+
+
+def _explained(change: BehaviourChange, again: Observer) -> BehaviourChange:
     """Return a change with why the gateway does not work then, as its check says."""
     if change.topic != GATEWAY or not change.listeners:
         return change
     judged = Judge(again).result(catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0]))
     why = judged.findings[0].message.partition(": ")[2] if judged.findings else ""
-    after = f"{change.after}: {why}" if why else change.after
-    return structs.replace(change, after=after, change="")
+    return structs.replace(change, why=why)
 
 
 def _gateways_by_chance(
@@ -519,7 +518,7 @@ def _upgrade(observer: Observer, again: Observer, member: str, program: str) -> 
 
 def _unasked(
     observer: Observer, member: str, running: RunningMember, declaration: Declaration
-) -> Iterator[RestartChange]:
+) -> Iterator[BehaviourChange]:
     """Yield each bundle that was changed and of which no client is known, and the image of another etcd.
 
     A CA that was made again under its name is announced as before.
@@ -534,12 +533,18 @@ def _unasked(
         path = running.declared.paths.of_process(declaration.text(name) or "")
         for _, changed in changed_since(running, (str(path),)) if labels and declaration.text(name) else ():
             before = f"changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after etcd was started"
-            after = "not observed, since no client certificate is accepted now"
-            yield RestartChange("access", f"clients of {declaration.text(name)}", labels, before, after)
+            why = "no client certificate is accepted now"
+            yield _not_observed("access", f"clients of {declaration.text(name)}", labels, before, why)
     if why := _another_program(observer, member, declaration):
-        yield RestartChange(
-            "versions", f"image {declaration.image}", (), declaration.source, f"not observed: {why}"
-        )
+        yield _not_observed("versions", f"image {declaration.image}", (), declaration.source, why)
+
+
+def _not_observed(
+    topic: str, about: str, listeners: tuple[str, ...], before: str, why: str
+) -> BehaviourChange:
+    return BehaviourChange(
+        topic=topic, subjects=(about,), listeners=listeners, before=before, after="not observed", why=why
+    )
 
 
 def _another_program(observer: Observer, member: str, declaration: Declaration) -> str:
@@ -550,16 +555,18 @@ def _another_program(observer: Observer, member: str, declaration: Declaration) 
     return ""
 
 
-def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str]) -> Iterator[RestartChange]:
+def _unknown(
+    old: Iterable[Behaviour], new: Iterable[Behaviour], reasons: Mapping[tuple[str, str], str]
+) -> Iterator[BehaviourChange]:
     """Yield what was observed of the running etcd and not of the rehearsed one, by listener and topic."""
-    seen = {(one.listener, one.topic, one.subject, one.detail) for one in new.behaviour}
+    seen = {(one.listener, one.topic, one.subject, one.detail) for one in new}
     missing: dict[tuple[str, str], list[str]] = {}
-    for one in old.behaviour:
+    for one in old:
         if (one.listener, one.topic, one.subject, one.detail) not in seen:
             missing.setdefault((one.listener, one.topic), []).append(f"{one.subject} {one.detail}".strip())
     for (label, topic), subjects in missing.items():
-        after = f"not observed, {reasons.get((label, topic), 'since no answer is clear')}"
-        yield RestartChange(topic, some(subjects, _NAMED), (label,), "observed", after)
+        why = reasons.get((label, topic), "no answer is clear")
+        yield _not_observed(topic, some(subjects, _NAMED), (label,), "observed", why)
 
 
 def _by_place(declaration: Declaration) -> dict[str, set[str]]:
@@ -587,13 +594,13 @@ def _observe_again(
     wanted = [
         (label or "", type(fact), key, topics)
         for label, key, fact in observer.recording.facts
-        if (topics := COMPARED.intersection(one.topic for one in texts(fact, label or "", key)))
+        if (topics := {one.topic for one in texts(fact, label or "", key)}.intersection(COMPARED))
     ]
 
-    def observe(place: tuple[str, type[object], str | None, frozenset[str]]) -> str:
+    def observe(place: tuple[str, type[object], str | None, set[str]]) -> str:
         label, type_, key, _ = place
         if label not in by_label:
-            return "since the restarted etcd has no such listener"
+            return "the restarted etcd has no such listener"
         try:
             again.get(type_, key, by_label[label])
         except UnobservedError as unobserved:
@@ -608,16 +615,15 @@ def _observe_again(
     return again, reasons
 
 
-def _snapshot(seen: Recording, listeners: Collection[Listener]) -> Snapshot:
+def _observed(seen: Recording, listeners: Collection[Listener]) -> list[Behaviour]:
     labels = [one.label for one in listeners]
-    observed = [one for one in behaviour(seen) if one.listener in labels and one.topic in COMPARED]
+    found = [one for one in observed_behaviour(seen) if one.listener in labels and one.topic in COMPARED]
     for label in labels:
         if (chain := seen.known(ServedChain, label=label)) is not None:
             leaf = chain.leaf
             value = f"{shown(leaf)} (SHA-256 {fingerprint(leaf)[:16]})"
-            observed.append(Behaviour(label, "certificate", "certificate", "", value))
-    listed = tuple((one.label, str(one.role)) for one in listeners)
-    return Snapshot(label="etcd", listeners=listed, outcomes={}, behaviour=tuple(observed))
+            found.append(Behaviour(label, "certificate", "certificate", "", value))
+    return found
 
 
 def _causes(running: RunningMember, declaration: Declaration, *, failed: bool) -> Iterator[str]:

@@ -1,24 +1,16 @@
-"""What is declared and in force of a target, and what a client observes, for the reports.
+"""What a client observes of a target, of facts: one function for each type of fact.
 
-What a client observes is also written as short texts, one function for each type of observation.
-:mod:`pytest_etcdtls.report.differences` compares them between two targets or two runs, and a later run has
-only the texts in the JSON report. So a text says only what stays equal as long as etcd and its settings do:
-no address, port, path, time, serial number or key, sets sorted, a duration as a bound. An attempt without an
-end (a time-out, a reset) is left out, because it ends in another way in the next run.
+A value says only what stays equal as long as etcd and its settings do: no address, port, path, time, serial
+number or key, sets sorted, a duration as a bound. An attempt without an end (a time-out, a reset) is left
+out, because it ends in another way in the next run.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import singledispatch
-from itertools import chain
 from typing import Final
 
-from msgspec import Struct
-
-from pytest_etcdtls.checks.results import CheckResult
-from pytest_etcdtls.declared.declaration import FLAGS, Setting, SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import (
@@ -27,9 +19,9 @@ from pytest_etcdtls.facts.api import (
     NegotiatedExchange,
     UnauthenticatedExchange,
 )
+from pytest_etcdtls.facts.behaviour import BUILD, GATEWAY, SEPARATOR, Behaviour
 from pytest_etcdtls.facts.calls import GatewayAnswer, RangeAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
-from pytest_etcdtls.facts.configuration import ListenerDeclaration, MemberDeclaration, listener_declaration
 from pytest_etcdtls.facts.experiments import Experiment, ForeignMember, RenewalUnderLoad
 from pytest_etcdtls.facts.listener import ServedChain, Tried
 from pytest_etcdtls.facts.protocol import (
@@ -42,91 +34,13 @@ from pytest_etcdtls.facts.protocol import (
     UnusualClientHello,
 )
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.facts.rehearsal import GATEWAY
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.facts.sessions import Renegotiation, Resumption, SessionTickets
 from pytest_etcdtls.pki.certificate import describe_key, name_texts, public_key, purposes, signature_hash
-from pytest_etcdtls.report.document import BUILD, SEPARATOR, Behaviour
-from pytest_etcdtls.report.model import version_of
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
-
-_OF_A_SIDE: Final = (
-    *("cert-file", "client-cert-auth", "trusted-ca-file", "auto-tls"),
-    *("crl-file", "cert-allowed-cn", "cert-allowed-hostname"),
-)
-_OF_BOTH: Final = ("tls-min-version", "tls-max-version", "cipher-suites")
-
-
-class ListenerRow(Struct, frozen=True, kw_only=True):
-    """The declared and effective settings of one listener.
-
-    Attributes:
-        declared: the settings that define it, each with file and line; empty if it is not declared.
-        effective: the resulting behaviour of etcd, as text.
-    """
-
-    listener: Listener
-    declared: tuple[Setting, ...]
-    effective: str
-
-
-def members(seen: Recording) -> Iterator[tuple[MemberDeclaration, tuple[ListenerRow, ...]]]:
-    """Yield the declaration of each declared member, with a row for each of its judged listeners."""
-    for label, declared in sorted(seen.target.declared.items()):
-        member = MemberDeclaration.of(label, declared, version_of(seen))
-        listeners = [listener for listener in seen.target.listeners if listener.member == label]
-        yield member, tuple(_row(seen, listener, member) for listener in listeners)
-
-
-def declared_place(seen: Recording, result: CheckResult) -> SourceLine | None:
-    """Return the line of a declaration that a result is about.
-
-    That is the line of the first setting that the remediation names, else of the first that a finding names,
-    else of the one that declares the listener; ``None`` if no declaration has lines.
-    """
-    labels = {listener.label for listener in seen.target.listeners}
-    settings = [
-        setting
-        for _, rows in members(seen)
-        for row in rows
-        if row.listener.label == result.listener or result.listener not in labels
-        for setting in row.declared
-        if setting.place.line is not None
-    ]
-    texts = [result.remediation, *(f"{finding.message} {finding.observed}" for finding in result.findings)]
-    named = re.findall(r"[\w-]+", " ".join(texts).replace("--", "  "))
-    first = min(
-        settings,
-        key=lambda setting: named.index(setting.name) if setting.name in named else len(named),
-        default=None,
-    )
-    return first.place if first else None
-
-
-def _row(seen: Recording, listener: Listener, member: MemberDeclaration) -> ListenerRow:
-    declaration = listener_declaration(seen.target, listener, member)
-    in_force = declaration.listener
-    return ListenerRow(
-        listener=listener,
-        declared=tuple(_settings(declaration)) if in_force else (),
-        effective=printable(in_force.describe(), LINE_LIMIT)
-        if in_force
-        else "nothing declares a listener there",
-    )
-
-
-def _settings(declaration: ListenerDeclaration) -> Iterator[Setting]:
-    names = [FLAGS[declaration.here.role]]
-    if declaration.listener is not None and declaration.listener.tls:
-        prefixes = ("peer-",) if declaration.side == "peer" else ("", "client-")
-        names += [f"{prefix}{name}" for name in _OF_A_SIDE for prefix in prefixes]
-        names += _OF_BOTH
-    yield from filter(None, map(declaration.member.declared.declaration.settings.get, names))
-
 
 _ENDINGS: Final = {
     Ending.SERVED: "accepted",
@@ -139,31 +53,19 @@ _CLOSED_WITHIN: Final = (3, 7, 15)
 """Seconds. The time until a silent connection is closed is reported as the next of these."""
 
 
-def behaviour(seen: Recording) -> tuple[Behaviour, ...]:
+def observed_behaviour(seen: Recording) -> tuple[Behaviour, ...]:
     """Return what a client observes of a target, in its own order; of one thing the first observation."""
     first: dict[tuple[str, str, str, str], Behaviour] = {}
-    for entry in chain(_observed_behaviour(seen), _declared_behaviour(seen)):
-        first.setdefault((entry.listener, entry.topic, entry.subject, entry.detail), entry)
-    return tuple(sorted(first.values()))
-
-
-def _observed_behaviour(seen: Recording) -> Iterator[Behaviour]:
     for listener, key, fact in seen.observations():
-        for entry in texts(fact, listener.label if listener else CLUSTER, key):
-            subject, detail = map(printable, (entry.subject, entry.detail))
-            yield Behaviour(entry.listener, entry.topic, subject, detail, printable(entry.value, LINE_LIMIT))
-
-
-def _declared_behaviour(seen: Recording) -> Iterator[Behaviour]:
-    for member, rows in members(seen):
-        for row in rows:
-            # Without the directories of files, which depend on the machine.
-            effective = re.sub(r"(?:/[^\s/;,]+)*/([^\s/;,]+)", r"\1", row.effective)
-            yield Behaviour(row.listener.label, "declaration", "effective configuration", "", effective)
-        traps = SEPARATOR.join(sorted({trap.id for trap in member.traps}))
-        yield Behaviour(CLUSTER, "declaration", "ineffective settings", "", traps or "none")
-        starts = "yes" if member.starts else "no"
-        yield Behaviour(CLUSTER, "declaration", "etcd starts with it", "", starts)
+        for one in texts(fact, listener.label if listener else CLUSTER, key):
+            subject, detail, value = (
+                printable(one.subject),
+                printable(one.detail),
+                printable(one.value, LINE_LIMIT),
+            )
+            made = Behaviour(one.listener, one.topic, subject, detail, value)
+            first.setdefault((one.listener, one.topic, subject, detail), made)
+    return tuple(sorted(first.values()))
 
 
 @singledispatch
