@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import DeclaredMember, authority, exists
+from pytest_etcdtls.declared.declaration import DeclaredMember, authority, exists, is_address, is_loopback
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.role import Role as Role
@@ -64,11 +64,12 @@ class Listener:
 
     Attributes:
         scheme: ``https`` or ``http``.
-        host: name or address in the URL, without brackets.
-        port: in the URL.
+        host: name or address in the URL, without brackets; for a Unix domain socket, its path.
+        port: in the URL; 0 for a Unix domain socket, which is reached by way of its process.
         member: label of the member, which is its host until the member's ID is known.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
-        connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
+        connect_to: host and port to connect to instead, as with curl's ``--connect-to``; for a socket with a
+            relative path, its absolute path and 0.
         via: what carries each connection instead of TCP.
         process: the process that listens, which must run for a connection to be made (``--etcd-pid``).
         in_its_network: connections are made in the network namespace of that process, which is not ours.
@@ -93,17 +94,51 @@ class Listener:
     @property
     def url(self) -> str:
         """The URL, an IPv6 address in brackets."""
-        return f"{self.scheme}://{self.authority}"
+        return f"{'unixs' if self.is_socket else self.scheme}://{self.authority}"
 
     @property
     def authority(self) -> str:
-        """``host:port``, an IPv6 address in brackets."""
-        return authority(self.host, self.port)
+        """``host:port``, an IPv6 address in brackets; the path of a Unix domain socket."""
+        return self.host if self.is_socket else authority(self.host, self.port)
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a Unix domain socket."""
+        return self.port == 0
+
+    @property
+    def place(self) -> int | str:
+        """Its port, or the path of its socket as etcd was given it."""
+        return self.port or self.host
+
+    @property
+    def socket_file(self) -> Path:
+        """The file of its socket, below the root directory of the process."""
+        return Path(f"/proc/{self.process}/root{self.address[0]}")
+
+    @property
+    def name(self) -> str:
+        """The name that a client sends by SNI and that the served certificate must cover.
+
+        For a socket it is the last part of its path (``translateEndpoint`` in etcd's
+        ``client/v3/internal/endpoint/endpoint.go``), as far as it is before a colon.
+        """
+        return self.host.rpartition("/")[2].partition(":")[0] if self.is_socket else self.host
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only clients on the member's machine reach it."""
+        return self.is_socket or is_loopback(self.host)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to connect to."""
         return self.connect_to or (self.host, self.port)
+
+    @property
+    def has_one_address(self) -> bool:
+        """Whether it is certain that every connection reaches the same server."""
+        return bool(self.via) or self.is_socket or is_address(self.address[0])
 
     @property
     def is_forwarded(self) -> bool:

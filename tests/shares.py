@@ -92,6 +92,7 @@ SHARES: Final = {
     "tests/test_commands.py": Share(60, 6),
     "tests/test_recording.py": Share(16, 2),
     "tests/test_startup.py": Share(12, 2),
+    "truth/test_modes.py": Share(16, 3),
     "truth/test_truth.py": Share(16, 3),
     "zoo/test_independent_faults.py": Share(60, 10),
 }

@@ -128,7 +128,7 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, here: Listener) -> Iter
     elif (
         answer.plaintext is not None
         and answer.plaintext.ending is Ending.SERVED
-        and not is_loopback(here.host)
+        and not here.is_local
     ):
         yield Finding(
             message="metrics are served without TLS beyond loopback",

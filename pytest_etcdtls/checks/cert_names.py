@@ -44,32 +44,36 @@ def the_certificate_covers_the_endpoint(
     """The subjectAltName covers the host of the endpoint.
 
     Clients that verify names refuse the server. The common name does not count, nor does an address in a
-    dNSName. The remedy names every host that the certificate must cover and does not: those of the member's
+    dNSName. On a Unix domain socket, etcdctl verifies the name of the socket's file, and other clients can be
+    told another name. The remedy names every host that the certificate must cover and does not: those of the member's
     endpoints, and those that it advertises.
 
     Spec: RFC 5280 section 4.2.1.6
     Spec: RFC 6125 section 6.4
+    Spec: etcd client/v3/internal/endpoint/endpoint.go, translateEndpoint
     Severity: high
-    Level: MUST
+    Level: MUST, SHOULD for a Unix domain socket
     Remediation: issue the certificate of --{peer}cert-file with this name or address in its subjectAltName.
     """
-    if names_host(chain.leaf, here.host):
+    if names_host(chain.leaf, here.name):
         return
     if not subject_alt_names(chain.leaf):
         yield not_verified("there are no names, see cert.has-subject-alternative-name")
-    elif here.host in _misplaced(chain.leaf):
+    elif here.name in _misplaced(chain.leaf):
         yield not_verified("the address is a dNSName, see cert.address-as-dns-name")
     else:
         needed = {*_endpoints(here, target), *(_hosts(own) if own else ())}
         missing = sorted(host for host in needed if not names_host(chain.leaf, host))
+        on_socket = ", the name that etcd's clients verify on this socket" if here.is_socket else ""
         yield Finding(
-            message=f"the certificate does not cover {here.host}, but {named(chain.leaf)}",
-            expected=f"{here.host} in the subjectAltName",
+            message=f"the certificate does not cover {here.name}{on_socket}, but {named(chain.leaf)}",
+            expected=f"{here.name} in the subjectAltName",
             observed=named(chain.leaf),
             remediation=f"issue the certificate of --{{peer}}cert-file with {', '.join(missing)} in its "
             "subjectAltName"
             if len(missing) > 1
             else "",
+            level=Level.SHOULD if here.is_socket else None,
             reproduce=(show_leaf(here.url, NAMES),),
         )
 
@@ -77,7 +81,7 @@ def the_certificate_covers_the_endpoint(
 def _endpoints(here: Listener, target: Target) -> set[str]:
     """Return the hosts at which the member's listeners of this side are judged."""
     same = (one for one in target.listeners if (one.member, one.role.side) == (here.member, here.role.side))
-    return {here.host, *(listener.host for listener in same if listener.scheme == "https")}
+    return {here.name, *(listener.name for listener in same if listener.scheme == "https")}
 
 
 def _hosts(own: OwnURLs) -> set[str]:

@@ -163,7 +163,9 @@ def the_same_gateway(rehearsals: Rehearsals) -> Iterator[Statement]:
     The gateway is a client of etcd's own client port. It keeps one connection, with the certificate of
     --client-cert-file, else of --cert-file, which that port verified when the connection was made. If this
     certificate has expired since, or was replaced by one that the port refuses, the gateway works until etcd
-    is restarted, and its clients get status 503 then.
+    is restarted, and its clients get status 503 then. Of http and https client listeners, releases from
+    3.4.25 and 3.5.8 on dial one, which they pick at each start. With a certificate that the https listener
+    refuses, the gateway works or not by chance.
 
     Spec: etcd --client-cert-file, --cert-file, --enable-grpc-gateway
     Follows: restart.clients, restart.certificate, cert.*, config.dials-with-valid-certificates,

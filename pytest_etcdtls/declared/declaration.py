@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from msgspec import Struct
 
@@ -97,6 +97,11 @@ class DeclaredURL(Struct, frozen=True):
         return is_loopback(self.host)
 
     @property
+    def place(self) -> int | str:
+        """Its port, or the path of its socket."""
+        return self.port or self.host
+
+    @property
     def address(self) -> str:
         """``host:port``, an IPv6 address in brackets. etcd distinguishes its listeners by this."""
         if self.is_socket:
@@ -135,7 +140,7 @@ def _parse(text: str) -> DeclaredURL:
     if parts.scheme not in SCHEMES:
         raise ValueError("a URL begins with http://, https://, unix:// or unixs://")
     if parts.scheme in ("unix", "unixs"):
-        return DeclaredURL(parts.scheme, parts.netloc + parts.path, 0)
+        return DeclaredURL(parts.scheme, unquote(parts.netloc + parts.path), 0)
     if parts.path:  # etcd's types.NewURLs refuses it
         raise ValueError("nothing may follow the port, not even a slash")
     # What follows % is the zone of a link-local address (RFC 6874).

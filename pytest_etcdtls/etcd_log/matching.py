@@ -58,7 +58,7 @@ def match_connections(
         for order, connection in enumerate(known.get(line.remote_address, ())):
             # A served connection has no line: a line with its address is about an earlier user of that port.
             # Both ends of a loopback connection have one clock.
-            exact = is_served(connection) or line.remote_address.startswith(("127.", "[::1]"))
+            exact = is_served(connection) or line.remote_address.startswith(("127.", "[::1]", "@"))
             here = timedelta() if exact else slack
             endpoint = endpoints.get(connection.url)
             is_of = endpoint is None or line.endpoint in (None, endpoint)

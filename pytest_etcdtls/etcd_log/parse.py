@@ -175,6 +175,8 @@ class Rejection(Struct, frozen=True, kw_only=True):
     @property
     def remote_host(self) -> str:
         """The remote address without the port."""
+        if self.remote_address == "@":
+            return "a Unix domain socket"
         return self.remote_address.rpartition(":")[0].strip("[]")
 
 

@@ -185,7 +185,7 @@ def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[
     """Return the hellos that the first contact did not send. The first combines the next two."""
     served = details(leaf).texts(DNS)
     # A certificate may hold names that SNI cannot: with empty or long labels, NUL, octets above 127.
-    own = next((name for name in served if sni(name) == name != sni(listener.host)), "localhost")
+    own = next((name for name in served if sni(name) == name != sni(listener.name)), "localhost")
     over_http2 = replace(plain, protocol=Protocol.HTTP2)
     return [
         _Hello(f"ALPN h2 and SNI {own}", f"-alpn h2 -servername {own}", replace(over_http2, server_name=own)),
@@ -240,7 +240,7 @@ def _way(role: Role, version: TLSVersion | None, name: str, alpn: tuple[str, ...
 def _names_cost(planned: Planned) -> int:
     if planned.listener is None or planned.listener.scheme == "http":
         return 0
-    others = {"localhost", UNKNOWN_NAME, ""} - {sni(planned.listener.host) or ""}
+    others = {"localhost", UNKNOWN_NAME, ""} - {sni(planned.listener.name) or ""}
     return len(others) + _MOST_NAMES + len(_PROTOCOLS) + 2 * _REPEATS
 
 
@@ -254,7 +254,7 @@ def server_names(
 
     The CAs that are announced show that a handshake came as far as the request for a certificate.
     """
-    usual_name = sni(here.host) or ""
+    usual_name = sni(here.name) or ""
     certified = [name for name in _certified(chain.leaf) if name != usual_name]
     usual = next(
         attempt
@@ -291,7 +291,7 @@ def _certified(leaf: x509.Certificate) -> Iterator[str]:
 
 def _addresses_cost(planned: Planned) -> int:
     listener = planned.listener
-    if listener is None or listener.scheme == "http" or listener.via or is_address(listener.address[0]):
+    if listener is None or listener.scheme == "http" or listener.has_one_address:
         return 0
     return _MOST_ADDRESSES * (len(TLSVersion) + 1)
 
@@ -304,8 +304,8 @@ def server_addresses(here: Listener, contact: TLSContact, work: Work, wire: Wire
         NotApplicableError: if the URL has an address.
     """
     host = here.address[0]
-    if is_address(host):
-        raise NotApplicableError(f"{host} is one address")
+    if here.is_socket or is_address(host):
+        raise NotApplicableError(f"{here.host} is one address")
     if here.via:
         raise NotVerifiedError(
             f"the command of --etcd-via resolves {host}, with addresses that are not known here"

@@ -94,7 +94,7 @@ def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact
     names: tuple[str, ...] = ()
     if credentials.allowed_hostname:
         # On peer and metrics listeners etcd compares the SANs, if there are any, with our address.
-        hosts = {local_host(attempt) for attempt in contact.get().tls if attempt.local_address}
+        hosts = {host for attempt in contact.get().tls if (host := local_host(attempt))}
         names = (_untried(credentials.allowed_hostname, credentials), *sorted(hosts))
     issued = identities.issue_identities(
         CertificateAuthority.from_key(signing.certificate, signing.key),

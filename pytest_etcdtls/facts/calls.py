@@ -97,7 +97,7 @@ def trusted_leaf(here: Listener, target: Target, served: ServedChain, path: Path
     """
     if why := target.password_withheld:
         raise NotVerifiedError(f"no password was sent: {why}")
-    if not path.verified or not names_host(served.leaf, here.host):
+    if not path.verified or not names_host(served.leaf, here.name):
         raise NotVerifiedError("the password was not sent: the server's certificate is not trusted")
     return TrustedLeaf(served.leaf.public_bytes(Encoding.DER))
 

@@ -276,7 +276,7 @@ class URLResolver:
         self._first: dict[Endpoint, tuple[str, Role]] = {}
         self._member_ids = dict(member_ids)
         self._hosts = frozenset(canonical(listener.host) for listener in named)
-        self._on_loopback = any(is_loopback(listener.host) for listener in named)
+        self._on_loopback = any(listener.is_local for listener in named)
 
     @property
     def unused_rules(self) -> Iterator[str]:
@@ -682,7 +682,7 @@ def loopback_elsewhere(target: Target, addresses_of_host: HostAddresses, wire: W
         addresses = addresses_of_host(host)
         if addresses & addresses_of_host(url.host):
             continue
-        here = any(is_loopback(listener.host) for listener in mine)
+        here = any(listener.is_local for listener in mine)
         if why := _why_not(target, mine, host, url.port, addresses, here=here):
             not_tried[why] = None
             continue
@@ -732,7 +732,7 @@ def unnamed_ports(
     }
     listed = [listener for listener in target.listeners if listener.label in labels]
     known = _known(cluster.listeners, target.declared.values(), addresses_of_host)
-    here = any(is_loopback(listener.host) for listener in cluster.listeners)
+    here = any(listener.is_local for listener in cluster.listeners)
     # What was tried because of declarations is not tried again.
     declared = elsewhere.known()
     already = {
@@ -797,7 +797,10 @@ def _known(
 ) -> frozenset[tuple[str, int]]:
     """Return the addresses and ports of listeners of the target and of declared listeners."""
     known = {
-        (address, listener.port) for listener in listeners for address in addresses_of_host(listener.host)
+        (address, listener.port)
+        for listener in listeners
+        if not listener.is_socket
+        for address in addresses_of_host(listener.host)
     }
     for declared_member in members:
         for url in (declared.url for declared in declared_listeners(declared_member.declaration)):

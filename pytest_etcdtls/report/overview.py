@@ -248,7 +248,7 @@ def judged(report: Report) -> str:
         return f"{of_members}{etcd} {started}{instead}"
     clients = [listener for listener in target.listeners if listener.role is Role.CLIENT]
     # That of a kubeadm node on loopback is the same on every node.
-    listeners = sorted(clients or target.listeners, key=lambda listener: is_loopback(listener.host))
+    listeners = sorted(clients or target.listeners, key=lambda listener: listener.is_local)
     parts = [f"{of_members}{listener.url}" for listener in listeners[:1]]
     parts += [etcd] if versions_of(seen) else []
     label = f"{target.label}: " if target.label != LIVE else ""

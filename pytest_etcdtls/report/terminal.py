@@ -378,7 +378,7 @@ def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[
     ended = [one for one in connections if one.local_address and not is_served(one)]
     if not ended:
         return
-    hosts = sorted({attempt.local_address.rpartition(":")[0] for attempt in ended})
+    hosts = sorted({one.local_address.rpartition(":")[0] or one.local_address for one in ended})
     first, last = (f"{attempt.started_at:%H:%M:%S}" for attempt in (ended[0], ended[-1]))
     when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
     lines = plural(len(ended), '"rejected connection" line')

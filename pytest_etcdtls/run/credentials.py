@@ -199,6 +199,11 @@ class Credential:
             httpx.InvalidURL: if httpx does not take the host of the listener.
         """
         held, listener = self._credentials, self.listener
+        if listener.is_socket:
+            raise UsageError(
+                f"{listener.url} is a Unix domain socket, which etcd_client does not connect to: judge it by "
+                "its checks, or give etcd a client URL with a port"
+            )
         if listener.in_its_network:
             raise UsageError(
                 f"{listener.url} is in the network namespace of process {listener.process}, which "
@@ -275,7 +280,7 @@ class ReadOnlyTransport(httpx.HTTPTransport):
             )
         if request.url.netloc == httpx.URL(self._listener.url).netloc:
             # RFC 6066 section 3: the name is sent without a trailing dot.
-            request.extensions = {**request.extensions, "sni_hostname": self._listener.host.rstrip(".")}
+            request.extensions = {**request.extensions, "sni_hostname": self._listener.name.rstrip(".")}
             if there := self._listener.connect_to:
                 request.url = request.url.copy_with(host=there[0], port=there[1])
         return super().handle_request(request)

@@ -463,7 +463,7 @@ class Observer:
             if listener is not None and (why := self._why_closed(listener, connection)):
                 connection = with_values(connection, detail=f"{connection.detail}; {why}")
             self.recording.connections.append(connection)
-            if listener is not None and connection.server_address and not is_address(listener.address[0]):
+            if listener and connection.server_address and not listener.has_one_address:
                 self._reached.setdefault(listener.label, connection.server_address)
         return connection
 
@@ -490,11 +490,11 @@ class Observer:
         A name may have several addresses, with a server behind each. Every connection goes to the address of
         the first one that was made, so all results are about one server.
         """
-        label, (host, port) = listener.label, listener.address
+        label, port = listener.label, listener.address[1]
         with self._lock:
             slot = self._slots.setdefault(label, threading.BoundedSemaphore(self.bounds.concurrency))
             first = self._first.setdefault(label, threading.Lock())
-        with slot, nullcontext() if listener.via or is_address(host) or label in self._reached else first:
+        with slot, nullcontext() if listener.has_one_address or label in self._reached else first:
             address = self._reached.get(label)
             self._count(label, 1)
             try:

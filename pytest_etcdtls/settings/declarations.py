@@ -345,15 +345,19 @@ def _dialing(member: LabelledDeclaration, side: Side, trusted: Bundles, files: F
     On client ports that is the gateway's identity, by default the served certificate. It counts as a client
     identity only if it is issued by a CA trusted for clients.
     """
-    declared, p = member.declared, prefix(side)
-    dials_with = _side(declared, side).dials_with
-    if dials_with is None:
-        return None
-    own = f"{p}client-" if declared.declaration.text(f"{p}client-cert-file") == dials_with else p
-    pair = _declared_pair(declared, own, f"{side}-{member.label}", files)
+    pair = dialling_pair(member.declared, side, f"{side}-{member.label}", files)
     if pair is not None and side == "client" and not (trusted and _chains_to_one(pair, trusted)):
         return None
     return pair
+
+
+def dialling_pair(declared: DeclaredMember, side: Side, name: str, files: FoundFiles) -> Identity | None:
+    """Return what etcd presents as a client: its gateway to a client port, a member to its peers."""
+    p, dials_with = prefix(side), _side(declared, side).dials_with
+    if dials_with is None:
+        return None
+    own = f"{p}client-" if declared.declaration.text(f"{p}client-cert-file") == dials_with else p
+    return _declared_pair(declared, own, name, files)
 
 
 def _declared_pair(declared: DeclaredMember, own: str, name: str, files: FoundFiles) -> Identity | None:

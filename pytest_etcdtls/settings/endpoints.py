@@ -8,7 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.declared.declaration import (
@@ -25,6 +25,9 @@ from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import Carrier, ConnectTo, Listener, Unreached, safe, unique
 from pytest_etcdtls.tls.via import words_of
 from pytest_etcdtls.untrusted.printable import is_host
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.declared.running import Process
 
 ROLES = {role.option.removeprefix("--").replace("-", "_"): role for role in Role}
 """The role of the listeners that each option names."""
@@ -296,7 +299,7 @@ def runs_here(declaration: Declaration) -> bool:
 
 
 def listeners_from_here(
-    member: str, declaration: Declaration, *, here: bool
+    member: str, declaration: Declaration, *, here: bool, process: Process | None = None
 ) -> Iterator[Listener | Unreached]:
     """Yield each declared listener that etcd serves: how this machine reaches it, or why it cannot.
 
@@ -307,16 +310,22 @@ def listeners_from_here(
         member: label of the member.
         declaration: of the member.
         here: the member runs on this machine.
+        process: that of the member, by way of which a Unix domain socket is reached.
     """
     for declared in declared_listeners(declaration):
         if not is_served(declared, declaration):
             continue
         role, url, host = declared.role, declared.url, reached_host(declared, declaration)
         reason = ""
-        if url.is_socket:
+        if url.is_socket and not url.secure:
+            reason = f"{url} is a Unix domain socket without TLS: the mode of its file decides who may connect"
+        elif url.is_socket and process is None:
             reason = (
-                f"{url} is a socket in the file system, which is not probed: its mode decides who may connect"
+                f"{url} is a Unix domain socket, which is reached by way of its process: pass --etcd-pid on "
+                "the member's machine"
             )
+        elif url.is_socket:
+            host = url.host
         elif not host:
             reason = f"{url} is a wildcard address, and nothing names the machine: pass the member's URL"
         elif url.is_loopback and not here:
@@ -333,5 +342,5 @@ def listeners_from_here(
             host=host,
             port=url.port,
             member=member,
-            label=f"{role}-{safe(host)}-{url.port}",
+            label=f"{role}-{safe(host.strip('/'))}" + (f"-{url.port}" if url.port else ""),
         )

@@ -46,6 +46,7 @@ from pytest_etcdtls.tls.connection import addresses_of, in_order
 from pytest_etcdtls.tls.namespace import is_own_network, network_of
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.printable import error_text, some
+from pytest_etcdtls.untrusted.process_root import inside
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import MemberIDs, Process, RunningMember
@@ -344,51 +345,52 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
         for listener in declared_listeners(declaration)
         if listener.url.is_wildcard
     }
-    for listener in listeners_from_here(label, declaration, here=True):
+    for listener in listeners_from_here(label, declaration, here=True, process=process):
         if isinstance(listener, Unreached):
             yield listener
             continue
-        if why_not:
-            yield Unreached(member=label, role=listener.role, url=listener.url, reason=why_not)
-            continue
-        unspecified = wildcards.get((listener.role, listener.port))
-        address = _own_address(process, listener.host)
-        if not address and unspecified is not None:
-            # An advertised name or address may be that of a load balancer, with any etcd behind it.
-            address = "::1" if unspecified == "::" else "127.0.0.1"
-        if not address:
-            foreign = (
-                f"{process.name} declares {listener.url}, and {listener.host} is not an address of its "
-                f"network, where alone etcd can listen: correct that, or pass {listener.role.option}"
-            )
-            yield Unreached(member=label, role=listener.role, url=listener.url, reason=foreign)
-            continue
-        if held := held_by_another(process, address, listener.port):
-            taken = (
-                f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the "
-                "URL, or end the other process and restart etcd"
-            )
-            yield Unreached(member=label, role=listener.role, url=listener.url, reason=taken)
-            continue
-        if opened and listener.port not in opened:
-            later = (
+        address, why = "", why_not
+        if listener.is_socket:
+            why = ""
+        elif not why:
+            address = _own_address(process, listener.host)
+            unspecified = wildcards.get((listener.role, listener.port))
+            if not address and unspecified is not None:
+                # An advertised name or address may be that of a load balancer, with any etcd behind it.
+                address = "::1" if unspecified == "::" else "127.0.0.1"
+            if not address:
+                why = (
+                    f"{process.name} declares {listener.url}, and {listener.host} is not an address of its "
+                    f"network, where alone etcd can listen: correct that, or pass {listener.role.option}"
+                )
+            elif held := held_by_another(process, address, listener.port):
+                why = (
+                    f"{process.name} declares {listener.url}, and does not listen there: {held}; correct the "
+                    "URL, or end the other process and restart etcd"
+                )
+        if not why and opened and listener.place not in opened:
+            why = (
                 f"{listener.url} is in the configuration file of {process.name}, which was changed after the "
                 "process was started: it is opened at the next start"
             )
-            yield Unreached(member=label, role=listener.role, url=listener.url, reason=later)
             next_start.append(listener.role)
-            continue
-        # The address that was checked, not the name again, which may lead elsewhere the next time.
-        connect_to = None if address == listener.host else (address, listener.port)
-        yield replace(listener, connect_to=connect_to, process=process.pid, in_its_network=not own)
-    declared = {listener.url.port for listener in declared_listeners(declaration)}
-    for port, address in opened.items() if next_start and not why_not else ():
-        if port not in declared:
-            yield _opened(label, process, (address, port), next_start, own=own)
+        if why:
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=why)
+        elif listener.is_socket:
+            file = inside(str(running.declared.paths.of_process(listener.host)))
+            yield replace(listener, connect_to=(file, 0), process=process.pid)
+        else:
+            # The address that was checked, not the name again, which may lead elsewhere the next time.
+            connect_to = None if address == listener.host else (address, listener.port)
+            yield replace(listener, connect_to=connect_to, process=process.pid, in_its_network=not own)
+    declared = {listener.url.place for listener in declared_listeners(declaration)}
+    for place, address in opened.items() if next_start and not why_not else ():
+        if isinstance(place, int) and place not in declared:
+            yield _opened(label, process, (address, place), next_start, own=own)
 
 
-def _opened_before(running: RunningMember) -> dict[int, str]:
-    """Return the ports of a process whose configuration file was changed since its start; empty for others.
+def _opened_before(running: RunningMember) -> dict[int | str, str]:
+    """Return the ports and sockets of a process whose configuration file was changed since its start; empty for others.
 
     They are those that it read in the file then.
     """

@@ -536,7 +536,7 @@ def _expected_of_node(
         if listener.scheme == "http" or pair is None:
             continue
         leaf = pair.chain[0]
-        if len(hosts) == 1 or names_host(leaf, listener.host):
+        if len(hosts) == 1 or names_host(leaf, listener.name):
             yield ExpectedLeaf.on(listener, leaf, pair.origin)
 
 

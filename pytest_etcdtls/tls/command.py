@@ -190,6 +190,11 @@ class Shell(Struct, frozen=True):
         rules = (rule.redirected(*_host_and_port(url)) for rule in self.target.connect_to)
         return next(filter(None, rules), None)
 
+    def socket(self, url: str) -> Listener | None:
+        """Return the listener of a URL, if it is a Unix domain socket."""
+        listener = self.listener(url)
+        return listener if listener and listener.is_socket else None
+
     def listener(self, url: str) -> Listener | None:
         """Return the listener at the host and the port of a URL, whatever its scheme."""
         of_url = _authority(url)
@@ -244,27 +249,30 @@ class Command(Struct, frozen=True, kw_only=True):
     def looks_for(self, shell: Shell) -> str:
         """Return what to look for in the output, empty if the next command says it."""
         if self.program is Program.ETCDCTL and not self.look:
-            return _of_status(self._etcdctls_url(self.connect_to or shell.redirected(self.url)))
+            there = self.connect_to or shell.redirected(self.url)
+            return _of_status(self._etcdctls_url(there, shell.socket(self.url)))
         return self.look
 
     def render(self, shell: Shell) -> str:
         """Return the line to paste there, and a comment that says what to look for."""
         there = self.connect_to or shell.redirected(self.url)
+        listener = shell.listener(self.url)
+        socket = shell.socket(self.url)
         files = _files(shell.client(self))
         proxies = shell.proxies if self.url else ()
         match self.program:
             case Program.CURL:
                 usual = "/health" if shell.role(self) == Role.METRICS else "/version"
                 direct = ("--noproxy", "*") if proxies else ()
-                words = self._curl(there, files, usual if self.path is None else self.path, direct)
+                words = self._curl(there, socket, files, usual if self.path is None else self.path, direct)
             case Program.S_CLIENT:
-                words = self._s_client(there, files)
+                words = self._s_client(there, socket, files)
             case Program.ETCDCTL:
                 variables = without_variables(shell.exported, proxies)
-                words = (*variables, *self._etcdctl(self._etcdctls_url(there), files))
+                words = (*variables, *self._etcdctl(self._etcdctls_url(there, socket), files))
             case Program.ANY:
                 words = self.options
-        if (listener := shell.listener(self.url)) and listener.in_its_network:
+        if listener and listener.in_its_network:
             words = ("nsenter", "-t", str(listener.process), "-n", *words)
         line = f"{self.begins}{pasted(*words)}{self.ends}"
         look = self.looks_for(shell)
@@ -273,23 +281,32 @@ class Command(Struct, frozen=True, kw_only=True):
     def _curl(
         self,
         there: tuple[str, int] | None,
+        socket: Listener | None,
         files: tuple[str, ...],
         path: str,
         direct: tuple[str, ...],
     ) -> tuple[str, ...]:
         connect = ("--connect-to", f"::{authority(*there)}") if there else ()
+        url = self.url
+        if socket:
+            connect, url = ("--unix-socket", str(socket.socket_file)), f"{_scheme(url)}://{socket.name}"
         presented = ("--cert", files[0], "--key", files[1]) if files else ()
-        return ("curl", *self.options, *direct, *connect, *presented, *self.words, f"{self.url}{path}")
+        return ("curl", *self.options, *direct, *connect, *presented, *self.words, f"{url}{path}")
 
-    def _s_client(self, there: tuple[str, int] | None, files: tuple[str, ...]) -> tuple[str, ...]:
+    def _s_client(
+        self, there: tuple[str, int] | None, socket: Listener | None, files: tuple[str, ...]
+    ) -> tuple[str, ...]:
         name: tuple[str, ...] = ()
         if there and not {"-servername", "-noservername"} & {*self.options}:
-            # openssl sends the host of -connect by SNI, unless it is an address.
-            usual, host = ("" if is_address(one) else one for one in (there[0], _host_and_port(self.url)[0]))
+            # openssl sends the host of -connect by SNI, unless it is an address; with -unix it sends none.
+            host = socket.name if socket else _host_and_port(self.url)[0]
+            usual, host = ("" if is_address(one) else one for one in ("" if socket else there[0], host))
             name = () if host == usual else ("-servername", host) if host else ("-noservername",)
         presented = ("-cert", files[0], "-key", files[1]) if files else ()
-        address = authority(*there) if there else _authority(self.url)
-        return ("openssl", "s_client", "-connect", address, *self.options, *name, *presented)
+        address = ("-connect", authority(*there) if there else _authority(self.url))
+        if socket:
+            address = ("-unix", str(socket.socket_file))
+        return ("openssl", "s_client", *address, *self.options, *name, *presented)
 
     def _etcdctl(self, url: str, files: tuple[str, ...]) -> tuple[str, ...]:
         # Up to version 3.5 etcdctl ignores --insecure-skip-tls-verify unless another option enables TLS, and
@@ -299,9 +316,16 @@ class Command(Struct, frozen=True, kw_only=True):
         secured = () if url.startswith("http:") else tls
         return ("etcdctl", f"--endpoints={url}", *secured, *presented, *self.words)
 
-    def _etcdctls_url(self, there: tuple[str, int] | None) -> str:
+    def _etcdctls_url(self, there: tuple[str, int] | None, socket: Listener | None) -> str:
         scheme, _, of_url = self.url.partition("://")
+        if socket:
+            return f"unix{scheme.removeprefix('unix').removeprefix('http')}://{socket.socket_file}"
         return f"{scheme}://{(authority(*there) if there else of_url).replace('%', '%25')}"
+
+
+def _scheme(url: str) -> str:
+    """Return the scheme of a URL as curl knows it."""
+    return url.partition(":")[0].replace("unix", "http")
 
 
 def _authority(url: str) -> str:

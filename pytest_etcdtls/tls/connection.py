@@ -23,12 +23,15 @@ that refuses a weak key would look like a server that does.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import re
 import socket
+import struct
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from msgspec import Struct
@@ -54,6 +57,8 @@ from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.tls.via import CarriedSocket
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.printable import LINE_LIMIT, printable
+from pytest_etcdtls.untrusted.process_root import looked_up
+from pytest_etcdtls.untrusted.process_user import check_same, rights_of, user_of
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
 """Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
@@ -68,6 +73,9 @@ _CHUNK = 65536
 _FIRST_BYTES = 64
 _FRAME_HEAD = 9
 """Octets of the head of an HTTP/2 frame, which :attr:`Attempt.is_http` needs."""
+UNNAMED: Final = "@"
+"""The address of a Unix domain socket without a name, as Go writes it (sockaddrToUnix in net/unixsock_posix.go)."""
+_PEER_CREDENTIALS: Final = struct.Struct("=iII")
 _MOST_RECEIVED = 4 * 1024 * 1024
 """Octets that are received on one connection; the requested responses have a few hundred kilobytes."""
 
@@ -214,6 +222,8 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
             text = f"{host} was not contacted: --etcd-via resolves it where that cannot be checked; name it"
             raise DialError(StreamEnd.FAILED, text)
         return _carried(listener.via, host, port)
+    if listener.is_socket:
+        return _on_socket(listener.socket_file, listener.process or 0, deadline)
     if is_address(host):
         addresses = [host]
     elif listener.discovered and listener.connect_to is None:
@@ -238,6 +248,33 @@ def _carried(carrier: Carrier, host: str, port: int) -> CarriedSocket:
         why = error.strerror if isinstance(error, OSError) else error
         text = f"the command of --etcd-via cannot be started: {why}"
         raise DialError(StreamEnd.FAILED, text) from error
+
+
+def _on_socket(path: Path, process: int, deadline: float) -> socket.socket:
+    """Connect to the Unix domain socket of a process, with the rights of its user.
+
+    What that user has placed there may be the socket of another process, which gets nothing of us: the kernel
+    says which process listens (``SO_PEERCRED`` in unix(7)).
+    """
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.settimeout(_until(deadline))
+        check_same(process)
+        user = user_of(process)
+        with looked_up(path) as here, rights_of(user):
+            connected.connect(str(here))
+        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+        other, *_ = _PEER_CREDENTIALS.unpack(credentials)
+        if other != process:
+            raise PermissionError(errno.EPERM, f"process {other} listens there, and not process {process}")
+    except OSError as error:
+        connected.close()
+        if isinstance(error, TimeoutError):
+            raise DialError(StreamEnd.TIMEOUT, f"no connection to the socket {path} in time") from error
+        refused = isinstance(error, ConnectionRefusedError)
+        end = StreamEnd.CONNECTION_REFUSED if refused else StreamEnd.FAILED
+        raise DialError(end, f"no connection to the socket {path}: {error.strerror}") from error
+    return connected
 
 
 def carrier_said(sock: socket.socket, *, ended: bool) -> str:
@@ -348,20 +385,26 @@ def addresses_of(host: str, seconds: float) -> frozenset[str]:
 def local_address(sock: socket.socket) -> str:
     """Return the local address of a connection as Go writes it in a log: ``host:port``, ``[host]:port``.
 
-    It is empty for a connection that a process carries.
+    It is empty for a connection that a process carries. On a Unix domain socket clients have no address.
     """
     if isinstance(sock, CarriedSocket):
         return ""
+    if sock.family == socket.AF_UNIX:
+        return UNNAMED
     host, port, *_ = sock.getsockname()
     return authority(host, port)
 
 
 def server_address(sock: socket.socket) -> str:
-    """Return where a connection leads; empty if a process carries it, or if it was reset already."""
+    """Return where a connection leads; empty if a process carries it, or if it was reset already.
+
+    On a Unix domain socket, it is the path that the server listens on.
+    """
     if isinstance(sock, CarriedSocket):
         return ""
     try:
-        return str(sock.getpeername()[0])
+        name = sock.getpeername()
+        return str(name if sock.family == socket.AF_UNIX else name[0])
     except OSError:
         return ""
 
@@ -708,7 +751,7 @@ def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn:
         if request.keep is not None:
             request.keep.watch(context)
             stream.received = bytearray()
-    name = sni(listener.host) if request.server_name is None else request.server_name
+    name = sni(listener.name) if request.server_name is None else request.server_name
     tls = stream.begin_tls(context, name or None)
     identity = request.identity
     try:

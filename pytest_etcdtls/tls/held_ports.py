@@ -8,26 +8,51 @@ of each socket, and in ``/proc/PID/fd``, which has those that a process has open
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from pytest_etcdtls.declared.declaration import authority
-from pytest_etcdtls.declared.running import SECONDS, Process, listening, process_ids, program_of, sockets_of
+from pytest_etcdtls.declared.running import (
+    PROC,
+    SECONDS,
+    Process,
+    listening,
+    process_ids,
+    program_of,
+    sockets_of,
+)
+from pytest_etcdtls.errors import UnreadableFileError
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted.in_time import each_in_time
 from pytest_etcdtls.untrusted.printable import printable
+from pytest_etcdtls.untrusted.regular_files import open_regular
 
 
-def opened_by(process: Process) -> dict[int, str]:
-    """Return the ports on which a process itself listens, each with one of its addresses."""
+def opened_by(process: Process) -> dict[int | str, str]:
+    """Return where a process itself listens: each port with one of its addresses, and paths of sockets."""
     sockets = sockets_of(process.pid)
-    return {
+    ports: dict[int | str, str] = {
         int(fields[1].rpartition(b":")[2], 16): str(_address(fields[1]))
         for fields in listening(process.pid)
         if fields[9] in sockets
     }
+    return ports | {path: path for inode, path in _named_sockets(process.pid) if inode in sockets}
+
+
+def _named_sockets(pid: int) -> Iterator[tuple[bytes, str]]:
+    """Yield inode and path of each Unix domain socket that listens in the network of a process.
+
+    The flag is ``SO_ACCEPTCON`` of Linux (unix_seq_show in net/unix/af_unix.c).
+    """
+    with suppress(UnreadableFileError, OSError), open_regular(PROC / str(pid) / "net/unix") as file:
+        for line in file:
+            fields = line.rstrip(b"\n").split(maxsplit=7)
+            if len(fields) == 8 and fields[3] == b"00010000":  # noqa: PLR2004 - with a path
+                yield fields[6], os.fsdecode(fields[7])
 
 
 def held_by_another(process: Process, host: str, port: int) -> str:

@@ -233,7 +233,7 @@ def keep_silent(listener: Listener, purpose: str, seconds: float) -> HelloExchan
 def _exchange(
     listener: Listener, purpose: str, timeout: float, hello: ClientHello | None = None
 ) -> HelloExchange:
-    record = client_hello(hello, sni(listener.host)) if hello else b""
+    record = client_hello(hello, sni(listener.name)) if hello else b""
     to_key_exchange = hello is not None and hello.to_key_exchange
     started_at, started = datetime.now(UTC), time.monotonic()
     deadline = started + timeout

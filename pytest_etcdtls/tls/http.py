@@ -261,7 +261,7 @@ def _built(
     listener: Listener, request: Request
 ) -> tuple[Sequence[tuple[str, str] | tuple[bytes, bytes]], bytes]:
     """Return the headers and the data of a request; of a gRPC call, its message with the prefix."""
-    pseudo = [(":scheme", listener.scheme), (":authority", listener.authority)]
+    pseudo = [(":scheme", listener.scheme), (":authority", _host(listener))]
     if request.protocol is Protocol.GRPC:
         message = request.body or b""
         pseudo += [(":method", "POST"), (":path", request.path)]
@@ -368,11 +368,16 @@ def _next_event(http: h11.Connection, stream: Stream) -> Any:  # noqa: ANN401 - 
     return event
 
 
+def _host(listener: Listener) -> str:
+    """Return the host that a request is for. The path of a socket is not a host (RFC 9110 section 7.2)."""
+    return "localhost" if listener.is_socket else listener.authority
+
+
 def _build(listener: Listener, request: Request) -> tuple[str, str, list[tuple[str, str]], bytes]:
     """Return method, path, headers and body."""
     headers = {
         # Go omits the zone of an address.
-        "host": re.sub(r"%[^\]]*\]", "]", listener.authority),
+        "host": re.sub(r"%[^\]]*\]", "]", _host(listener)),
         "user-agent": _USER_AGENT,
         "accept": "*/*",
         "accept-encoding": "identity",

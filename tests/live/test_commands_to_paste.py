@@ -31,7 +31,8 @@ OPEN = ClusterConfig(
 _CHECKS = ("mtls.no-certificate", "mtls.announced*", "api", "cert", "cluster")
 
 
-def _paste(command: str, directory: Path, etcd: Path) -> str:
+def paste(command: str, directory: Path, etcd: Path) -> str:
+    """Return what a command prints in a shell of its own."""
     exported = {name: value for name, value in os.environ.items() if name.startswith("ETCDCTL_")}
     environment = {"PATH": f"{etcd.parent}:{os.environ['PATH']}", "HOME": str(directory), **exported}
     done = subprocess.run(
@@ -64,7 +65,7 @@ def test_each_command_shows_what_to_look_for(
             command for result in results for finding in result.findings for command in finding.commands
         )
         for command in commands:
-            output = _paste(command, tmp_path, etcd_binary)
+            output = paste(command, tmp_path, etcd_binary)
             look = command.partition("\n# look for ")[2]
             wanted = re.findall('"([^"]+)"', look) + (["HTTP/"] if "HTTP status" in look else [])
             assert not look or output.strip(), command
@@ -89,6 +90,6 @@ def test_an_issued_client_is_made_before_it_is_presented(newest_etcd: Path, tmp_
         held = replace(target.client, identities=(), signing_key=signing)
         results = run_checks(Observer(replace(target, client=held)), ["api.pprof-hidden"])
         [finding] = next(result.findings for result in results if result.role == Role.CLIENT)
-        output = "".join(_paste(command, tmp_path, newest_etcd) for command in finding.commands)
+        output = "".join(paste(command, tmp_path, newest_etcd) for command in finding.commands)
     assert "HTTP/1.1 200 OK" in output
     assert "--cert issued.crt --key issued.key" in finding.commands[-1]

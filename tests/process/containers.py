@@ -92,7 +92,9 @@ class Container:
             label=self.node.name,
             arguments=tuple(argv[1:]),
             environment=self.variables if by_variables else {},
-            serves=Served.from_urls(self.settings["listen-client-urls"].split(",")),
+            serves=Served.from_urls(
+                url for url in self.settings["listen-client-urls"].split(",") if not url.startswith("unix")
+            ),
         )
         etcd = EtcdProcess(argv[0], launch, self.node.root / "etcd.log", self.watchdog)
         self.processes.append(etcd)

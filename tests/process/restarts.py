@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 USER = 65533
 _VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 _OTHER_CA = encode_certificates([CertificateAuthority.create("other").certificate])
-_UNASKED = frozenset({"restart.announced-ca", "restart.protocol"})
+UNASKED = frozenset({"restart.announced-ca", "restart.protocol"})
 
 
 def _write(name: str, content: bytes) -> Callable[[Path], object]:
@@ -190,12 +190,14 @@ def _asked(urls: Sequence[str], pairs: Mapping[str, Path | None]) -> Answers:
             for version in versions:
                 found[url, name, version.name] = _ask(url, pair, version)
         if url.startswith("https"):
-            found[url, _GATEWAY, ""] = _ask(url, pairs["healthcheck-client"], version, _GATEWAY)
+            found[url, GATEWAY, ""] = _ask(url, pairs["healthcheck-client"], version, GATEWAY)
     return found
 
 
+ANNOUNCED = "announced CAs"
+"""The place of the CAs that a listener announces, in answers that know them, as GATEWAY is of a status."""
 _VERSION = "GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-_GATEWAY = (
+GATEWAY = (
     "POST /v3/maintenance/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     "Content-Length: 2\r\n\r\n{}"
 )
@@ -218,7 +220,7 @@ def _ask(url: str, pair: Path | None, version: ssl.TLSVersion, request: str = _V
                 connection = encrypted
             connection.sendall(request.encode())
             answer = connection.recv(64)
-            if request == _GATEWAY:
+            if request == GATEWAY:
                 return answer[9:12].decode("ascii", "replace")
             return ("accepted" if answer.startswith(b"HTTP/") else "refused") + served
     except TimeoutError:
@@ -229,12 +231,14 @@ def _ask(url: str, pair: Path | None, version: ssl.TLSVersion, request: str = _V
         return "refused"
 
 
-def _kinds(before: Answers, after: Answers) -> set[str]:
+def kinds(before: Answers, after: Answers) -> set[str]:
     """Return the checks that should find what differs."""
     found: set[str] = set()
     for place, old in before.items():
         new = after[place]
-        if place[1] == _GATEWAY:
+        if place[1] == ANNOUNCED:
+            found.update({"restart.announced-ca"} if old != new else ())
+        elif place[1] == GATEWAY:
             found.update({"restart.gateway"} if (old, new) == ("200", "503") else ())
         elif "not open" in (old, new) and old != new:
             found.add("restart.listeners")
@@ -255,14 +259,15 @@ class Compared:
     differs: bool = False
 
 
-def _compared(really: set[str], said: set[str]) -> Compared:
+def compared(really: set[str], said: set[str]) -> Compared:
+    """Return whether a rehearsal said what a restart did."""
     starts = "restart.starts"
     if starts in really or starts in said:
         differs = (starts in really) != (starts in said)
     elif really:  # each of these also finds what another port or version of TLS means for a client
         differs = not said
     else:
-        differs = bool(said - _UNASKED)
+        differs = bool(said - UNASKED)
     return Compared(frozenset(really), frozenset(said), differs=differs)
 
 
@@ -313,12 +318,12 @@ def compare(one: Draw, binary: Path, update: Path | None, directory: Path, addre
         try:
             then.start()
             after = _asked(urls, pairs)
-            really = _kinds(before, after) if then.processes[-1].running else {"restart.starts"}
+            really = kinds(before, after) if then.processes[-1].running else {"restart.starts"}
         except EtcdFailedError:
             really = {"restart.starts"}
         finally:
             then.stop()
-        return _compared(really, said)
+        return compared(really, said)
 
 
 def _rehearsed(one: Draw, process: Process, text: str, directory: Path) -> tuple[set[str], str]:

@@ -17,12 +17,14 @@ from process.containers import as_root, process_of, rehearsed, target, wrong
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.facts.calls import GatewayAnswer
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_pair
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import CLIENT, Profile
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.versions import version_key
 
 pytestmark = as_root
 
@@ -140,3 +142,58 @@ def test_a_gateway_that_does_not_work_now(etcd_binary: Path) -> None:
         results = rehearsed(target(process_of(cluster.members[0].server)))
     assert not wrong(results)
     assert results["restart.gateway"].outcome is Outcome.CONFORMS
+
+
+_MIXED = replace(_OWN, plain_client_listener=True)
+_ALIKE = replace(_OWN, plaintext_on_client_port=True)
+_WITHOUT_CLIENT_AUTH = _issued(replace(_GATEWAY, extended_key_usage=("serverAuth",)))
+_CHANCE = "works or not by chance: at each start etcd picks a client listener"
+
+
+def _another_bundle(_: Cluster) -> Mapping[str, bytes]:
+    authority = CertificateAuthority.create("other")
+    return {"client-ca.crt": encode_certificates([authority.certificate])}
+
+
+@pytest.mark.etcd_version("3.5", "3.6", "3.7")
+@pytest.mark.parametrize(
+    ("config", "change", "by_chance"),
+    [
+        (_MIXED, _WITHOUT_CLIENT_AUTH, True),
+        (_MIXED, _issued(_EXPIRED), True),
+        (_MIXED, _another_bundle, True),
+        (replace(_MIXED, client_http=True), _WITHOUT_CLIENT_AUTH, True),
+        (_MIXED, _issued(_GATEWAY), False),
+        (_ALIKE, _WITHOUT_CLIENT_AUTH, False),
+        (replace(_MIXED, extra_flags=("--enable-grpc-gateway=false",)), _WITHOUT_CLIENT_AUTH, False),
+    ],
+    ids=["usage", "expired", "bundle", "http-apart", "renewed", "one-address", "switched-off"],
+)
+def test_a_gateway_that_works_by_chance(
+    config: ClusterConfig, change: Change, by_chance: bool, etcd_binary: Path
+) -> None:
+    """Over plain HTTP it works, over TLS it does not, and etcd picks (``pickGRPCGatewayServeContext``)."""
+    with _started(replace(config, expects_health=False), etcd_binary, _GATEWAY) as cluster:
+        cluster.members[0].replace_files(change(cluster))
+        found = [rehearsed(target(process_of(cluster.members[0].server)))["restart.gateway"] for _ in "12"]
+    picks = version_key(binary_version(etcd_binary)) >= (3, 5, 8)  # before, each listener dials itself
+    assert [_CHANCE in one.message for one in found] == [by_chance and picks] * 2, found
+    assert len({one.message for one in found}) == 1
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_a_gateway_that_works_by_chance_now(etcd_binary: Path) -> None:
+    """Also if nothing was changed, and if the running etcd has picked the listener that refuses it."""
+    states = set()
+    with _started(replace(_MIXED, expects_health=False), etcd_binary, _GATEWAY) as cluster:
+        cluster.members[0].replace_files(_WITHOUT_CLIENT_AUTH(cluster))
+        for _ in range(20):
+            cluster.restart()
+            if (state := _state(cluster, Role.CLIENT)) not in states:
+                states.add(state)
+                gateway = rehearsed(target(process_of(cluster.members[0].server)))["restart.gateway"]
+                assert gateway.outcome is Outcome.VIOLATES
+                assert f"{state} -> {_CHANCE}" in gateway.message
+            if len(states) == 2:
+                break
+    assert states == {"works", "does not work"}

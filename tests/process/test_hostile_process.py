@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import unicodedata
@@ -63,7 +64,8 @@ def start() -> Iterator[Callable[..., int]]:
 
 def test_words_of_a_process_act_nowhere(start: Callable[..., int], run: Runner) -> None:
     pid = start(
-        *(f"--name={TEXT}", *FILES, "--client-cert-auth", "--log-outputs=stderr,/etc/shadow,/dev/zero"),
+        *(f"--name={os.fsdecode(TEXT.encode())}", *FILES, "--client-cert-auth"),
+        "--log-outputs=stderr,/etc/shadow,/dev/zero",
         *(f"--listen-client-urls={URL}", f"--advertise-client-urls={URL}"),
     )
     (run.directory / "password").write_text(SECRET, encoding="utf-8")

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from kubeadm.judging import explain, found, judged
 from kubeadm.test_conforms import usual
 from plugin.runs import Runner, run
-from starting import start_process
 
 from process.containers import Container, as_root, await_age, line_of, target
 from process.containers import in_each_network as prefix
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.declaration import Form
 from pytest_etcdtls.declared.running import Process
-from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.etcd.process import EtcdProcess
 
 __all__ = ["prefix", "run"]
 
@@ -99,31 +95,3 @@ def test_a_process_is_replayed(node: Container, process: Process, run: Runner) -
         f"CHECKS CLEAN (config, mtls) (etcd {node.cluster.version} that replays the declaration)" in ran.out
     )
     assert f"as process {process.pid} declares it" in ran.out
-
-
-@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_a_socket_is_the_only_client_listener(newest_etcd: Path, tmp_path: Path, run: Runner) -> None:
-    """Who is let in there is not judged, so the cluster is not clean."""
-    path = tmp_path / "client.sock"
-    with start_process(ClusterConfig(), newest_etcd) as cluster:
-        server = cluster.members[0].server
-        assert isinstance(server, EtcdProcess)
-        cluster.stop_member(0)
-        flags = (word for word in server.launch.arguments if not word.startswith("--listen-client-urls="))
-        process = subprocess.Popen([server.program, *flags, f"--listen-client-urls=unixs://{path}"])
-        try:
-            while not path.exists():
-                assert process.poll() is None
-            ran = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}")
-            accepted = run(
-                "--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-allow-unverified"
-            )
-        finally:
-            process.kill()
-            process.wait()
-    assert ran.exit_code == 1
-    assert ran.verdict.startswith(
-        f"etcd TLS: NO VERDICT: unixs://{path} of m0: no client listener is judged: "
-    )
-    assert accepted.exit_code == 0
-    assert accepted.verdict.endswith(f"; not judged: unixs://{path})")

@@ -25,13 +25,14 @@ _ALERT = re.compile(r"remote error: (tls: .*)")
 
 @dataclass(frozen=True)
 class Question:
-    """One connection of the Go client."""
+    """One connection of the Go client; ``path`` is another one than that of the listener."""
 
     listener: Asked
     name: str
     identity: Identity
     version: str
     protocol: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def _job(question: Question, roots: tuple[x509.Certificate, ...]) -> dict[str, o
         "plain": question.version == "plaintext",
         "version": VERSIONS.get(question.version, 0),
         "protocol": question.protocol,
-        "path": "/grpc.health.v1.Health/Check" if question.protocol == "grpc" else listener.path,
+        "path": "/grpc.health.v1.Health/Check"
+        if question.protocol == "grpc"
+        else question.path or listener.path,
         "chain": [_encoded(one.public_bytes(Encoding.DER)) for one in question.identity.chain],
         "key": _encoded(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
         if key

@@ -39,19 +39,39 @@ _ALONE, _JOINS = 60.0, 18.0
 class Etcds:
     """The etcds of a draw."""
 
-    def __init__(self, every: Sequence[RunningEtcd]) -> None:
-        self._every = every
+    def __init__(self, binary: Path, directory: Path, stack: ExitStack) -> None:
+        self._binary, self._directory, self._stack = binary, directory, stack
+        self._by_member: dict[int, RunningEtcd] = {}
 
     @classmethod
     @contextmanager
     def started(cls, binary: Path, arguments: Sequence[Sequence[str]], directory: Path) -> Iterator[Etcds]:
         with ExitStack() as stack:
+            etcds = cls(binary, directory, stack)
             # The last one leads, and no other can be elected before it is.
-            every = [
-                stack.enter_context(running_etcd([binary, *one], directory / f"log-{number}"))
-                for number, one in reversed([*enumerate(arguments)])
-            ]
-            yield cls(every)
+            for member, words in reversed([*enumerate(arguments)]):
+                etcds.start(member, words)
+            yield etcds
+
+    def start(self, member: int, words: Sequence[str]) -> None:
+        """Start a member, with a log of its own."""
+        log = self._directory / f"log-{member}"
+        self._by_member[member] = self._stack.enter_context(running_etcd([self._binary, *words], log))
+
+    def stop(self, member: int) -> None:
+        """Stop a member as a service manager does."""
+        process = self._by_member[member].process
+        process.terminate()
+        process.wait()
+
+    @property
+    def _every(self) -> Sequence[RunningEtcd]:
+        return [*self._by_member.values()]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The IDs of the processes, by member."""
+        return tuple(etcd.process.pid for _, etcd in sorted(self._by_member.items()))
 
     def serve(self) -> bool:
         """Wait until all serve clients, and return whether they do."""
@@ -103,7 +123,7 @@ class Comparer:
     """Compares draws, one after the other, on etcds."""
 
     def __init__(self, place: Place, go: GoClient) -> None:
-        self._place, self._go = place, go
+        self.place, self.go = place, go
         self._flags: dict[Path, FlagSet] = {}
 
     def compare(self, drawn: Scenario, binary: Path, *, checks: Sequence[str] = CHECKS) -> Compared:
@@ -114,10 +134,10 @@ class Comparer:
             binary: the etcd.
             checks: the patterns of the checks that are judged; empty for all.
         """
-        flags = self._flags_of(binary)
+        flags = self.flags_of(binary)
         scenario = possible(drawn, flags)
-        arrangement = arrange(scenario, flags, self._place)
-        with Etcds.started(binary, arrangement.arguments, self._place.directory) as etcds:
+        arrangement = arrange(scenario, flags, self.place)
+        with Etcds.started(binary, arrangement.arguments, self.place.directory) as etcds:
 
             def not_started() -> Compared:
                 return Compared(scenario, flags.version, arguments=arrangement.arguments)
@@ -125,7 +145,7 @@ class Comparer:
             if not etcds.serve():
                 return not_started()
             verdict = judge(arrangement.options, checks)
-            seen = tuple(self._look(one, arrangement) for one in arrangement.asked)
+            seen = tuple(self.look(one, arrangement) for one in arrangement.asked)
             if etcds.failed:  # after one of its listeners served, which etcd 3.6 and later log at once
                 return not_started()
             found = [Difference("healthy", "etcd", "etcd ended while it was judged")] if etcds.ended else []
@@ -141,15 +161,17 @@ class Comparer:
             arguments=arrangement.arguments,
         )
 
-    def _flags_of(self, binary: Path) -> FlagSet:
+    def flags_of(self, binary: Path) -> FlagSet:
+        """Return the flags of an etcd."""
         if binary not in self._flags:
             done = subprocess.run([binary, "--help"], capture_output=True, encoding="utf-8", check=False)
             self._flags[binary] = FlagSet.from_help(binary_version(binary), done.stdout + done.stderr)
         return self._flags[binary]
 
-    def _look(self, listener: Asked, arrangement: Arrangement) -> Seen:
+    def look(self, listener: Asked, arrangement: Arrangement) -> Seen:
+        """Ask a listener as each client."""
         questions = list(_questions(listener, arrangement))
-        replies = self._go.ask(questions, arrangement.roots)
+        replies = self.go.ask(questions, arrangement.roots)
         return Seen(
             listener,
             {

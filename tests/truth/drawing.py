@@ -5,7 +5,7 @@ that is drawn uniformly is nearly always broken in several ways, and one fault t
 
 A cluster has one member or three, which are at hosts of their own or at ports of one host. A property that
 begins with ``m0:`` or ``m1:`` is that of one member alone. What a restart does after files were replaced is
-compared in ``process``.
+compared in ``process`` and :mod:`truth.modes`.
 """
 
 from __future__ import annotations

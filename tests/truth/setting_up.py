@@ -150,8 +150,8 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
         own, directory = scenario.of(member), files / f"m{member}"
         for side in SIDES:
             pairs[member, side] = served(side, own)
-            for name, content in _side_files(side, own, good[side], pairs[member, side]).items():
-                _write(directory / name, content)
+            for name, content in side_files(side, own, good[side], pairs[member, side]).items():
+                write(directory / name, content)
         arguments.append(
             [
                 *(f"--name=m{member}", f"--data-dir={place.directory / 'data' / f'm{member}'}"),
@@ -164,7 +164,7 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
             ]
         )
         # A declaration names the listeners; they are asked for by it alone.
-        asked += _asked(own, member, place, declared=declared)
+        asked += asked_listeners(own, member, place, declared=declared)
     if scenario["told-client"] == "none":
         good.pop("client")
     if scenario["told-peer"] == "not-asked":
@@ -174,29 +174,31 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
     if declared:
         options = {name: value for name, value in options.items() if not name.endswith("endpoint")}
         options["etcd_config"] = [
-            _written(files / f"declaration-m{member}", _declaration(scenario, words))
+            written(files / f"declaration-m{member}", declaration_of(scenario, words))
             for member, words in enumerate(arguments)
         ]
     return Arrangement(tuple(map(tuple, arguments)), options, tuple(asked), good, pairs, roots)
 
 
-def _write(path: Path, content: bytes | None) -> None:
+def write(path: Path, content: bytes | None) -> None:
+    """Write a file, or remove it (``None``)."""
     if content is None:
         path.unlink(missing_ok=True)
     else:
         write_files(path.parent, {PurePosixPath(path.name): content})
 
 
-def _written(path: Path, content: bytes) -> str:
-    _write(path, content)
+def written(path: Path, content: bytes) -> str:
+    """Write a file and return its path."""
+    write(path, content)
     return str(path)
 
 
 def _written_pair(path: Path, identity: Identity) -> tuple[str, str]:
     assert identity.key is not None
     return (
-        _written(path.with_suffix(".crt"), encode_certificates(identity.chain)),
-        _written(path.with_suffix(".key"), encode_key(identity.key)),
+        written(path.with_suffix(".crt"), encode_certificates(identity.chain)),
+        written(path.with_suffix(".key"), encode_key(identity.key)),
     )
 
 
@@ -238,7 +240,7 @@ def _urls(scenario: Scenario, member: int, place: Place) -> Iterator[str]:
             yield f"--{flag}={url(member, own[name], port)}"
 
 
-def _side_files(side: str, scenario: Scenario, good: Identity, pair: Identity) -> dict[str, bytes | None]:
+def side_files(side: str, scenario: Scenario, good: Identity, pair: Identity) -> dict[str, bytes | None]:
     """Return the content of each file of a side; ``None`` for one that is not there."""
     assert pair.key is not None
     name = _NAMES[side]
@@ -307,7 +309,7 @@ def _version_flags(scenario: Scenario) -> Iterator[str]:
         yield from (f"--tls-max-version=TLS{highest}" for _ in "." if highest != "none")
 
 
-def _asked(scenario: Scenario, member: int, place: Place, *, declared: bool) -> Iterator[Asked]:
+def asked_listeners(scenario: Scenario, member: int, place: Place, *, declared: bool) -> Iterator[Asked]:
     """Yield the listeners of a member that a run is asked for, by options or by the declaration."""
     host = scenario.address if declared or scenario["host"] == "127.0.0.1" else scenario["host"]
 
@@ -365,7 +367,7 @@ def _options(
             continue
         if scenario["told-ca"] != "none":
             content = encode_certificates(roots[side])
-            options[f"{prefix}cacert"] = _written(files / f"told-{side}-ca.crt", content)
+            options[f"{prefix}cacert"] = written(files / f"told-{side}-ca.crt", content)
         if side in good:
             certificate, key = _written_pair(files / f"good-{side}", good[side])
             options |= {f"{prefix}cert": certificate, f"{prefix}key": key}
@@ -374,11 +376,12 @@ def _options(
             options[f"{prefix}trusted_ca"] = str(members[-1] / f"{side}-trusted.crt")
             if scenario["told-ca-key"] == "yes":
                 trusted = authority(trusted_side(side, scenario))
-                options[f"{prefix}ca_key"] = _written(files / f"{side}-ca.key", encode_key(trusted.key))
+                options[f"{prefix}ca_key"] = written(files / f"{side}-ca.key", encode_key(trusted.key))
     return options
 
 
-def _declaration(scenario: Scenario, arguments: list[str]) -> bytes:
+def declaration_of(scenario: Scenario, arguments: Sequence[str]) -> bytes:
+    """Return a declaration of what a member is started with."""
     words = ["etcd", *arguments]
     if scenario["told-declaration"] == "process":
         return "".join(f"{word}\0" for word in words).encode()

@@ -37,7 +37,8 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     masked,
 )
-from pytest_etcdtls.declared.flags import FLAG_OF
+from pytest_etcdtls.declared.effective import effective_of
+from pytest_etcdtls.declared.flags import FLAG_OF, flag_known
 from pytest_etcdtls.declared.running import RunningMember, differences, listening
 from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
@@ -53,14 +54,16 @@ from pytest_etcdtls.report.behaviour import behaviour, texts
 from pytest_etcdtls.report.differences import compare
 from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.report.text import fingerprint
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import stage
 from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
-from pytest_etcdtls.target import Listener, StartFailure, Target
+from pytest_etcdtls.settings.declarations import FoundFiles, dialling_pair
+from pytest_etcdtls.target import Listener, PortCredentials, StartFailure, Target
+from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.held_ports import held_by_another, opened_by
 from pytest_etcdtls.untrusted.printable import some
 from pytest_etcdtls.untrusted.process_user import OVERRIDES, STARTED, label_of, state_of
@@ -85,6 +88,8 @@ _SETTLES: Final = 0.3
 """Seconds to wait after etcd logs that it serves: it starts its gateway last, and may exit then."""
 _QUIET: Final = 3.0
 """Seconds in which an etcd listens whose log does not say that it serves."""
+_BY_CHANCE: Final = "works or not by chance"
+"""The state of a gateway that dials one of several listeners."""
 _NAMED: Final = 4
 """Maximum number of observations that are named of a topic."""
 _SYS_ADMIN: Final = 1 << 21
@@ -207,7 +212,7 @@ def _rehearsed_once(
         served = time.monotonic()
         made = Rehearsal(member=member, source=declaration.source, seconds=round(served - began, 3))
         if compares and failure is None:
-            made = _compared(made, observer, etcd.pid, running, declaration)
+            made = _compared(made, observer, etcd.child, running, declaration)
         failure = failure or etcd.ended(max(0.0, served + _SETTLES - time.monotonic()))
         if compares and failure is None:
             failure = _not_bound(running, declaration)
@@ -272,6 +277,12 @@ class RehearsedEtcd:
         if "failed" in told:
             raise NotVerifiedError(str(told["failed"]))
         return told
+
+    @property
+    def child(self) -> int:
+        """The process of etcd itself, the only child of process 1 (proc_pid_task(5)); process 1 if it ended."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        return int(children[0]) if children else self.pid
 
     def _ports(self) -> set[int]:
         """Return the ports on which it listens."""
@@ -402,26 +413,27 @@ def _compared(
     changes: list[RestartChange] = []
     now, then = (_by_place(one) for one in (running.declared.declaration, declaration))
     if opened := opened_by(running.process):
-        now = {
-            place: urls
-            for place, urls in now.items()
-            if int(place.partition("port ")[2] or 0) in {0, *opened}
-        }
+        now = {place: now[place] for place in map(_place, opened) if place in now}
         others = (one for one in listeners if one.process == running.process.pid)
-        now |= {f"port {one.port}": {one.url} for one in others if f"port {one.port}" not in now}
+        now |= {place: {one.url} for one in others if (place := _place(one.place)) not in now}
     for place in sorted(now.keys() | then.keys()):
         urls = [", ".join(sorted(one.get(place, ()))) or "not open" for one in (now, then)]
-        labels = tuple(one.label for one in listeners if f"port {one.port}" == place)
+        labels = tuple(one.label for one in listeners if _place(one.place) == place)
         if urls[0] != urls[1]:
             changes.append(RestartChange(LISTENER, place, labels, *urls))
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
         if not one.discovered
-        and one.scheme in {url.partition(":")[0] for url in then.get(f"port {one.port}", ())}
+        and _scheme(one.url) in map(_scheme, then.get(_place(one.place), ()))
     )
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen.recording, listeners) for seen in (observer, again))
+    states = [one for one in old.behaviour if one.topic == GATEWAY and again.target.labelled(one.listener)]
+    if states and (chance := _gateway_by_chance(again, made.member, running, declaration)):
+        others = (one for one in new.behaviour if one.topic != GATEWAY)
+        by_chance = (structs.replace(one, value=chance) for one in states)
+        new = structs.replace(new, behaviour=(*others, *by_chance))
     changes += [
         RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
         for one in compare(old, new).differences
@@ -437,12 +449,38 @@ def _compared(
 
 def _explained(change: RestartChange, again: Observer) -> RestartChange:
     """Return a change with why the gateway does not work then, as its check says."""
-    if change.topic != GATEWAY or not change.listeners:
+    if change.topic != GATEWAY or not change.listeners or change.after.startswith(_BY_CHANCE):
         return change
     judged = Judge(again).result(catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0]))
     why = judged.findings[0].message.partition(": ")[2] if judged.findings else ""
     after = f"{change.after}: {why}" if why else change.after
     return structs.replace(change, after=after, change="")
+
+
+def _gateway_by_chance(again: Observer, member: str, running: RunningMember, declaration: Declaration) -> str:
+    """Return that the gateway works or not by chance, and why; empty if it does not depend on chance.
+
+    Releases with --listen-client-http-urls dial the client listener that comes first in a map of Go, over TLS
+    or in plain text (``embed.pickGRPCGatewayServeContext``): at each start another one. Older ones dial the
+    listener that is asked. What the gateway presents to a listener of TLS is presented here, too.
+    """
+    version = str(_release(again, member) or declaration.version or "") or None
+    etcd = effective_of(structs.replace(running.declared, declaration=declaration), version)
+    picks = etcd.gateway and flag_known("listen-client-http-urls", version)
+    tls = [one for one in again.target.listeners if one.role is Role.CLIENT and one.scheme == "https"]
+    pair = dialling_pair(etcd.member, "client", "gateway", FoundFiles())
+    if not picks or len({one.tls for one in etcd.at(Role.CLIENT)}) == 1 or pair is None or not tls:
+        return ""
+    dials = Observer(replace(again.target, client=PortCredentials(identities=(pair,))), again.bounds)
+    with suppress(UnobservedError):
+        [tried] = dials.get(AcceptedClient, None, tls[0]).candidates
+        cases = tried.cases.over(Protocol.GRPC)
+        if cases and cases.endings <= {Ending.REFUSED, Ending.CLOSED}:
+            return (
+                f"{_BY_CHANCE}: at each start etcd picks a client listener that its gateway dials, and "
+                f"{tls[0].url} refuses the gateway's certificate"
+            )
+    return ""
 
 
 def _listeners_of(target: Target, member: str) -> tuple[Listener, ...]:
@@ -514,9 +552,16 @@ def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str
 def _by_place(declaration: Declaration) -> dict[str, set[str]]:
     urls: dict[str, set[str]] = {}
     for listener in declared_listeners(declaration):
-        place = f"socket {listener.url.host}" if listener.url.is_socket else f"port {listener.url.port}"
-        urls.setdefault(place, set()).add(str(listener.url))
+        urls.setdefault(_place(listener.url.place), set()).add(str(listener.url))
     return urls
+
+
+def _place(place: int | str) -> str:
+    return f"port {place}" if isinstance(place, int) else f"socket {place}"
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]
 
 
 def _observe_again(

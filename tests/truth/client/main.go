@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -89,6 +90,9 @@ func ask(job Job) (answer Answer) {
 	}
 	if job.Protocol == "grpc" {
 		method, body = http.MethodPost, emptyMessage
+	}
+	if strings.HasPrefix(job.Path, "/v3/") {
+		method, body = http.MethodPost, []byte("{}")
 	}
 	request, err := http.NewRequestWithContext(
 		ctx, method, scheme+"://"+net.JoinHostPort(job.Host, "1")+job.Path, bytes.NewReader(body))
