@@ -169,11 +169,10 @@ def files_of_trusted_cas_can_be_read(
         lines of their own; restart etcd if it was started with the file as it is.
     """
     for trusted in files.files:
-        started = rehearsals is not None and rehearsals.started_with(trusted.source)
-        yield from _judge_trusted(trusted, started=started)
+        yield from _judge_trusted(trusted, rehearsals.started_with(trusted.source) if rehearsals else "")
 
 
-def _judge_trusted(trusted: TrustedFile, *, started: bool) -> Iterator[Statement]:
+def _judge_trusted(trusted: TrustedFile, started: str) -> Iterator[Statement]:
     file, pool = trusted.bundle.file, trusted.pool
     unread = file.problem or (pool.refused if pool else "")
     doubt = unread or (pool.unjudged or pool.doubtful if pool else "")
@@ -205,8 +204,7 @@ def _judge_trusted(trusted: TrustedFile, *, started: bool) -> Iterator[Statement
             "stand on a line of its own",
         )
     elif doubt and started:
-        has_started = f"a rehearsal with {trusted.source} has started"
-        yield Note(f"{trusted.member}: {file.said}: {doubt}; but {has_started}")
+        yield Note(f"{trusted.member}: {file.said}: {doubt}; but {started}")
     elif pool is None:
         yield not_verified(f"{trusted.member}: {file.absent}")
     elif pool.unjudged:

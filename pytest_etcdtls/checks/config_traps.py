@@ -84,8 +84,8 @@ def _why_uncertain(member: MemberDeclaration) -> str:
 
 def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsals: Rehearsals | None) -> Statement:
     source = member.declared.declaration.source
-    if not trap.starts and rehearsals and rehearsals.started_with(source):
-        return Note(f"{member.label}: {trap.summary}; but a rehearsal with {source} has started")
+    if not trap.starts and rehearsals and (started := rehearsals.started_with(source)):
+        return Note(f"{member.label}: {trap.summary}; but {started}")
     if rehearsals and trap.listeners and all(rehearsals.opens(member.label, url) for url in trap.listeners):
         return not_applicable(f"{', '.join(trap.listeners)} is opened by a restart: see restart.listeners")
     if not trap.certain:

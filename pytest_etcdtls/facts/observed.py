@@ -58,13 +58,8 @@ def observed_behaviour(seen: Recording) -> tuple[Behaviour, ...]:
     first: dict[tuple[str, str, str, str], Behaviour] = {}
     for listener, key, fact in seen.observations():
         for one in texts(fact, listener.label if listener else CLUSTER, key):
-            subject, detail, value = (
-                printable(one.subject),
-                printable(one.detail),
-                printable(one.value, LINE_LIMIT),
-            )
-            made = Behaviour(one.listener, one.topic, subject, detail, value)
-            first.setdefault((one.listener, one.topic, subject, detail), made)
+            place = (one.listener, one.topic, printable(one.subject), printable(one.detail))
+            first.setdefault(place, Behaviour(*place, printable(one.value, LINE_LIMIT)))
     return tuple(sorted(first.values()))
 
 

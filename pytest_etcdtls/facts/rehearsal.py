@@ -55,9 +55,10 @@ class Rehearsals(Struct, frozen=True, kw_only=True):
     members: tuple[Rehearsal, ...]
     refused: tuple[str, ...] = ()
 
-    def started_with(self, source: str) -> bool:
-        """Return whether etcd starts with that declaration, which counts more than a model of its start."""
-        return any(each.failure is None and each.source == source for each in self.members)
+    def started_with(self, source: str) -> str:
+        """Return that etcd starts with a declaration, which counts more than a prediction; else empty."""
+        started = any(each.failure is None and each.source == source for each in self.members)
+        return f"a rehearsal with {source} has started" if started else ""
 
     def opens(self, member: str, url: str) -> bool:
         """Return whether a restart of a member opens a URL that it does not listen on now."""

@@ -17,6 +17,7 @@ PLAIN = ("--listen-client-urls=http://{client}", "--advertise-client-urls=http:/
 URLS = ("--listen-client-urls=https://{client}", "--advertise-client-urls=https://{client}")
 PAIR = ("--cert-file={pki}/server.crt", "--key-file={pki}/server.key")
 CA = "--trusted-ca-file={pki}/client-ca.crt"
+SKIPS = "peer-skip-client-san-verification"
 SUITES = "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 
 Case = tuple[tuple[str, ...], Mapping[str, str]]
@@ -30,8 +31,14 @@ BY_VERSION: Mapping[str, Case] = {
     "a version in other words": ((*PLAIN, "--tls-min-version=1.2"), {}),
     "suites for TLS 1.3": ((*URLS, *PAIR, SUITES, "--tls-min-version=TLS1.3"), {}),
     "gRPC and HTTP on one port": ((*URLS, *PAIR, "--listen-client-http-urls=https://{client}"), {}),
-    "a generated certificate for no time": ((*URLS, "--auto-tls", "--self-signed-cert-validity=0"), {}),
-    "no generated certificate, for no time": ((*URLS, *PAIR, "--self-signed-cert-validity=0"), {}),
+    "a flag by both of its names": ((*PLAIN, f"--{SKIPS}", f"--experimental-{SKIPS}"), {}),
+    "a variable by both of its names": (
+        PLAIN,
+        {
+            "ETCD_PEER_SKIP_CLIENT_SAN_VERIFICATION": "true",
+            "ETCD_EXPERIMENTAL_PEER_SKIP_CLIENT_SAN_VERIFICATION": "true",
+        },
+    ),
 }
 """What some versions have and others have not."""
 
