@@ -197,13 +197,10 @@ def _fault(fault: Fault) -> FaultEntry:
 
 def _difference(compared: ComparedTargets, difference: TargetDifference) -> DifferenceEntry:
     known = asdict(difference) | {"details": tuple(filter(None, difference.details))}
-    judgement = known.pop("direction").value
+    judgement, _ = known.pop("direction").value, known.pop("why")
+    between, about = compared.labels, difference.about
     return DifferenceEntry(
-        between=compared.labels,
-        baseline=compared.baseline,
-        subject=difference.about,
-        judgement=judgement,
-        **known,
+        between=between, baseline=compared.baseline, subject=about, judgement=judgement, **known
     )
 
 

@@ -156,7 +156,7 @@ def test_other_members_are_not_rehearsed(newest_etcd: Path, run: Runner) -> None
             *("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", "--etcd-discover", "--etcd-rehearse"),
         )
     assert ran.verdict.startswith("etcd TLS: CLEAN ("), ran.out
-    assert "not observed, since the restarted etcd has no such listener" in " ".join(ran.out.split())
+    assert "not observed: the restarted etcd has no such listener" in " ".join(ran.out.split())
 
 
 def test_a_learner(etcd_binary: Path, tmp_path: Path) -> None:
