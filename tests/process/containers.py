@@ -135,6 +135,11 @@ def await_age(process: Process) -> None:
         threading.Event().wait(0.05)
 
 
+def address_of_worker(last: int) -> str:
+    """Return a loopback address of this worker of pytest-xdist, which may have a part of a module's tests."""
+    return f"127.0.{os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')}.{last}"
+
+
 def targets(**values: str | Path) -> list[Target]:
     """Return the targets of ``--etcd-pid`` and other options."""
     options = Given(**values)

@@ -22,6 +22,7 @@ from starting import running_etcd, stop
 
 from process.containers import (
     Container,
+    address_of_worker,
     as_root,
     assert_nothing_changes,
     await_age,
@@ -158,7 +159,8 @@ def test_a_ca_that_is_made_again_under_its_name(newest_etcd: Path, tmp_path: Pat
 @pytest.mark.parametrize("is_edited", [True, False])
 def test_a_port_that_another_process_holds(etcd_binary: Path, tmp_path: Path, is_edited: bool) -> None:
     """The configuration file names it since the start: it is another one's now, and etcd will not start."""
-    client, peer, file = "http://127.0.0.57:2379", "http://127.0.0.57:2380", tmp_path / "etcd.yml"
+    address, file = address_of_worker(57), tmp_path / "etcd.yml"
+    client, peer = f"http://{address}:2379", f"http://{address}:2380"
     keys = {
         "data-dir": str(tmp_path / "data"),
         **dict.fromkeys(("listen-client-urls", "advertise-client-urls"), client),
@@ -167,9 +169,9 @@ def test_a_port_that_another_process_holds(etcd_binary: Path, tmp_path: Path, is
     }
     file.write_text(yaml.safe_dump(keys))
     command = (etcd_binary, f"--config-file={file}")
-    with running_etcd(command, tmp_path / "log") as etcd, socket.create_server(("127.0.0.57", 0)) as other:
+    with running_etcd(command, tmp_path / "log") as etcd, socket.create_server((address, 0)) as other:
         assert etcd.serves()
-        process, url = find_process(etcd.process.pid), f"http://127.0.0.57:{other.getsockname()[1]}"
+        process, url = find_process(etcd.process.pid), f"http://{address}:{other.getsockname()[1]}"
         if is_edited:
             await_age(process)
             file.write_text(yaml.safe_dump({**keys, "listen-client-urls": url}))

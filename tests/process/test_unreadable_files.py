@@ -16,7 +16,7 @@ from declared.declaring import POD, UNIT, read_declaration, write_declaration
 from kubeadm.judging import judged
 from starting import running_etcd
 
-from process.containers import as_root, target
+from process.containers import address_of_worker, as_root, target
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.declared.files import read_member_files
 from pytest_etcdtls.declared.reading import declared_member
@@ -29,8 +29,7 @@ pytestmark = as_root
 OTHER, GROUP = 54321, 54322
 """The user and group of etcd, and a group that it does not have."""
 PAIR, BUNDLE = "config.key-matches-certificate", "config.trusted-ca-usable"
-ADDRESS = f"127.0.{os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')}.59"
-"""An address of its own for each worker, which may have a part of these tests."""
+ADDRESS = address_of_worker(59)
 CLIENT, PEER = f"https://{ADDRESS}:2379", f"https://{ADDRESS}:2380"
 
 
