@@ -331,12 +331,14 @@ class Unreached(Struct, frozen=True, kw_only=True):
         member: label of the member.
         url: as declared; empty if the declaration cannot be read.
         reason: why it is not judged, and what to do.
+        next_start: it is opened when etcd is started again: its configuration file was changed meanwhile.
     """
 
     member: str
     role: Role
     url: str
     reason: str
+    next_start: bool = False
 
 
 class StartFailure(Struct, frozen=True, kw_only=True):

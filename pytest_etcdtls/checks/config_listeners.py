@@ -81,7 +81,7 @@ def listeners_are_as_declared(
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
-    Follows: restart.starts, restart.listeners
+    Follows: restart.starts, restart.listeners, config.http-listener-beside-tls
     Follows: config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
@@ -126,6 +126,7 @@ def listeners_are_as_declared(
                 seen,
                 f"{declared.url} is declared as http and answers TLS only: {_SOMETHING_ELSE}",
                 s_client(here.url),
+                remediation=_KEEP_TLS,
             )
     for attempt in elsewhere.attempts:
         if attempt.answers:
@@ -179,6 +180,7 @@ def _unseen(target: Target, member: MemberDeclaration, judged: Sequence[_SeenLis
 def _nowhere_declared(seen: _SeenListener) -> Finding:
     here, member = seen.declaration.here, seen.declaration.member
     same = member.effective.at(here.role)
+    opens = here.scheme == "https" and any(one.plaintext and one.url.place == here.place for one in same)
     return Finding(
         message=f"{here.url} answers, and nothing in {member.declared.declaration.source} declares such a "
         f"{here.role} listener",
@@ -187,6 +189,7 @@ def _nowhere_declared(seen: _SeenListener) -> Finding:
         concerns=(f"{here.role}-{here.member}",),
         observed=seen.said,
         reproduce=(curl(here.url, client=GOOD_CLIENT, look=STATUS),),
+        remediation=_KEEP_TLS if opens else "",
     )
 
 
@@ -196,7 +199,12 @@ _WITHOUT_TLS = (
 )
 
 
-def _of_listener(seen: _SeenListener, message: str, reproduce: Command, observed: str = "") -> Finding:
+_KEEP_TLS = "write https:// in the declaration: an etcd that is started with http:// serves everybody there"
+
+
+def _of_listener(
+    seen: _SeenListener, message: str, reproduce: Command, observed: str = "", remediation: str = ""
+) -> Finding:
     here, declared = seen.declaration.here, seen.declaration.listener
     return Finding(
         message=message,
@@ -204,6 +212,7 @@ def _of_listener(seen: _SeenListener, message: str, reproduce: Command, observed
         concerns=(f"{here.role}-{here.member}",),
         observed=observed or seen.said,
         reproduce=(reproduce,),
+        remediation=remediation,
     )
 
 

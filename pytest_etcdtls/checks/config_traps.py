@@ -59,11 +59,13 @@ def _judge_of(id_: str) -> CheckFunction:
     """
     unread = the_revocation_list_exists.id if id_ in _OF_CONTENT else ""
 
-    def judge(declarations: Declarations, rehearsals: Rehearsals | None) -> Iterator[Statement]:
+    def judge(
+        declarations: Declarations, target: Target, rehearsals: Rehearsals | None
+    ) -> Iterator[Statement]:
         for member in declarations.members:
             for trap in member.traps:
                 if trap.id == id_:
-                    yield _statement(member, trap, rehearsals)
+                    yield _statement(member, trap, target, rehearsals)
                 elif trap.id == unread:
                     yield not_verified(f"{member.label}: {trap.summary}: {_WITH_COPY}")
 
@@ -82,17 +84,21 @@ def _why_uncertain(member: MemberDeclaration) -> str:
     return f"and {member.version} is newer than the versions that are known here: see its release notes"
 
 
-def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsals: Rehearsals | None) -> Statement:
+def _statement(
+    member: MemberDeclaration, trap: FoundTrap, target: Target, rehearsals: Rehearsals | None
+) -> Statement:
     source = member.declared.declaration.source
+    later = {one.url for one in target.unreached if one.member == member.label and one.next_start}
+    is_later = later.issuperset(trap.listeners) and bool(trap.listeners)
     if not trap.starts and rehearsals and (started := rehearsals.started_with(source)):
         return Note(f"{member.label}: {trap.summary}; but {started}")
-    if rehearsals and trap.listeners and all(rehearsals.opens(member.label, url) for url in trap.listeners):
+    if is_later and rehearsals:
         return not_applicable(f"{', '.join(trap.listeners)} is opened by a restart: see restart.listeners")
     if not trap.certain:
         return not_verified(
             f"{member.label}: {trap.summary}; this depends on the version of etcd, {_why_uncertain(member)}"
         )
-    message = f"{member.label}: {trap.summary}"
+    message = f"{member.label}: {'after a restart, ' if is_later else ''}{trap.summary}"
     if not trap.starts and member.version is not None and not member.replayed:
         message += (
             f"; etcd {member.version} runs, so it was started with other settings, and will not start "
@@ -101,6 +107,8 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsals: Rehearsal
     evidence = {"member": member.label, "etcd": member.version or "of unknown version"}
     if trap.listeners:
         evidence["listeners"] = ", ".join(trap.listeners)
+    if is_later:
+        evidence["since"] = "the next start of etcd"
     return Finding(
         message=message,
         expected=trap.remedy,

@@ -60,11 +60,6 @@ class Rehearsals(Struct, frozen=True, kw_only=True):
         started = any(each.failure is None and each.source == source for each in self.members)
         return f"a rehearsal with {source} has started" if started else ""
 
-    def opens(self, member: str, url: str) -> bool:
-        """Return whether a restart of a member opens a URL that it does not listen on now."""
-        changes = (change for each in self.members if each.member == member for change in each.changes)
-        return any(change.topic == LISTENER and url in change.after.split(", ") for change in changes)
-
 
 @fact
 def rehearsals(_: Target) -> Rehearsals:

@@ -135,6 +135,7 @@ class UnreachedListener(Struct, frozen=True, kw_only=True):
     role: str
     url: str
     reason: str
+    next_start: Annotated[bool, Meta(description="It is opened when etcd is started again.")] = False
 
 
 class BenchmarkEntry(Struct, frozen=True, kw_only=True):

@@ -367,7 +367,7 @@ def _listeners(label: str, running: RunningMember) -> Iterator[Listener | Unreac
                 f"{listener.url} is in the configuration file of {process.name}, which was changed after the "
                 "process was started: it is opened at the next start"
             )
-            yield Unreached(member=label, role=listener.role, url=listener.url, reason=why)
+            yield Unreached(member=label, role=listener.role, url=listener.url, reason=why, next_start=True)
         if not found:
             moved.append(listener.role)
         yield from (one for one in found if one not in seen)

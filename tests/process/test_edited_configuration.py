@@ -78,9 +78,23 @@ def test_another_scheme(role: Role, node: Container, run: Runner) -> None:
     flag, url = f"listen-{role}-urls", url_of(node, role)
     with edited(node, **{flag: node.settings[flag].replace("https:", "http:")}) as process:
         assert url in {one.url for one in target(process).listeners if one.role is role}
-        ran = run("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-rehearse")
+        options = ("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}")
+        ran = run(*options)
+        assert ran.verdict.startswith("etcd TLS: NOT CLEAN: 1 fault (2 checks) ("), ran.out
+        assert ": after a restart, http://" in " ".join(ran.out.split())
+        ran = run(*options, "--etcd-rehearse")
     assert ran.verdict.startswith("etcd TLS: CLEAN NOW, NOT AFTER A RESTART: 1 fault (2 checks) ("), ran.out
     assert "1. restart.listeners (high)" in ran.out
+
+
+def test_no_tls_at_all(node: Container) -> None:
+    """What the file says would let everybody in, so the advice is not to start etcd with it."""
+    flag = "listen-client-urls"
+    keys = {flag: node.settings[flag].replace("https:", "http:"), "client_transport_security": None}
+    with edited(node, **keys) as process:
+        [found] = judged(target(process), CHECK)
+    assert found.outcome is Outcome.VIOLATES
+    assert all(one.remediation.startswith("write https:// in the declaration") for one in found.findings)
 
 
 def test_both_ports(node: Container) -> None:
