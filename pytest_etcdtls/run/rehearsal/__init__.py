@@ -418,11 +418,7 @@ def _compared(
         urls = [", ".join(sorted(one.get(place, ()))) or "not open" for one in (now, then)]
         labels = tuple(one.label for one in listeners if _place(one.place) == place)
         if urls[0] != urls[1]:
-            found.append(
-                BehaviourChange(
-                    topic=LISTENER, subjects=(place,), listeners=labels, before=urls[0], after=urls[1]
-                )
-            )
+            found.append(_change(LISTENER, place, labels, *urls))
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
@@ -434,7 +430,7 @@ def _compared(
     chances = _gateways_by_chance(again, made.member, running, declaration) if states else {}
     new = [one for one in new if one.topic != GATEWAY or one.listener not in chances]
     new += [structs.replace(one, value=text) for one in states if (text := chances.get(one.listener))]
-    found += sorted(changes(old, new), key=_importance)
+    found += sorted(changes(old, new), key=lambda one: (COMPARED.index(one.topic), one.after != "refused"))
     if declaration is running.declared.declaration:
         found = [one if chances.keys() & one.listeners else _explained(one, again) for one in found]
     has_tls = any(one.scheme == "https" for one in listeners)
@@ -442,11 +438,6 @@ def _compared(
     unknown = (*_unknown(old, new, reasons), *_unasked(observer, made.member, running, declaration))
     made = structs.replace(made, upgrade=_upgrade(observer, again, made.member, running.process.argv[0]))
     return structs.replace(made, changes=tuple(found), unknown=unknown, compared=tuple(sorted(topics)))
-
-
-def _importance(change: BehaviourChange) -> tuple[object, ...]:
-    place = COMPARED.index(change.topic)
-    return place, change.after != "refused", change.subjects, change.details
 
 
 def _explained(change: BehaviourChange, again: Observer) -> BehaviourChange:
@@ -534,17 +525,15 @@ def _unasked(
         for _, changed in changed_since(running, (str(path),)) if labels and declaration.text(name) else ():
             before = f"changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after etcd was started"
             why = "no client certificate is accepted now"
-            yield _not_observed("access", f"clients of {declaration.text(name)}", labels, before, why)
+            yield _change("access", f"clients of {declaration.text(name)}", labels, before, why=why)
     if why := _another_program(observer, member, declaration):
-        yield _not_observed("versions", f"image {declaration.image}", (), declaration.source, why)
+        yield _change("versions", f"image {declaration.image}", (), declaration.source, why=why)
 
 
-def _not_observed(
-    topic: str, about: str, listeners: tuple[str, ...], before: str, why: str
+def _change(
+    topic: str, about: str, at: tuple[str, ...], before: str, after: str = "not observed", why: str = ""
 ) -> BehaviourChange:
-    return BehaviourChange(
-        topic=topic, subjects=(about,), listeners=listeners, before=before, after="not observed", why=why
-    )
+    return BehaviourChange(topic=topic, subjects=(about,), listeners=at, before=before, after=after, why=why)
 
 
 def _another_program(observer: Observer, member: str, declaration: Declaration) -> str:
@@ -566,7 +555,7 @@ def _unknown(
             missing.setdefault((one.listener, one.topic), []).append(f"{one.subject} {one.detail}".strip())
     for (label, topic), subjects in missing.items():
         why = reasons.get((label, topic), "no answer is clear")
-        yield _not_observed(topic, some(subjects, _NAMED), (label,), "observed", why)
+        yield _change(topic, some(subjects, _NAMED), (label,), "observed", why=why)
 
 
 def _by_place(declaration: Declaration) -> dict[str, set[str]]:
