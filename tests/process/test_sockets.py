@@ -94,7 +94,7 @@ def test_no_port_at_all(etcd_binary: Path, tmp_path: Path, pids: list[int]) -> N
         [declared] = judged(live, "config.listeners-as-declared")
     assert [one.is_socket for one in live.listeners] == [True] * 2
     serves_tls = version_key(binary_version(etcd_binary)) < (3, 5)  # transport.newListener: not for peers
-    assert ("serves peers and metrics on a Unix domain socket without TLS" in declared.message) != serves_tls
+    assert ("no TLS on a Unix domain socket for peers or metrics" in declared.message) != serves_tls
     assert (declared.outcome is Outcome.CONFORMS) == serves_tls
 
 
@@ -153,6 +153,8 @@ def test_what_etcds_client_verifies(etcd_binary: Path, tmp_path: Path) -> None:
 def node(
     newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory, prefix: tuple[str, ...]
 ) -> Iterator[Container]:
+    if binary_version(newest_etcd) == "3.5.1":
+        pytest.skip("not to be expressed in this version: etcd 3.5.1 takes no path in a URL of a socket")
     with container(tmp_path_factory.mktemp("sockets"), newest_etcd, "127.0.0.56", prefix) as made:
         (made.node.root / "run").mkdir()
         urls = f"{made.settings['listen-client-urls']},unixs://{PATH},unix://{PLAIN}"

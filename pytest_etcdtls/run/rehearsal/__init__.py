@@ -277,7 +277,9 @@ class RehearsedEtcd:
     def child(self) -> int:
         """The process of etcd itself, the child of process 1 (proc_pid_task(5)); process 1 if it ended."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
-        return int(children[0]) if children else self.pid
+        pid = int(children[0]) if children else self.pid
+        _, STARTED[pid] = state_of(pid)
+        return pid
 
     def _ports(self) -> set[int]:
         """Return the ports on which it listens."""
