@@ -113,7 +113,7 @@ class Listener:
 
     @property
     def socket_file(self) -> Path:
-        """The file of its socket, below the root directory of the process."""
+        """The path of its socket, in the root directory of the process (``/proc/PID/root``)."""
         return Path(f"/proc/{self.process}/root{self.address[0]}")
 
     @property

@@ -195,9 +195,7 @@ def _nowhere_declared(seen: _SeenListener) -> Finding:
 
 _SOMETHING_ELSE = "etcd was started with something else, or something else answers here"
 _WITHOUT_TLS = "from 3.5 on, etcd has no TLS on a Unix domain socket for peers or metrics: write https://"
-
-
-_KEEP_TLS = "write https:// in the declaration: an etcd that is started with http:// serves everybody there"
+_KEEP_TLS = "write https:// in the declaration: with http://, a restarted etcd accepts every client there"
 
 
 def _of_listener(

@@ -20,7 +20,6 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -39,6 +38,7 @@ from pytest_etcdtls.facts.good_identities import (
 )
 from pytest_etcdtls.facts.listener import TLSContact, Tried, version_path, versions_of
 from pytest_etcdtls.facts.refusal import SANRule, by_etcd, is_of_etcd, san_rule
+from pytest_etcdtls.pki.certificate import fingerprint
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
@@ -487,13 +487,12 @@ class Trial(Struct, frozen=True):
         combinations = list(itertools.product(versions, protocols))
         tries = {**known, **self.tries([pair for pair in combinations if pair not in known])}
         chain = self.identity.chain
-        fingerprint = chain[0].fingerprint(SHA256()).hex() if chain else ""
         return Access(
             Case(
                 tries=tries[version, protocol],
                 version=version,
                 protocol=protocol,
-                fingerprint=fingerprint,
+                fingerprint=fingerprint(chain[0]) if chain else "",
                 good=self.good,
             )
             for version, protocol in combinations

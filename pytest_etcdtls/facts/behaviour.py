@@ -37,6 +37,11 @@ class Behaviour(Struct, frozen=True, order=True):
     detail: _Name
     value: Annotated[str, Meta(max_length=4096)]
 
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """What has the value: listener, topic, subject and detail."""
+        return self.listener, self.topic, self.subject, self.detail
+
 
 SEPARATOR: Final = "; "
 """Separates the values of a :class:`Behaviour` that has several."""
@@ -47,7 +52,7 @@ GATEWAY: Final = "gateway"
 
 
 class BehaviourChange(Struct, frozen=True, kw_only=True):
-    """A behaviour that is another one, on the listeners and in the cases in which it differs alike.
+    """A behaviour that has changed, on the listeners and in the cases in which the change is the same.
 
     Attributes:
         topic: the kind of behaviour.
@@ -94,7 +99,7 @@ class BehaviourChange(Struct, frozen=True, kw_only=True):
 
     @property
     def removed_and_added(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The values that are only before, and those that are only after."""
+        """The values that are gone, and those that are new."""
         before, after = (text.split(SEPARATOR) for text in (self.before, self.after))
         return (
             tuple(value for value in before if value not in after and value != "none"),
@@ -118,22 +123,20 @@ def changes(
         after: the behaviour now.
         place: returns the listener now for a listener then; empty for none.
     """
-    now = {(one.listener, one.topic, one.subject, one.detail): one for one in after}
-    found = []
-    for old in before:
-        new = now.get((place(old.listener), old.topic, old.subject, old.detail))
-        if old.topic != BUILD and new is not None and new.value != old.value:
-            found.append(
-                BehaviourChange(
-                    topic=new.topic,
-                    subjects=(new.subject,),
-                    details=(new.detail,),
-                    listeners=(new.listener,),
-                    before=old.value,
-                    after=new.value,
-                )
-            )
-    return merged(found)
+    now = {one.place: one for one in after}
+    pairs = ((old, now.get((place(old.listener), *old.place[1:]))) for old in before if old.topic != BUILD)
+    return merged(
+        BehaviourChange(
+            topic=new.topic,
+            subjects=(new.subject,),
+            details=(new.detail,),
+            listeners=(new.listener,),
+            before=old.value,
+            after=new.value,
+        )
+        for old, new in pairs
+        if new is not None and new.value != old.value
+    )
 
 
 Change = TypeVar("Change", bound=BehaviourChange)
@@ -144,7 +147,7 @@ def merged(changes: Iterable[Change], apart: Callable[[Change], Hashable] = lamb
 
     Args:
         changes: the changes.
-        apart: returns what must be equal, too.
+        apart: returns what else must be equal.
     """
     found = list(changes)
     for name in ("listeners", "details", "subjects"):

@@ -307,7 +307,7 @@ def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) ->
 
 
 def _apart(one: TargetDifference) -> Hashable:
-    """Return by what outcomes are told apart: each check that got worse is named alone."""
+    """Return what must be equal in merged differences; a check that got worse is merged with no other."""
     return one.direction, one.follows, one.subjects if one.direction is Direction.WORSE else ()
 
 

@@ -392,11 +392,10 @@ def _as_it_answers(listener: Listener) -> tuple[Listener, ...]:
     purpose = "the scheme of a listener whose file was changed"
     hello = ClientHello(purpose=purpose, version=TLS1_3, suites=TLS13_SUITES)
     plain = make_attempt(listener, Request(purpose=purpose, plaintext=True), SECONDS)
-    found = (
-        *((replace(listener, scheme="https"),) if exchange_hello(listener, hello, SECONDS).answered else ()),
-        *((replace(listener, scheme="http"),) if plain.answers_plaintext else ()),
-    )
-    return found or (listener,)
+    tls = exchange_hello(listener, hello, SECONDS)
+    found = [replace(listener, scheme="https")] if tls.answered else []
+    found += [replace(listener, scheme="http")] if plain.answers_plaintext else []
+    return tuple(found) or (listener,)
 
 
 def _address(process: Process, listener: Listener, unspecified: str | None) -> tuple[str, str]:

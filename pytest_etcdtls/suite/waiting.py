@@ -27,7 +27,7 @@ from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.untrusted.printable import plural
 
 _QUIET: Final = 1.5
-"""Seconds after which the line is written, and written again."""
+"""Seconds until the line is written, and until it is updated."""
 _BELOW: Final = "\x1bD\x1b[A\x1b7\x1b[B\r{}\x1b[K\x1b8"
 """Index and up (which makes room), save the cursor, down, the text, erase the rest of the line, restore."""
 _ERASE_BELOW: Final = "\x1b7\x1b[B\r\x1b[K\x1b8"
@@ -87,7 +87,7 @@ class Waiting:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Show that members are discovered, which is done when the session is collected."""
+        """Show what is awaited while the members are discovered, at the collection of the session."""
         discovers = isinstance(collector, pytest.Session)
         with self._during("waiting for the member list") if discovers else nullcontext():
             return (yield)

@@ -550,10 +550,10 @@ def _unknown(
     old: Iterable[Behaviour], new: Iterable[Behaviour], reasons: Mapping[tuple[str, str], str]
 ) -> Iterator[BehaviourChange]:
     """Yield what was observed of the running etcd and not of the rehearsed one, by listener and topic."""
-    seen = {(one.listener, one.topic, one.subject, one.detail) for one in new}
+    seen = {one.place for one in new}
     missing: dict[tuple[str, str], list[str]] = {}
     for one in old:
-        if (one.listener, one.topic, one.subject, one.detail) not in seen:
+        if one.place not in seen:
             missing.setdefault((one.listener, one.topic), []).append(f"{one.subject} {one.detail}".strip())
     for (label, topic), subjects in missing.items():
         why = reasons.get((label, topic), "no answer is clear")
