@@ -405,7 +405,8 @@ def load_checks(path: Path) -> None:
         raise UsageError(
             f"{path} has no check: decorate a generator function with @pytest_etcdtls.check(...)"
         )
-    importlib.import_module("pytest_etcdtls.lifecycle.changes")
+    import pytest_etcdtls.lifecycle.changes  # noqa: F401 - it registers the facts of experiments
+
     for check in new:
         for name, need in check.needs.items():
             try:

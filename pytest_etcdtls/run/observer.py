@@ -7,7 +7,6 @@ may be asked by several threads: one of them makes an observation, and the other
 from __future__ import annotations
 
 import functools
-import importlib
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -74,7 +73,7 @@ def find_fact(type_: type[Any]) -> Fact:
     """
     if is_of_experiment(type_):
         import_checks()  # the experiments are beside their checks
-        importlib.import_module("pytest_etcdtls.lifecycle.changes")
+        import pytest_etcdtls.lifecycle.changes  # noqa: F401 - it registers the facts of experiments
     return fact_of(type_)
 
 
