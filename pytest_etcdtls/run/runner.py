@@ -1,17 +1,14 @@
-"""A run: its targets, the selected checks and their results, of which it makes the report."""
+"""A run: its targets, the selected checks and their results."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
-
-from msgspec.structs import replace as with_values
 
 from pytest_etcdtls.checks.registry import FOUND, Check, catalogue, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
@@ -31,10 +28,6 @@ from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review, review
-from pytest_etcdtls.report.baseline import Baseline, snapshots
-from pytest_etcdtls.report.differences import ComparedTargets, comparisons
-from pytest_etcdtls.report.document import TargetEntry
-from pytest_etcdtls.report.model import Report, root_of
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.etcds import Etcds
 from pytest_etcdtls.run.judge import (
@@ -50,7 +43,7 @@ from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import Settings
 from pytest_etcdtls.target import StartFailure, Target
 from pytest_etcdtls.tls.hello import Connection
-from pytest_etcdtls.untrusted.printable import error_text, plural, some
+from pytest_etcdtls.untrusted.printable import some
 
 if TYPE_CHECKING:
     # A run on a live cluster starts none.
@@ -333,10 +326,6 @@ class TargetRun:
             self.results[place] = result
         return result
 
-    def fault_of(self, result: CheckResult) -> CheckResult:
-        """Return the fault from which a violation follows in the end; itself if it is a fault."""
-        return root_of(result, lambda place: self.result(self.selected[place[1:]], place[2]))
-
     def _without_etcd(self, check: Check, label: str, why: str) -> CheckResult:
         """Keep and return the result of a check without an etcd. The first one fails the run."""
         if self._has_told:
@@ -584,93 +573,6 @@ class Run:
         if status == _NO_TESTS and self.judged:
             status = _FAILED if self.failed else _OK
         return _FAILED if problems and status in (_OK, _NO_TESTS) else status
-
-    def report(self, status: int, problems: list[str]) -> Report:
-        """Return the report of the results that the targets have.
-
-        Args:
-            status: pytest's exit code.
-            problems: what fails the run besides results; what could not be added to the report, and why it is
-                not as before, is appended.
-        """
-        settings = self.settings
-        not_judged = any(result.outcome is Outcome.NOT_RUN for result in self.results)
-        report = Report(
-            started_at=settings.started_at,
-            seconds=(datetime.now(UTC) - settings.started_at).total_seconds(),
-            partial=not_judged or status not in ENDED_WELL,
-            seen=tuple(_completed(target, problems) for target in self.targets),
-            results=self.results,
-            profiles=settings.profiles,
-            reviewed=self.reviewed,
-            left_out=self.left_out,
-            deselected=self._deselected(),
-            strict=settings.strict,
-            metadata=settings.metadata,
-            not_read=settings.not_read,
-            keeps=settings.owned.keep,
-        )
-        targets, compared = _compared(report, settings.baseline, problems)
-        not_as_before = tuple(_not_as_before(settings, compared)) if status in ENDED_WELL else ()
-        problems += not_as_before
-        return with_values(
-            report,
-            problems=tuple(problems),
-            status=self.exit_status(status, problems),
-            targets=targets,
-            comparisons=compared,
-            not_as_before=not_as_before,
-        )
-
-    def _deselected(self) -> frozenset[str]:
-        """Return the checks that could judge a listener and were not selected for it."""
-        judged = {(target, label, check.id) for target, check, label in self.selected}
-        every = select()
-        return frozenset(
-            check.id
-            for target in self.targets
-            for label, checks in checks_of(target.outline, every)
-            for check in checks
-            if (target, label, check.id) not in judged
-        )
-
-
-def _completed(target: TargetRun, problems: list[str]) -> Recording:
-    try:
-        target.complete()
-    except Exception as error:  # costs no other target its report
-        label = target.outline.label
-        problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
-    return target.recording
-
-
-def _compared(
-    report: Report, baseline: Baseline | None, problems: list[str]
-) -> tuple[tuple[TargetEntry, ...], tuple[ComparedTargets, ...]]:
-    """Return the entries of the targets and how they differ, if there is something to compare them with."""
-    if baseline is None and len(report.seen) < 2:
-        return (), ()
-    from pytest_etcdtls.report.json import target_entry  # a run that compares nothing makes no document
-
-    try:
-        targets = tuple(target_entry(report, seen) for seen in report.seen)
-        judged = [target for target in targets if target.listeners]
-        return targets, comparisons(snapshots(judged, report.results), baseline)
-    except Exception as error:  # costs the comparison, and no report
-        problems.append(f"The targets could not be compared: {error_text(error)}.")
-        return (), ()
-
-
-def _not_as_before(settings: Settings, compared: Iterable[ComparedTargets]) -> Iterator[str]:
-    """Yield the reasons why differences fail the run. A violation fails it anyway."""
-    for targets in compared:
-        count = sum(not difference.follows for difference in targets.differences)
-        if targets.baseline and targets.worse:
-            others = f" and {len(targets.worse) - 1} more" if len(targets.worse) > 1 else ""
-            yield f"Worse than the baseline: {targets.worse[0].sentence}{others} ({targets.labels[1]})."
-        elif settings.fail_on_difference and count:
-            between = f"between {targets.labels[0]} and {targets.labels[1]}"
-            yield f"--etcd-fail-on-difference: {plural(count, 'difference')} {between}."
 
 
 def _not_started(target: Target, failure: StartFailure) -> str:

@@ -28,7 +28,6 @@ from pytest_etcdtls.etcd_log.parse import LogSource, log_file
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.profiles.waivers import Waiver, read_waivers
-from pytest_etcdtls.report.baseline import Baseline, read_baseline
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import (
     CONFIG,
@@ -107,7 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         allow_unverified: whether a TLS listener without a verdict about mutual TLS is accepted.
         waivers: the waivers of the file; empty if waivers are disabled.
         write_waivers: the file in which waivers are proposed.
-        baseline: the earlier run to compare with.
+        baseline: the report of the earlier run to compare with.
         fail_on_difference: whether any difference fails the run.
         reports: the report files to write.
         directories: those that get a report for each cluster of a list.
@@ -129,7 +128,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_unverified: bool = False
     waivers: tuple[Waiver, ...] = ()
     write_waivers: Path | None = None
-    baseline: Baseline | None = None
+    baseline: Path | None = None
     fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
     directories: tuple[Path, ...] = ()
@@ -243,7 +242,7 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
         strict=source.flag("etcd_strict"),
         allow_unverified=source.flag("etcd_allow_unverified"),
         waivers=read_waivers(waivers) if waivers is not None and waive else (),
-        baseline=read_baseline(baseline) if baseline is not None else None,
+        baseline=baseline,
         fail_on_difference=source.flag("etcd_fail_on_difference"),
         not_read=ENDPOINTS_VARIABLE if not targets and source.environment.get(ENDPOINTS_VARIABLE) else "",
         bounds=_bounds(source),

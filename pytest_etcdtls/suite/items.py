@@ -17,6 +17,7 @@ from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.report.document import ResultEntry
+from pytest_etcdtls.report.model import root_of
 from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import checks_of, left_out
@@ -341,7 +342,8 @@ class CheckItem(SuiteItem):
         if cause := result.cause:
             self.user_properties.append((CAUSE, f"{cause.check} on {cause.listener}"))
         if result.outcome in FOUND:
-            fault = self.target.fault_of(result)
+            judged = self.target
+            fault = root_of(result, lambda place: judged.result(judged.selected[place[1:]], place[2]))
             self.user_properties.append(("etcdtls.fault", f"{fault.check} on {fault.listener}"))
 
 

@@ -32,6 +32,7 @@ from pytest_etcdtls.report.clusters import (
     row_of,
     table_summary,
 )
+from pytest_etcdtls.report.from_run import report_of
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import CLEAN
 from pytest_etcdtls.report.terminal import verdict
@@ -98,7 +99,7 @@ class ClusterJudge:
             return None
         cluster, run = self._begun
         run.judge_recorded()
-        report = run.report(int(pytest.ExitCode.INTERRUPTED), [])
+        report = report_of(run, int(pytest.ExitCode.INTERRUPTED), [])
         return self._reported(cluster, report)[0]
 
     def not_judged(self, cluster: ListedCluster, why: str) -> ClusterRow:
@@ -131,7 +132,7 @@ class ClusterJudge:
         if "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
             problems += run.reviewed.problems.values()
         status = int(pytest.ExitCode.TESTS_FAILED if run.failed or problems else pytest.ExitCode.OK)
-        return run.report(status, problems)
+        return report_of(run, status, problems)
 
     def _reported(self, cluster: ListedCluster, report: Report) -> tuple[ClusterRow, Sequence[Line]]:
         problems = [*call_users_hooks(self._config, report)]

@@ -19,9 +19,12 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.results import Outcome
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.options import VERBOSITY, Invocation
 from pytest_etcdtls.profiles.waivers import write_proposal
 from pytest_etcdtls.report import write_document
+from pytest_etcdtls.report.baseline import Baseline, read_baseline
+from pytest_etcdtls.report.from_run import report_of
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line
@@ -123,6 +126,8 @@ CONSEQUENCE = "consequent"
 class SuiteSession(Reporting):
     """The hooks of the process that reports on the targets of a run."""
 
+    baseline: Baseline | None = None
+    """The earlier run to compare with."""
     _report: Report | None = None
 
     def select(self, items: Iterable[pytest.Item]) -> None:
@@ -175,7 +180,7 @@ class SuiteSession(Reporting):
         self.problems = [*problems_of(self.run, session, self.invocation)]
         status = int(session.exitstatus)
         if status != pytest.ExitCode.USAGE_ERROR:
-            self._report = report = self.run.report(status, self.problems)
+            self._report = report = report_of(self.run, status, self.problems, self.baseline)
             self.problems += call_users_hooks(self.config, report)
             self._propose_waivers(report)
             self.write_reports(partial(write_document, report))
@@ -274,6 +279,11 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     """
     # Signals before the run: the last cleanup to be added is done first, and it stops the owned clusters.
     session = SuiteSession(config, invocation, Interruption.register(config), run_of(config))
+    if (baseline := session.run.settings.baseline) is not None:
+        try:
+            session.baseline = read_baseline(baseline)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
     refuse_unknown_ids(session.run, invocation.ids)
     Waiting.register(config, session.run)
     items = Items(session.run, invocation.ids, alone=False)

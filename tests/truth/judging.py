@@ -11,6 +11,7 @@ from given import Given
 from pytest_etcdtls.checks.results import CheckResult, Outcome
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.profiles import FAILED
+from pytest_etcdtls.report.from_run import report_of
 from pytest_etcdtls.report.overview import conclusion
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.runner import Run
@@ -86,7 +87,7 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     (target,) = run.targets
     run.judge(subjects_of(run).values())
     problems = shortcomings(run)
-    report = run.report(int(run.failed or bool(problems)), problems)
+    report = report_of(run, int(run.failed or bool(problems)), problems)
     return Verdict(
         conclusion(report).text,
         report.results,
