@@ -48,8 +48,6 @@ from pytest_etcdtls.untrusted.printable import pasted
 if TYPE_CHECKING:
     import httpx
 
-    from pytest_etcdtls.run.credentials import Credentials
-
 _PASSWORD = "root-password"  # noqa: S105 - name of the file that has it
 
 
@@ -112,7 +110,6 @@ class Cluster:
         self._home = home
         self._seconds = seconds
         self._is_given_up = is_given_up
-        self._credentials: tuple[ClusterPKI, Credentials] | None = None
         self._alone = config.size == 1
         self._named = config.size
         self._paused: set[str] = set()
@@ -485,17 +482,6 @@ class Cluster:
         for member in self.members:
             member.server.copy_files()
         self.restart()
-
-    @property
-    def credentials(self) -> Credentials:
-        """Valid and invalid identities of clients by name, as the fixture ``etcd_credentials`` has them."""
-        # Upwards, since only users ask for them: pyproject.toml lists the two exceptions.
-        from pytest_etcdtls.run.credentials import Credentials
-        from pytest_etcdtls.run.observer import Observer
-
-        if self._credentials is None or self._credentials[0] is not self.pki:
-            self._credentials = self.pki, Credentials(Observer(self.target()))
-        return self._credentials[1]
 
     def _rotate(self, kind: Literal["server", "peer", "client"]) -> None:
         self.pki = self.pki.renewed(kind)

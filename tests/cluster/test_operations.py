@@ -17,6 +17,7 @@ from pytest_etcdtls import (
     PRESETS,
     Cluster,
     ClusterConfig,
+    Credentials,
     Observer,
     Outcome,
     UsageError,
@@ -75,6 +76,10 @@ _ALL = ("cert.*", "mtls.*", "cluster.*", "!mtls.server-certificate-as-client")
 """All but one that warns of the default layout."""
 
 
+def _credentials(cluster: Cluster) -> Credentials:
+    return Credentials(Observer(cluster.target()))
+
+
 def _version(context: ssl.SSLContext, cluster: Cluster) -> str:
     with httpx.Client(verify=context, trust_env=False) as client:
         return str(client.get(f"{cluster.endpoints[0]}/version").json()["etcdserver"])
@@ -82,9 +87,9 @@ def _version(context: ssl.SSLContext, cluster: Cluster) -> str:
 
 def test_a_client_and_the_cas_are_rotated(newest_etcd: Path) -> None:
     with start_cluster(binary=newest_etcd, size=3) as cluster:
-        old, old_context = cluster.credentials["client"], cluster.members[0].ssl_context()
+        old, old_context = _credentials(cluster)["client"], cluster.members[0].ssl_context()
         cluster.rotate_client_certificate()
-        assert cluster.credentials["client"].certificate_pem != old.certificate_pem
+        assert _credentials(cluster)["client"].certificate_pem != old.certificate_pem
         for context in (cluster.members[0].ssl_context(), old_context):
             assert _version(context, cluster) == cluster.version
         for kind in ("client", "peer"):
@@ -95,7 +100,7 @@ def test_a_client_and_the_cas_are_rotated(newest_etcd: Path) -> None:
             if kind == "client":
                 with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
                     _version(old_context, cluster)  # of the same CA in this layout
-                refused = cluster.credentials.of(before.client).client()
+                refused = _credentials(cluster).of(before.client).client()
                 with refused, pytest.raises(httpx.TransportError):
                     refused.get("/version")
             results = run_checks(Observer(cluster.target()), _ALL)
@@ -120,11 +125,12 @@ def test_a_cluster_has_credentials_and_names_its_files(
         for own in (cluster.client(), cluster.members[0].client()):
             with own:
                 assert own.get("/version").json()["etcdserver"] == cluster.version
-        certificate, key = cluster.credentials["expired"].files()
+        credentials = _credentials(cluster)
+        certificate, key = credentials["expired"].files()
         assert [certificate.is_file(), key.is_file()] == [True, True]
-        assert cluster.credentials["expired"] is cluster.credentials["expired"]
+        assert credentials["expired"] is credentials["expired"]
         for name, refused in (("client", False), ("expired", True), ("foreign-ca", True)):
-            with cluster.credentials[name].client() as client:
+            with credentials[name].client() as client:
                 if refused:
                     with pytest.raises(httpx.TransportError):
                         client.get("/version")
