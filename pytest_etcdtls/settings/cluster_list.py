@@ -28,8 +28,9 @@ from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import parse_toml
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, integer, option, read_input
 from pytest_etcdtls.settings.endpoints import ROLES
+from pytest_etcdtls.settings.etcd_pid import read_declared
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
-from pytest_etcdtls.settings.read import Settings, read_judging, read_live_target
+from pytest_etcdtls.settings.read import Settings, live_targets, read_judging
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
 
 Value = str | bool | tuple[str, ...]
@@ -254,7 +255,7 @@ def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str |
     cluster = ListedCluster(label, dict(_values(where, table)))
     source = ClusterSource(cluster, where, Path.cwd())
     try:
-        target = read_live_target(source)
+        [target] = live_targets(source, read_declared(source))
         _refuse_without_listener(target)
         days = integer(source, "etcd_expiry_days", 30, least=0)
     except UsageError as error:

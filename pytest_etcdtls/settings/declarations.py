@@ -50,7 +50,7 @@ from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.endpoints import listeners_from_here, runs_here
 from pytest_etcdtls.settings.port_credentials import CredentialSource, chains_to
-from pytest_etcdtls.target import Carrier, Listener, PortCredentials, TrustBundle, Unreached, safe, unique
+from pytest_etcdtls.target import Listener, PortCredentials, TrustBundle, Unreached, safe, unique
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import RunningMember
@@ -167,12 +167,12 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
     apart: str = ""
 
 
-def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDeclaration, ...]:
-    """Return the declared members in the order of the files, and of the pods in each.
+Members = tuple[LabelledDeclaration, ...]
+"""The declared members of one cluster; none if nothing declares it."""
 
-    Args:
-        source: the source of the values.
-        via: ``--etcd-via``.
+
+def read_members(source: Source) -> Members:
+    """Return the members of ``--etcd-config`` in the order of the files, and of the pods in each.
 
     Raises:
         UsageError: if a declaration cannot be read, two declare the same member, or ``--etcd-pki-dir``
@@ -192,7 +192,7 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
     _refuse_unrelated_directory(directory, declared)
     here = [runs_here(declaration) for declaration in declarations]
     # The command of --etcd-via connects where the one member runs.
-    reaches_loopback = bool(via) and len(declarations) == 1
+    reaches_loopback = bool(source.text("etcd_via")) and len(declarations) == 1
     return tuple(
         LabelledDeclaration(
             label=label,
@@ -269,9 +269,7 @@ def labels_of(declarations: Sequence[Declaration]) -> list[str]:
     return labels
 
 
-def add_declared(
-    named: Sequence[Listener], members: Sequence[LabelledDeclaration]
-) -> tuple[list[Listener], tuple[Unreached, ...]]:
+def add_declared(named: Sequence[Listener], members: Members) -> tuple[list[Listener], tuple[Unreached, ...]]:
     """Return the named listeners, the declared listeners of all other roles, and those not reachable.
 
     An option that names listeners of a role replaces the declared listeners of that role only. A named
@@ -292,9 +290,7 @@ def add_declared(
     return listeners, unreached
 
 
-def _attach(
-    listener: Listener, named: Sequence[Listener], members: Sequence[LabelledDeclaration]
-) -> Listener:
+def _attach(listener: Listener, named: Sequence[Listener], members: Members) -> Listener:
     """Return a named listener, assigned to the declared member that it matches, if any.
 
     The URL is compared first, then the host. A host may run several members: where another named listener of
@@ -330,9 +326,7 @@ _CLIENTS: Final[dict[Side, tuple[str, ...]]] = {
 """The clients that may be good ones on a side, in the order in which they are tried."""
 
 
-def _clients(
-    members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
-) -> Iterator[Identity | None]:
+def _clients(members: Members, side: Side, files: FoundFiles) -> Iterator[Identity | None]:
     found = [{client.name: client for client in client_files(member.declared)} for member in members]
     for name in _CLIENTS[side]:
         for client in filter(None, (of_member.get(name) for of_member in found)):
@@ -402,7 +396,7 @@ def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
     return tuple(named.values())
 
 
-def declared_credentials(members: Sequence[LabelledDeclaration]) -> CredentialSource:
+def declared_credentials(members: Members) -> CredentialSource:
     """Return the credentials that declarations name, as far as the files are here."""
     files = FoundFiles()
     client, peer = (_credentials_of_side(members, side, files) for side in SIDES)
@@ -415,11 +409,10 @@ def declared_credentials(members: Sequence[LabelledDeclaration]) -> CredentialSo
     )
 
 
-def _credentials_of_side(
-    members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
-) -> PortCredentials:
+def _credentials_of_side(members: Members, side: Side, files: FoundFiles) -> PortCredentials:
     trusted = [bundle for member in members if (bundle := _bundle(member.declared, side, files))]
-    here_first = sorted(members, key=lambda member: not member.here)  # their certificates have our address
+    # Their certificates have our address.
+    here_first = tuple(sorted(members, key=lambda member: not member.here))
     clients = _clients(here_first, side, files)
     dialing = [_dialing(member, side, trusted, files) for member in here_first]
     return PortCredentials(
@@ -433,7 +426,7 @@ def _credentials_of_side(
     )
 
 
-def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> frozenset[Role]:
+def roles_that_dial_with_another(members: Members) -> frozenset[Role]:
     """Return the roles of the ports where a member serves one certificate and dials with another."""
     return frozenset(
         role
@@ -443,7 +436,7 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
     )
 
 
-def _kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
+def _kubernetes_ca(members: Members, files: FoundFiles) -> TrustBundle | None:
     """Return the CA of the Kubernetes cluster in the parent of etcd's directory.
 
     kubeadm's is ``ca.crt``; the one for clients of k3s and RKE2 is ``client-ca.crt``.
@@ -472,7 +465,7 @@ def _bundle(declared: DeclaredMember, side: Side, files: FoundFiles) -> TrustBun
     return files.bundle(declared.file(name), named_by(declared, name))
 
 
-def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> TrustBundle | None:
+def _server_ca(members: Members, side: Side, files: FoundFiles) -> TrustBundle | None:
     """Return the bundles that a member's own certificate chains to.
 
     The CA that a member trusts may differ from the CA that issued its own certificate, or not be declared.
@@ -507,7 +500,7 @@ def _issuer_beside(
     return None
 
 
-def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
+def _etcdctls_ca(members: Members, files: FoundFiles) -> TrustBundle | None:
     for member in members:
         path = member.declared.declaration.etcdctl.get("ETCDCTL_CACERT")
         file = member.declared.paths.find(path) if path else None
@@ -516,7 +509,7 @@ def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> T
     return None
 
 
-def _served(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> tuple[Identity, ...]:
+def _served(members: Members, side: Side, files: FoundFiles) -> tuple[Identity, ...]:
     p = prefix(side)
     pairs = (
         _declared_pair(member.declared, p, f"{p}server-{member.label}", files)

@@ -1,4 +1,4 @@
-"""The processes of ``--etcd-pid``, each cluster a target, and the files of ``--etcd-config`` beside them.
+"""What is declared: by the processes of ``--etcd-pid``, or by the files of ``--etcd-config`` alone.
 
 Processes are members of one cluster if the IDs in their data directories say so, or if each lists the other
 in ``--initial-cluster`` and both are in one network. The processes of one user alone are joined, unless they
@@ -15,12 +15,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from pytest_etcdtls.declared.declaration import (
     Declaration,
@@ -37,7 +37,9 @@ from pytest_etcdtls.settings.declarations import (
     CONFIG,
     PKI_DIR,
     LabelledDeclaration,
+    Members,
     labels_of,
+    read_members,
 )
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
 from pytest_etcdtls.target import Listener, Target, Unreached, no_machine, safe, unique
@@ -71,25 +73,31 @@ _SHOWN: Final = 5
 """Maximum number of processes that are named in a sentence."""
 
 
-Members = tuple[LabelledDeclaration, ...]
-"""The members of one cluster."""
+class Declared(Struct, frozen=True):
+    """What is declared of live clusters.
+
+    Attributes:
+        clusters: the members of each: of ``--etcd-pid`` in the order of their first start, else those of
+            ``--etcd-config``, which are one cluster.
+        unjudged: the targets of processes about which ``--etcd-pid=auto`` can determine nothing.
+        left_out: why it leaves out processes that look like an etcd, a sentence each.
+    """
+
+    clusters: tuple[Members, ...] = ()
+    unjudged: tuple[Target, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
-def read_processes(source: Source, leave_out: Callable[[str], object] = str) -> tuple[Members | Target, ...]:
-    """Return the clusters of ``--etcd-pid``, in the order of their first start; none if it is not given.
-
-    With ``auto``, a process about which nothing can be determined is a target without listeners.
-
-    Args:
-        source: the source of the values.
-        leave_out: is called with why ``auto`` leaves out a process that looks like an etcd.
+def read_declared(source: Source) -> Declared:
+    """Return what processes or files declare; one cluster without members if the options name neither.
 
     Raises:
-        UsageError: if there is no such process, this user may not read it, or another option does not fit.
+        UsageError: if there is no such process, this user may not read it, or another option does not fit;
+            as :func:`read_members`.
     """
     texts = source.texts(PID, commas=True)
     if not texts:
-        return ()
+        return Declared((read_members(source),))
     for name in _ELSEWHERE:
         if source.text(name):
             raise UsageError(
@@ -97,7 +105,7 @@ def read_processes(source: Source, leave_out: Callable[[str], object] = str) -> 
                 f"files and listeners are reached as the process itself reaches them: omit {option(name)}"
             )
     try:
-        processes = _named(texts, leave_out)
+        processes, left_out = _named(texts)
         named, beyond = _of_each_user(processes) if searches(source) else (processes, [])
         running, unread = _read(named, every=not searches(source))
     except UsageError as error:
@@ -131,7 +139,7 @@ def read_processes(source: Source, leave_out: Callable[[str], object] = str) -> 
             f"than root, and {_MOST} in all, are judged: pass --etcd-pid=PID of each that is yours"
         )
         unjudged.append(unjudged_target("more-processes", why, labels))
-    return (*clusters, *unjudged)
+    return Declared(tuple(clusters), tuple(unjudged), left_out)
 
 
 def searches(source: Source) -> bool:
@@ -213,14 +221,14 @@ def _of_each_user(processes: Sequence[Process]) -> tuple[list[Process], list[Pro
     )
 
 
-def _named(texts: Sequence[str], leave_out: Callable[[str], object]) -> list[Process]:
-    """Return the processes, each once."""
+def _named(texts: Sequence[str]) -> tuple[list[Process], tuple[str, ...]]:
+    """Return the processes, each once, and why ``auto`` leaves out others."""
     from pytest_etcdtls.declared.running import find_process, find_processes
 
     named: list[Process] = []
+    others: list[str] = []
     for text in texts:
         if text == AUTO:
-            others: list[str] = []
             processes = find_processes(others.append)
             if not processes:
                 none = (
@@ -228,14 +236,12 @@ def _named(texts: Sequence[str], leave_out: Callable[[str], object]) -> list[Pro
                     "node as root; in a container, with the process IDs of the node (hostPID)"
                 )
                 raise UsageError("; ".join([none, *others[:_SHOWN]]))
-            for why in others:
-                leave_out(why)
             named += processes
         elif text.isdecimal():
             named.append(find_process(int(text)))
         else:
             raise UsageError(f"{text!r} is neither the ID of a process nor auto")
-    return list({process.pid: process for process in named}.values())
+    return list({process.pid: process for process in named}.values()), tuple(others)
 
 
 def _with_files(source: Source, running: Sequence[RunningMember]) -> list[RunningMember]:

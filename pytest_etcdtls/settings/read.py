@@ -32,18 +32,18 @@ from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import (
     CONFIG,
     PKI_DIR,
+    Members,
     add_declared,
     declared_credentials,
     pki_directory,
-    read_members,
     roles_that_dial_with_another,
 )
 from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via
 from pytest_etcdtls.settings.etcd_pid import (
     PID,
-    Members,
+    Declared,
     label_of,
-    read_processes,
+    read_declared,
     searches,
     unjudged_target,
 )
@@ -204,16 +204,15 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
         UsageError: for the first value that is not valid.
     """
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
-    left_out: list[str] = []
-    processes = read_processes(source, left_out.append) if live or replays else ()
-    if live and source.flag("etcd_rehearse") and not processes:
+    declared = read_declared(source) if live or replays else Declared()
+    if live and source.flag("etcd_rehearse") and not source.texts(PID):
         raise UsageError(
             "--etcd-rehearse starts the program of a running etcd once more, and no process is named: add "
             "--etcd-pid=auto on the machine of etcd"
         )
-    targets = _live_targets(source, processes) if live else []
+    targets = live_targets(source, declared) if live else []
     owned = _owned(source)
-    replay = read_replay(source, owned.config.pki.key_type, processes) if replays else None
+    replay = read_replay(source, declared, owned.config.pki.key_type) if replays else None
     profiles = _profiles(
         source,
         [replay.declared]
@@ -232,7 +231,7 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
     sparing = source.flag("etcd_gentle") and not suites_matter
     return Settings(
-        left_out=tuple(printable(why, LINE_LIMIT) for why in left_out),
+        left_out=tuple(printable(why, LINE_LIMIT) for why in declared.left_out),
         live=tuple(replace(target, sparing=sparing and not target.declared) for target in targets),
         replay=replay,
         profiles=profiles,
@@ -250,22 +249,23 @@ def read_judging(source: Source, *, live: bool, replays: bool = False, waive: bo
     )
 
 
-def _live_targets(source: Source, clusters: Sequence[Members | Target]) -> list[Target]:
+def live_targets(source: Source, declared: Declared) -> list[Target]:
     """Return the live clusters. A process that was searched for may have no listener to judge.
 
     Raises:
-        UsageError: as :func:`read_live_target`; if none of the processes can be judged.
+        UsageError: as :func:`_live_target`; if none of the processes can be judged.
     """
     targets: list[Target] = []
-    for cluster in clusters or ((),):
+    for cluster in declared.clusters:
         try:
-            targets.append(read_live_target(source, cluster))
+            targets.append(_live_target(source, cluster))
         except UsageError as error:
-            if not searches(source) or isinstance(cluster, Target):
+            if not searches(source):
                 raise
             source_of = ", ".join(member.declared.declaration.source for member in cluster)
             why = str(error) if source_of in str(error) else f"{source_of}: {error}"
             targets.append(unjudged_target(label_of(cluster), why))
+    targets += declared.unjudged
     if all(reasons := [target.unjudged for target in targets]):
         raise UsageError(f"{option(PID)}: no etcd here can be judged: {some(reasons, _REASONS)}")
     return targets
@@ -275,21 +275,13 @@ _REASONS = 8
 """Maximum number of processes whose reason is given where none can be judged."""
 
 
-def read_live_target(source: Source, running: Members | Target = ()) -> Target:
-    """Return the live cluster that the settings name.
-
-    Args:
-        source: the source of the values.
-        running: the processes that are the cluster's members (``--etcd-pid``), or the target of one that
-            cannot be read; empty without one.
+def _live_target(source: Source, members: Members) -> Target:
+    """Return a live cluster: the listeners that options name or its members declare, and the credentials.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
-    if isinstance(running, Target):
-        return running
     via, (named, completed), discover = read_via(source), read_named(source), source.flag("etcd_discover")
-    members = running or read_members(source, via)
     usable, unreached = add_declared(named, members)
     rules = read_connect_to(source)
     listeners = complete(usable, rules, via, may_grow=discover)
@@ -300,18 +292,18 @@ def read_live_target(source: Source, running: Members | Target = ()) -> Target:
     elif directory := pki_directory(source):
         of_files = read_directory(directory, source.origin(PKI_DIR), listeners)
     target = Target(
-        label=_label(source, running),
+        label=_label(source, members),
         origin="live",
         listeners=listeners,
         expected=(*read_expected(source, listeners), *of_files.expected),
-        logs={**_logs_of(running), **read_logs(source, listeners, may_grow=discover)},
+        logs={**_logs_of(members), **read_logs(source, listeners, may_grow=discover)},
         user=read_user(source),
         dials_with_another=roles_that_dial_with_another(members) if members and every else None,
         declared=MappingProxyType({member.label: member.declared for member in members}),
-        running={each.label: each.running for each in running if each.running},
-        apart=running[0].apart if running else "",
-        searched=bool(running) and searches(source),
-        rehearses=bool(running) and source.flag("etcd_rehearse"),
+        running={each.label: each.running for each in members if each.running},
+        apart=members[0].apart if members else "",
+        searched=searches(source),
+        rehearses=source.flag("etcd_rehearse"),
         unreached=unreached,
         completed=completed,
         connect_to=rules,
@@ -320,39 +312,36 @@ def read_live_target(source: Source, running: Members | Target = ()) -> Target:
     return add_credentials(target, source, _secret(source), of_files)
 
 
-def read_replay(
-    source: Source, key_type: KeyType | None = None, processes: Sequence[Members | Target] = ()
-) -> ReplayPlan:
+def read_replay(source: Source, declared: Declared, key_type: KeyType | None = None) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
 
     Args:
         source: the source of the values.
+        declared: the members, of which there must be one.
         key_type: of the keys that are made instead of missing ones.
-        processes: the members of ``--etcd-pid``, instead of ``--etcd-config``.
 
     Raises:
         UsageError: if there are several declarations, one cannot be read, or a file cannot be used.
     """
     from pytest_etcdtls.etcd.replay import ReplayPlan
 
-    if unjudged := [each for each in processes if isinstance(each, Target)]:
-        raise UsageError(f"{option(PID)}: {unjudged[0].unjudged}")
-    members = tuple(itertools.chain(*(each for each in processes if not isinstance(each, Target))))
-    members = members or read_members(source)
+    if declared.unjudged:
+        raise UsageError(f"{option(PID)}: {declared.unjudged[0].unjudged}")
+    members = tuple(itertools.chain(*declared.clusters))
     if len(members) != 1:
         raise UsageError(
-            f"{option(PID if processes else CONFIG)} names {len(members)} members, and an etcd "
+            f"{option(PID if source.texts(PID) else CONFIG)} names {len(members)} members, and an etcd "
             "replays the declaration of one member: pass one, and run once for each"
         )
     [member] = members
-    declared = Target(
+    target = Target(
         label=member.label,
         origin="live",
         listeners=(),
         dials_with_another=roles_that_dial_with_another(members),
         declared={member.label: member.declared},
     )
-    target = add_credentials(declared, source, _secret(source), declared_credentials(members))
+    target = add_credentials(target, source, _secret(source), declared_credentials(members))
     return ReplayPlan(target=target, key_type=key_type)
 
 
@@ -376,7 +365,7 @@ def _logs_of(members: Members) -> Mapping[str, LogSource]:
     return logs
 
 
-def _label(source: Source, running: Members) -> str:
+def _label(source: Source, members: Members) -> str:
     """Return the name of the live cluster: that of its process, if it is one.
 
     Raises:
@@ -384,7 +373,7 @@ def _label(source: Source, running: Members) -> str:
     """
     label = source.text("etcd_label")
     if label is None:
-        return label_of(running) if running else LIVE
+        return label_of(members) if members and members[0].running else LIVE
     if not is_label(label):
         raise UsageError(f"--etcd-label {label!r}: a label has {LABEL}")
     return label

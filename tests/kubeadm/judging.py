@@ -11,7 +11,8 @@ from judged import judged as judged
 from zoo.model import explain as explain
 
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.settings.read import read_live_target
+from pytest_etcdtls.settings.etcd_pid import read_declared
+from pytest_etcdtls.settings.read import live_targets
 from pytest_etcdtls.target import Target
 
 Found = Mapping[str, Mapping[str, set[str]]]
@@ -20,7 +21,9 @@ Found = Mapping[str, Mapping[str, set[str]]]
 
 def target(**values: str | Path | Sequence[str | Path] | bool) -> Target:
     """Return the live target of these options."""
-    return read_live_target(Given(**values))
+    source = Given(**values)
+    [live] = live_targets(source, read_declared(source))
+    return live
 
 
 def found(results: Iterable[CheckResult]) -> Found:

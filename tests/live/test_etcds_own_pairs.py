@@ -23,7 +23,8 @@ from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
 from pytest_etcdtls.report.model import faults
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.settings.read import read_live_target
+from pytest_etcdtls.settings.etcd_pid import read_declared
+from pytest_etcdtls.settings.read import live_targets
 from pytest_etcdtls.target import Target
 
 __all__ = ["run"]
@@ -67,7 +68,7 @@ def _by_endpoints(cluster: Cluster, directory: Path) -> list[Target]:
         etcd_key=first.file("client.key"),
         etcd_config=units,
     )
-    return [read_live_target(options)]
+    return live_targets(options, read_declared(options))
 
 
 def _by_process(cluster: Cluster, _: Path) -> list[Target]:

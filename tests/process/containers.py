@@ -27,8 +27,8 @@ from pytest_etcdtls.etcd.home import Server, Start, stop_all
 from pytest_etcdtls.etcd.launch import Launch, Served
 from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.etcd.watchdog import Watchdog
-from pytest_etcdtls.settings.etcd_pid import read_processes
-from pytest_etcdtls.settings.read import read_live_target
+from pytest_etcdtls.settings.etcd_pid import read_declared
+from pytest_etcdtls.settings.read import live_targets
 from pytest_etcdtls.target import Target
 
 _KEYS = frozenset({"name", "data-dir", "initial-cluster"})
@@ -143,7 +143,7 @@ def address_of_worker(last: int) -> str:
 def targets(**values: str | Path) -> list[Target]:
     """Return the targets of ``--etcd-pid`` and other options."""
     options = Given(**values)
-    return [read_live_target(options, one) for one in read_processes(options)]
+    return live_targets(options, read_declared(options))
 
 
 def _root(process: Process) -> Path | None:

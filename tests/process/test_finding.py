@@ -26,7 +26,7 @@ from pytest_etcdtls.declared.running import find_process, find_processes, read_r
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.run.remedies import changed, lines
-from pytest_etcdtls.settings.etcd_pid import read_processes
+from pytest_etcdtls.settings.etcd_pid import read_declared
 
 __all__ = ["run"]
 
@@ -208,11 +208,11 @@ def test_an_option_about_one_etcd(two: tuple[Container, Container]) -> None:
     pids = ",".join(str(one.process().pid) for one in two)
     for name in ("etcd_endpoint", "etcd_label", "etcd_connect_to"):
         with pytest.raises(UsageError, match="is about one cluster, and --etcd-pid names 2"):
-            read_processes(Given(etcd_pid=pids, **{name: "https://127.0.0.43:2379"}))
+            read_declared(Given(etcd_pid=pids, **{name: "https://127.0.0.43:2379"}))
     with pytest.raises(UsageError, match="--etcd-pki-dir is for an etcd elsewhere"):
-        read_processes(Given(etcd_pid=pids, etcd_pki_dir="/etc/kubernetes/pki"))
-    read = read_processes(Given(etcd_pid=pids, etcd_config=two[1].node.manifest))
-    members = [member.running for cluster in read if isinstance(cluster, tuple) for member in cluster]
+        read_declared(Given(etcd_pid=pids, etcd_pki_dir="/etc/kubernetes/pki"))
+    read = read_declared(Given(etcd_pid=pids, etcd_config=two[1].node.manifest)).clusters
+    members = [member.running for cluster in read for member in cluster]
     assert [one and one.written is not None for one in members] == [False, True], "its member's"
 
 
@@ -246,7 +246,7 @@ def test_another_user_is_told_which_user_to_be(two: tuple[Container, Container])
 @pytest.mark.parametrize("text", ["4194305", "x", "", "-1"])
 def test_no_process(text: str) -> None:
     with pytest.raises(UsageError, match="--etcd-pid"):
-        read_processes(Given(etcd_pid=text))
+        read_declared(Given(etcd_pid=text))
 
 
 def test_k3s_runs_etcd_within_its_own_process(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from plugin.runs import Runner, run
 from process.containers import as_root
 from pytest_etcdtls.declared.declaration import Declaration, Setting
 from pytest_etcdtls.run.remedies import lines
-from pytest_etcdtls.settings.etcd_pid import read_processes
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.settings.etcd_pid import read_declared
 
 __all__ = ["run"]
 
@@ -120,9 +119,9 @@ def test_a_remedy_looks_at_each_setting_once(
     start: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 10,000 variables each remedy took seconds, and Ctrl-C was not answered for minutes."""
-    [cluster] = read_processes(Given(etcd_pid=str(start(*(f"--unknown-{number}=x" for number in range(9))))))
-    assert not isinstance(cluster, Target)
-    [member] = cluster
+    [[member]] = read_declared(
+        Given(etcd_pid=str(start(*(f"--unknown-{number}=x" for number in range(9)))))
+    ).clusters
     declaration, given, calls = member.declared.declaration, Declaration.given, list[int]()
 
     def counted(of: Declaration) -> tuple[Setting, ...]:

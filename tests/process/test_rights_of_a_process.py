@@ -24,8 +24,8 @@ from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.run.credentials import Credentials
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.settings.etcd_pid import read_processes
-from pytest_etcdtls.settings.read import read_live_target
+from pytest_etcdtls.settings.etcd_pid import read_declared
+from pytest_etcdtls.settings.read import live_targets
 from pytest_etcdtls.suite.interruptions import Interruption
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted import process_root
@@ -97,8 +97,8 @@ def test_a_key_of_root_is_not_presented(of_root: Path, process: Callable[..., Pr
         f"--trusted-ca-file={of_root}/ca.crt",
     )
     found = process(f"--listen-client-urls={URL}", f"--advertise-client-urls={URL}", *words)
-    [one] = read_processes(Given(etcd_pid=str(found.pid)))
-    live = read_live_target(Given(etcd_pid=str(found.pid)), one)
+    source = Given(etcd_pid=str(found.pid))
+    [live] = live_targets(source, read_declared(source))
     assert live.client.identities == ()
     for name in ("ca.crt", "ca.key"):
         path = below(found, of_root / name)
@@ -267,7 +267,8 @@ def test_a_key_that_was_exchanged_is_not_presented(of_root: Path, process: Calla
     """A client of the user's tests is made of the files at that time, with the rights of the process."""
     found = process()
     of_root.chmod(0o711)
-    live = read_live_target(Given(etcd_endpoint=URL))
+    source = Given(etcd_endpoint=URL)
+    [live] = live_targets(source, read_declared(source))
     identity = Identity(
         name="client",
         key=CertificateAuthority.create("ca").key,

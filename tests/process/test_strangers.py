@@ -29,9 +29,9 @@ from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_ke
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.settings.etcd_pid import read_processes
+from pytest_etcdtls.settings.etcd_pid import read_declared
 from pytest_etcdtls.settings.read import read_judging
-from pytest_etcdtls.target import Listener, Target, Unreached
+from pytest_etcdtls.target import Listener, Unreached
 from pytest_etcdtls.tls.connection import DialError, dial
 from pytest_etcdtls.tls.namespace import network_of
 
@@ -225,9 +225,7 @@ def test_a_port_of_ipv6_alone_is_no_port_of_ipv4(stranger: Start) -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6) as server:
         port = server.getsockname()[1]
         pid = stranger(*words_of(f"https://127.0.0.1:{port}"))
-        [cluster] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(cluster, Target)
-    [member] = cluster
+        [[member]] = read_declared(Given(etcd_pid=str(pid))).clusters
     assert [one.port for one in member.listeners if isinstance(one, Listener)] == [port, 2380]
 
 
@@ -373,7 +371,7 @@ def test_what_takes_time_is_read_last_and_ended(
             assert ours.stdout is not None
             assert ours.stdout.readline() == b"\n"
             pids.append(ours.pid)
-            unread = [one for one in read_processes(Given(etcd_pid="auto")) if isinstance(one, Target)]
+            unread = read_declared(Given(etcd_pid="auto")).unjudged
         finally:
             ours.kill()
     assert order == [ours.pid, silent]
@@ -396,9 +394,7 @@ def test_addresses_of_its_own_network(stranger: Start) -> None:
             *("https://[fe80::1]:9", "https://[::ffff:169.254.169.254]:10", "https://127.1:11"),
         )
     )
-    [cluster] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(cluster, Target)
-    [member] = cluster
+    [[member]] = read_declared(Given(etcd_pid=str(pid))).clusters
     reached = {one.port: one.address for one in member.listeners if isinstance(one, Listener)}
     peer = reached.pop(2380)
     assert peer == ("127.0.0.1", 2380)
@@ -425,9 +421,7 @@ def test_no_name_is_looked_up_that_etcd_cannot_listen_on(
 
     monkeypatch.setattr(socket, "getaddrinfo", look)
     pid = stranger(*words_of("https://rebind.example:1", "https://localhost:2", "https://127.0.0.1:3"))
-    [cluster] = read_processes(Given(etcd_pid=str(pid)))
-    assert not isinstance(cluster, Target)
-    [member] = cluster
+    [[member]] = read_declared(Given(etcd_pid=str(pid))).clusters
     assert looked_up == ["localhost", "localhost"]
     reached = [one.host for one in member.listeners if isinstance(one, Listener)]
     assert reached == ["127.0.0.1"]
@@ -522,9 +516,7 @@ def test_a_process_that_changes_its_network(networks: tuple[int, socket.socket])
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n"
-            [cluster] = read_processes(Given(etcd_pid=str(process.pid)))
-            assert not isinstance(cluster, Target)
-            [member] = cluster
+            [[member]] = read_declared(Given(etcd_pid=str(process.pid))).clusters
             listener = member.listeners[0]
             assert isinstance(listener, Listener)
             assert listener.address == (ELSEWHERE, 2379)

@@ -20,6 +20,7 @@ from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.profile import CLIENT, CALayout, KeyType, MemberNames, PKIPlan
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.settings.etcd_pid import read_declared
 from pytest_etcdtls.settings.read import read_replay
 from pytest_etcdtls.target import Target
 
@@ -57,12 +58,14 @@ def node(directory: Path, changes: Mapping[str, str | None] | None = None, shape
 def plan_of(kubernetes: Path, *, files: bool = True) -> ReplayPlan:
     """Return the plan of a node, from ``--etcd-config`` and, with ``files``, ``--etcd-pki-dir``."""
     directory = {"etcd_pki_dir": kubernetes / "pki"} if files else {}
-    return read_replay(Given(etcd_config=kubernetes / "etcd.yaml", **directory))
+    source = Given(etcd_config=kubernetes / "etcd.yaml", **directory)
+    return read_replay(source, read_declared(source))
 
 
 def plan_of_file(path: Path, **options: str | Path) -> ReplayPlan:
     """Return the plan from ``--etcd-config`` without any other file."""
-    return read_replay(Given(etcd_config=path, **options))
+    source = Given(etcd_config=path, **options)
+    return read_replay(source, read_declared(source))
 
 
 @dataclass
