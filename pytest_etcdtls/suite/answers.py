@@ -12,6 +12,7 @@ from pytest_etcdtls.checks.registry import Check, catalogue, no_check, select
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
+from pytest_etcdtls.report.baseline import read_baseline
 from pytest_etcdtls.report.text import wrapped
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.plan import plan_lines
@@ -44,7 +45,10 @@ def _plans(config: pytest.Config) -> Iterator[str]:
     """Yield the plan of the run, of each cluster of a list."""
     invocation = invocation_of(config)
     if invocation.fleet is None:
-        yield from plan_lines(run_of(config))
+        run = run_of(config)
+        if (baseline := run.settings.baseline) is not None:
+            read_baseline(baseline)  # the run would refuse it
+        yield from plan_lines(run)
         return
     clusters = clusters_of(config, invocation)
     last = f"part {clusters.shard} of {clusters.where} has no cluster"

@@ -65,6 +65,7 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
         (["--no-etcd-conformance", *ALONE], "rules the suite out"),
         (["--etcd-conformance", "--etcd-binary=/nonexistent/etcd"], "/nonexistent/etcd"),
         ([URL, "--etcd-baseline=missing.json"], "ERROR: --etcd-baseline"),
+        ([URL, "--etcd-baseline=missing.json", "--etcd-plan"], "ERROR: --etcd-baseline"),
         ([URL, "--etcd-fail-on-difference"], "ERROR: --etcd-fail-on-difference"),
         ([URL, "--etcd-write-waivers=pytest.ini"], "ERROR: --etcd-write-waivers"),
         ([URL, "--etcd-write-waivers=missing/waivers.toml"], "ERROR: --etcd-write-waivers"),
