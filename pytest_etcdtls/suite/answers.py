@@ -45,10 +45,9 @@ def _plans(config: pytest.Config) -> Iterator[str]:
     """Yield the plan of the run, of each cluster of a list."""
     invocation = invocation_of(config)
     if invocation.fleet is None:
-        run = run_of(config)
-        if (baseline := run.settings.baseline) is not None:
+        if (baseline := run_of(config).settings.baseline) is not None:
             read_baseline(baseline)  # the run would refuse it
-        yield from plan_lines(run)
+        yield from plan_lines(run_of(config))
         return
     clusters = clusters_of(config, invocation)
     last = f"part {clusters.shard} of {clusters.where} has no cluster"
