@@ -25,16 +25,14 @@ def report_of(run: Run, status: int, problems: list[str], baseline: Baseline | N
     Args:
         run: the run.
         status: pytest's exit code.
-        problems: what fails the run besides results; what could not be added to the report, and why it is
-            not as before, is appended.
+        problems: what fails the run besides results; what is found here is appended.
         baseline: the earlier run to compare with.
     """
     settings = run.settings
-    not_judged = any(result.outcome is Outcome.NOT_RUN for result in run.results)
     report = Report(
         started_at=settings.started_at,
         seconds=(datetime.now(UTC) - settings.started_at).total_seconds(),
-        partial=not_judged or status not in ENDED_WELL,
+        partial=status not in ENDED_WELL or any(one.outcome is Outcome.NOT_RUN for one in run.results),
         seen=tuple(_completed(target, problems) for target in run.targets),
         results=run.results,
         profiles=settings.profiles,
@@ -47,8 +45,8 @@ def report_of(run: Run, status: int, problems: list[str], baseline: Baseline | N
         keeps=settings.owned.keep,
     )
     targets, compared = _compared(report, baseline, problems)
-    fails = settings.fail_on_difference
-    not_as_before = tuple(_not_as_before(compared, fails=fails)) if status in ENDED_WELL else ()
+    worse = _not_as_before(compared, fails=settings.fail_on_difference)
+    not_as_before = tuple(worse) if status in ENDED_WELL else ()
     problems += not_as_before
     return replace(
         report,
@@ -63,11 +61,10 @@ def report_of(run: Run, status: int, problems: list[str], baseline: Baseline | N
 def _deselected(run: Run) -> frozenset[str]:
     """Return the checks that could judge a listener and were not selected for it."""
     judged = {(target, label, check.id) for target, check, label in run.selected}
-    every = select()
     return frozenset(
         check.id
         for target in run.targets
-        for label, checks in checks_of(target.outline, every)
+        for label, checks in checks_of(target.outline, select())
         for check in checks
         if (target, label, check.id) not in judged
     )
@@ -77,8 +74,8 @@ def _completed(target: TargetRun, problems: list[str]) -> Recording:
     try:
         target.complete()
     except Exception as error:  # costs no other target its report
-        label = target.outline.label
-        problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
+        said = f"Observations of {target.outline.label} are missing in the report"
+        problems.append(f"{said}: {error_text(error)}.")
     return target.recording
 
 

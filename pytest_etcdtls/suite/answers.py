@@ -45,7 +45,7 @@ def _plans(config: pytest.Config) -> Iterator[str]:
     """Yield the plan of the run, of each cluster of a list."""
     invocation = invocation_of(config)
     if invocation.fleet is None:
-        if (baseline := run_of(config).settings.baseline) is not None:
+        if baseline := run_of(config).settings.baseline:
             read_baseline(baseline)  # the run would refuse it
         yield from plan_lines(run_of(config))
         return
