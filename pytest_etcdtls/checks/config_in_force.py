@@ -241,8 +241,8 @@ def the_declared_bundle_is_trusted(
         yield not_verified(f"{unusable}: see config.trusted-ca-usable" if unusable else bundle.absent)
     elif bundle.written and bundle.accepted is None:
         yield not_verified(
-            f"{declaration.here.url} announces the names in {bundle.source}, which may be those of other "
-            f"keys: {bundle.written}; pass a client certificate that is accepted"
+            f"{declaration.here.url} announces the names of the CAs in {bundle.source}, but its CAs may have "
+            f"other keys: {bundle.written}; pass a client certificate that is accepted"
         )
 
 

@@ -46,7 +46,7 @@ class Behaviour(Struct, frozen=True, order=True):
 SEPARATOR: Final = "; "
 """Separates the values of a :class:`Behaviour` that has several."""
 BUILD: Final = "build"
-"""The topic of etcd's build, which explains differences and does not count as one."""
+"""The topic of etcd's build. A difference in it explains others, and is not counted."""
 GATEWAY: Final = "gateway"
 """The topic of whether the JSON gateway works."""
 
@@ -82,7 +82,7 @@ class BehaviourChange(Struct, frozen=True, kw_only=True):
 
     @property
     def change(self) -> str:
-        """The value before and after; of several values, those that were removed and added."""
+        """Both values, ``before -> after``; if the behaviour has several, those removed and added."""
         return self.changed(str)
 
     def changed(self, shown: Callable[[str], str]) -> str:
@@ -94,7 +94,7 @@ class BehaviourChange(Struct, frozen=True, kw_only=True):
 
     @property
     def has_several(self) -> bool:
-        """Whether there is more than one value, before or after."""
+        """Whether the behaviour has several values, in one of the two observations."""
         return SEPARATOR in f"{self.before}{self.after}"
 
     @property
@@ -116,7 +116,7 @@ class BehaviourChange(Struct, frozen=True, kw_only=True):
 def changes(
     before: Iterable[Behaviour], after: Iterable[Behaviour], place: Callable[[str], str] = str
 ) -> list[BehaviourChange]:
-    """Return what is observed in both and differs. What explains differences, the build, is none.
+    """Return what was observed both times, with different values. The build is left out: it explains them.
 
     Args:
         before: the behaviour then.

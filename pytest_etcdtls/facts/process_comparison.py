@@ -93,7 +93,7 @@ def _unknown(running: RunningMember) -> str:
 
 
 def written_since(running: RunningMember, files: tuple[str, ...]) -> str:
-    """Return when the process was started and one of the files changed after that; empty if none was."""
+    """Return a sentence that a file changed after the process was started; empty if none did."""
     started = running.process.started_at
     for file, changed in changed_since(running, files):
         return (

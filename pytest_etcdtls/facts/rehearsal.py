@@ -56,7 +56,7 @@ class Rehearsals(Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...] = ()
 
     def started_with(self, source: str) -> str:
-        """Return that a rehearsal with a declaration has started, in words; empty if none has."""
+        """Return a sentence that etcd started with a declaration in a rehearsal; empty if it did not."""
         started = any(each.failure is None and each.source == source for each in self.members)
         return f"a rehearsal with {source} has started" if started else ""
 

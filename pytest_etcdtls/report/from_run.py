@@ -97,7 +97,7 @@ def _compared(
 
 
 def _not_as_before(compared: Iterable[ComparedTargets], *, fails: bool) -> Iterator[str]:
-    """Yield the reasons why differences fail the run. A violation fails it anyway."""
+    """Yield why differences fail the run: one sentence for each two targets that are compared."""
     for targets in compared:
         count = sum(not difference.follows for difference in targets.differences)
         if targets.baseline and targets.worse:

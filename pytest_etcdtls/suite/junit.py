@@ -50,7 +50,7 @@ class JUnitFile:
             writable("--junitxml", text, path)
         except OSError as error:
             raise pytest.UsageError(
-                f"--junitxml {text!r}: the directory cannot be made: {error.strerror}"
+                f"--junitxml {text!r}: the directory cannot be created: {error.strerror}"
             ) from error
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error

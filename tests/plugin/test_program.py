@@ -105,7 +105,7 @@ def test_a_junit_file_that_cannot_be_written_is_refused_before_the_first_connect
     (tmp_path / "file").touch()
     done = run_program([PROGRAM, "https://127.0.0.1:1", "--junitxml=file/no/x.xml"], tmp_path)
     assert (done.returncode, done.stdout) == (4, "")
-    assert "file/no/x.xml': the directory cannot be made: Not a directory" in done.stderr
+    assert "file/no/x.xml': the directory cannot be created: Not a directory" in done.stderr
 
 
 def _raising(*_: object) -> int:

@@ -469,7 +469,7 @@ def _gateways_by_chance(
     if not etcd.gateway or not tls:
         return {}
     if not flag_known("listen-client-http-urls", version):
-        why = f"{_BY_CHANCE}: at one address etcd {version} serves gRPC over TLS, and in plain text by chance"
+        why = f"{_BY_CHANCE}: beside TLS at one address, etcd {version} serves gRPC in plain text by chance"
         places = {one.place for one in tls}
         return {one.label: why for one in listeners if one not in tls and one.place in places}
     pair = dialling_pair(etcd.member, "client", "gateway", FoundFiles())
