@@ -194,7 +194,7 @@ def _nowhere_declared(seen: _SeenListener) -> Finding:
 
 
 _SOMETHING_ELSE = "etcd was started with something else, or something else answers here"
-_WITHOUT_TLS = "on a Unix socket, etcd 3.5 and newer serves peers and metrics without TLS: write https://"
+_WITHOUT_TLS = "etcd 3.5 and newer has no TLS on a Unix domain socket for peers or metrics: use https://"
 _KEEP_TLS = "write https:// in the declaration: with http://, a restarted etcd accepts every client there"
 
 
