@@ -75,6 +75,8 @@ class Listener:
         in_its_network: connections are made in the network namespace of that process, which is not ours.
         discovered: a member list advertises it, and the user did not name it. It gets no credential before
             its server has proved who it is.
+        unannounced: a declaration has it as a listen URL, and neither the user nor that declaration tells
+            clients its host.
         may_be_local: a discovered host name may lead to this machine.
     """
 
@@ -89,6 +91,7 @@ class Listener:
     process: int | None = None
     in_its_network: bool = False
     discovered: bool = False
+    unannounced: bool = False
     may_be_local: bool = False
 
     @property

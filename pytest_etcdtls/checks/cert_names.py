@@ -10,7 +10,7 @@ from cryptography import x509
 from pytest_etcdtls.checks.cert_usage import GENERATED
 from pytest_etcdtls.checks.judgement import changed, serving
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
-from pytest_etcdtls.checks.results import Finding, Level, Statement, not_applicable, not_verified
+from pytest_etcdtls.checks.results import CannotJudge, Finding, Level, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import reissued
 from pytest_etcdtls.declared.declaration import is_address, is_loopback
 from pytest_etcdtls.facts.listener import ServedChain
@@ -44,7 +44,8 @@ def the_certificate_covers_the_endpoint(
     """The subjectAltName covers the host of the endpoint.
 
     Clients that verify names refuse the server. The common name does not count, nor does an address in a
-    dNSName. On a Unix domain socket, etcdctl verifies the name of the socket's file, and other clients can be
+    dNSName. An address that a declaration only listens on is not judged: clients are told the advertised
+    URLs. On a Unix domain socket, etcdctl verifies the name of the socket's file, and other clients can be
     told another name. The remedy names every host that the certificate must cover and does not: those of the
     member's endpoints, and those that it advertises.
 
@@ -55,14 +56,18 @@ def the_certificate_covers_the_endpoint(
     Level: MUST, SHOULD for a Unix domain socket
     Remediation: issue the certificate of --{peer}cert-file with this name or address in its subjectAltName.
     """
+    advertised = _hosts(own) if own else set()
     if names_host(chain.leaf, here.name):
         return
     if not subject_alt_names(chain.leaf):
         yield not_verified("there are no names, see cert.has-subject-alternative-name")
+    elif here.unannounced and here.name not in advertised:
+        yield _not_told(here)
     elif here.name in _misplaced(chain.leaf):
         yield not_verified("the address is a dNSName, see cert.address-as-dns-name")
     else:
-        needed = {*_endpoints(here, target), *(_hosts(own) if own else ())}
+        told = {listener.name for listener in _listeners(here, target) if not listener.unannounced}
+        needed = {here.name, *told, *advertised}
         missing = sorted(host for host in needed if not names_host(chain.leaf, host))
         on_socket = ", the name that etcd's clients verify on this socket" if here.is_socket else ""
         yield Finding(
@@ -78,10 +83,26 @@ def the_certificate_covers_the_endpoint(
         )
 
 
-def _endpoints(here: Listener, target: Target) -> set[str]:
-    """Return the hosts at which the member's listeners of this side are judged."""
-    same = (one for one in target.listeners if (one.member, one.role.side) == (here.member, here.role.side))
-    return {here.name, *(listener.name for listener in same if listener.scheme == "https")}
+def _not_told(here: Listener) -> CannotJudge:
+    """Return why the host of a listen URL is not judged as a name."""
+    if here.role in CLIENT_AND_PEER:
+        return not_applicable(
+            f"the certificate does not cover {here.host}, where etcd only listens: clients are told the "
+            "advertised URLs, see cert.covers-advertised-url"
+        )
+    return not_verified(
+        f"the certificate does not cover {here.host}, where etcd listens, and what its clients call it is "
+        f"not known: pass {here.role.option} with their URL"
+    )
+
+
+def _listeners(here: Listener, target: Target) -> list[Listener]:
+    """Return the member's TLS listeners of this side."""
+    return [
+        listener
+        for listener in target.listeners
+        if (listener.member, listener.role.side, listener.scheme) == (here.member, here.role.side, "https")
+    ]
 
 
 def _hosts(own: OwnURLs) -> set[str]:
@@ -138,7 +159,7 @@ def addresses_are_no_dns_names(here: Listener, chain: ServedChain) -> Iterator[S
             expected=f"IP:{address}",
             observed=named(chain.leaf),
             reproduce=(show_leaf(here.url, NAMES),),
-            level=None if address == here.host else Level.SHOULD,
+            level=None if address == here.host and not here.unannounced else Level.SHOULD,
         )
 
 
@@ -197,7 +218,7 @@ def the_certificate_covers_loopback(here: Listener, chain: ServedChain) -> Itera
     if is_generated(chain.leaf):
         yield GENERATED
         return
-    if not names_host(chain.leaf, here.host):
+    if not here.unannounced and not names_host(chain.leaf, here.host):
         yield not_verified(f"{here.host} itself is not covered, see cert.covers-endpoint")
         return
     address = "::1" if here.host == "::1" else "127.0.0.1"
@@ -234,8 +255,8 @@ def the_certificate_covers_advertised_hosts(
     hosts = _hosts(own)
     if not hosts:
         yield not_applicable(f"member {own.member} advertises no https URL for this port")
-    # The hosts of endpoints are judged by cert.covers-endpoint.
-    others = hosts - _endpoints(here, target)
+    # The hosts of listeners are judged by cert.covers-endpoint.
+    others = hosts - {here.name, *(listener.name for listener in _listeners(here, target))}
     missing = sorted(host for host in others if not names_host(chain.leaf, host))
     if missing and not subject_alt_names(chain.leaf):
         yield not_verified("there are no names, see cert.has-subject-alternative-name")

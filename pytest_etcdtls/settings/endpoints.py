@@ -315,6 +315,8 @@ def listeners_from_here(
     for declared in declared_listeners(declaration):
         if not is_served(declared, declaration):
             continue
+        side = Role.PEER if declared.role is Role.PEER else Role.CLIENT
+        told = [other.host for other in advertised(declaration, side)]
         role, url, host = declared.role, declared.url, reached_host(declared, declaration)
         reason = ""
         if url.is_socket and not url.secure:
@@ -345,4 +347,5 @@ def listeners_from_here(
             port=url.port,
             member=member,
             label=f"{role}-{safe(host.strip('/'))}" + (f"-{url.port}" if url.port else ""),
+            unannounced=not url.is_socket and host not in told,
         )
