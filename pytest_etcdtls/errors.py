@@ -7,8 +7,12 @@ somebody else, so the escapes of untrusted text are here too, below :mod:`pytest
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Self
+
+from msgspec import Struct
+from msgspec.structs import force_setattr, replace
 
 if TYPE_CHECKING:
     from pytest_etcdtls.target import StartFailure
@@ -97,6 +101,151 @@ def _code(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+class ReasonKind(Enum):
+    """What a check waits for that cannot judge."""
+
+    OTHER = auto()
+    NEED = auto()
+    """Something is needed, in most cases an option."""
+    CHECK = auto()
+    """The verdict of another check says more."""
+    GATE = auto()
+    """A gate did not pass."""
+    SILENT = auto()
+    """A listener does not answer, or not as an etcd does."""
+
+
+class Reason(Struct, frozen=True):
+    """Why something cannot be judged, or what there is to say of it. :func:`in_english` writes it.
+
+    Results are grouped and counted by this value, and nobody reads the English. Its texts are printable.
+
+    Attributes:
+        text: what is so; of a need, what is needed; of a gate, its outcome; of a listener, what it does.
+        options: which would help.
+        passing: how they are passed, if that is more than their names.
+        checks: those that say more, or the gate.
+        subject: the URL of the silent listener.
+        detail: how its connections end, by which listeners of one host are alike.
+        begin: what precedes it, with its punctuation.
+        ending: the end of the sentence with its punctuation, instead of one about options and checks.
+        parts: reasons that hold together; of a gate, its own; with a text, those that are quoted in it.
+    """
+
+    text: str = ""
+    kind: ReasonKind = ReasonKind.OTHER
+    options: tuple[str, ...] = ()
+    passing: str = ""
+    checks: tuple[str, ...] = ()
+    subject: str = ""
+    detail: str = ""
+    begin: str = ""
+    ending: str = ""
+    parts: tuple[Reason, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("text", "passing", "subject", "detail", "begin", "ending"):
+            lines = getattr(self, name).split("\n")
+            force_setattr(self, name, "\n".join(map(escaped, lines)))
+
+    def __str__(self) -> str:
+        return in_english(self)
+
+    @classmethod
+    def of(cls, reason: Reason | str) -> Reason:
+        """Return the reason with this sentence."""
+        return cls(reason) if isinstance(reason, str) else reason
+
+    @property
+    def headline(self) -> str:
+        """What is so, without what to do."""
+        if self.parts and not self.text:
+            return self.parts[0].headline
+        return in_english(replace(self, options=(), passing="", begin="", ending="", parts=()))
+
+    def each(self) -> Iterator[Reason]:
+        """Yield the single reasons of several."""
+        for part in self.parts:
+            yield from part.each()
+        if not self.parts:
+            yield self
+
+    @property
+    def every_option(self) -> tuple[str, ...]:
+        """The options of all parts, each once."""
+        own = (*self.options, *(option for part in self.parts for option in part.every_option))
+        return tuple(dict.fromkeys(own))
+
+    def without_options(self) -> Reason:
+        """Return what is equal for two reasons that differ in the options to pass alone."""
+        parts = tuple(part.without_options() for part in self.parts)
+        return replace(self, options=(), passing="", parts=parts)
+
+    def after(self, begin: str) -> Reason:
+        """Return the same reason with these words before it."""
+        return replace(self, begin=f"{begin}{self.begin}")
+
+
+def in_english(reason: Reason) -> str:
+    """Return a reason as a sentence without its full stop."""
+    parts = tuple(dict.fromkeys(map(str, reason.parts)))
+    match reason.kind:
+        case ReasonKind.NEED:
+            text = f"needs {reason.text}"
+        case ReasonKind.CHECK:
+            text = f"{reason.text}: see {' and '.join(reason.checks)}"
+        case ReasonKind.GATE:
+            text = ": ".join((f"{reason.checks[0]} {reason.text}", *parts))
+        case ReasonKind.SILENT:
+            text = f"{reason.subject} {reason.text}"
+        case _:
+            text = reason.text or "; ".join(parts)
+    passing = "" if reason.ending else reason.passing or " and ".join(reason.options)
+    return f"{reason.begin}{text}{f': pass {passing}' if passing else reason.ending}"
+
+
+def needs(text: str, *options: str, passing: str = "", ending: str = "") -> Reason:
+    """Return the reason of a check that needs something: ``needs("a client certificate", "--etcd-cert")``."""
+    return Reason(text, ReasonKind.NEED, options, passing, ending=ending)
+
+
+def missing(text: str, *options: str, passing: str = "", ending: str = "") -> Reason:
+    """Return a reason, and the options that would help."""
+    return Reason(text, options=options, passing=passing, ending=ending)
+
+
+def see(text: str, *checks: str) -> Reason:
+    """Return the reason of a check that waits for the verdict of others."""
+    return Reason(text, ReasonKind.CHECK, checks=checks)
+
+
+def gated(gate: str, outcome: str, why: Reason) -> Reason:
+    """Return why a check is not judged whose gate has this outcome for this reason."""
+    return Reason(outcome, ReasonKind.GATE, checks=(gate,), parts=(why,))
+
+
+def silent(url: str, text: str, ending: str = "", *options: str, detail: str = "") -> Reason:
+    """Return why nothing is known of a listener that does not answer, or not as an etcd does."""
+    return Reason(text, ReasonKind.SILENT, options, subject=url, detail=detail, ending=ending)
+
+
+def together(reasons: Iterable[Reason | str]) -> Reason:
+    """Return reasons in one, each once."""
+    each = tuple(dict.fromkeys(map(Reason.of, reasons)))
+    return each[0] if len(each) == 1 else Reason(parts=each)
+
+
+def merged(reasons: Iterable[Reason]) -> Reason:
+    """Return one reason for some that differ in the options to pass alone."""
+    each = tuple(dict.fromkeys(reasons))
+    if len(each) == 1:
+        return each[0]
+    parts = tuple(map(merged, zip(*(reason.parts for reason in each), strict=True)))
+    options = dict.fromkeys(option for reason in each for option in reason.options)
+    passing = dict.fromkeys(reason.passing or " and ".join(reason.options) for reason in each)
+    return replace(each[0], options=tuple(options), passing=" and ".join(filter(None, passing)), parts=parts)
+
+
 class EtcdTLSError(Exception):
     """Base of all errors that this package raises on purpose.
 
@@ -153,18 +302,21 @@ class UnobservedError(EtcdTLSError):
     """An observation could not be made, so no check that needs it can judge; base class only.
 
     Args:
-        reason: one sentence for the person who reads the report.
+        reason: for the person who reads the report: a sentence, or one that says what would help.
         lines: of a log, below it.
+
+    Attributes:
+        why: the reason.
     """
 
-    def __init__(self, reason: str, *lines: str) -> None:
-        super().__init__("\n".join(text.replace("\n", r"\n") for text in (reason, *lines)))
-        self.reason = str(self)
+    def __init__(self, reason: Reason | str, *lines: str) -> None:
+        super().__init__("\n".join(text.replace("\n", r"\n") for text in (str(reason), *lines)))
+        self.why = reason if isinstance(reason, Reason) else Reason(str(self))
 
     def again(self) -> Self:
         """Return the same error, without where it was raised. Its message is printable already."""
         error = type(self).__new__(type(self), *self.args)
-        error.reason = self.reason
+        error.why = self.why
         return error
 
 
