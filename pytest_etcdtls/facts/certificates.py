@@ -513,11 +513,12 @@ def issuers(here: Listener, target: Target, served: ServedChain, path: Certifica
         issuer = name_text(leaf.issuer)
         ending = f", that of the issuer {issuer}"
         raise NotVerifiedError(needs(f"a CA certificate in {bundle.source}", ending=ending))
-    option = f"--etcd-{here.role.prefix}cacert"
-    where = f"in {bundle.source}: see cert.trusted" if bundle else f"given: pass {option}"
-    ending = f", which is neither served nor {where}"
     needed = f"the certificate of the issuer {name_text(leaf.issuer)}"
-    raise NotVerifiedError(needs(needed, *([] if bundle else [option]), ending=ending))
+    if bundle:
+        ending = f", which is neither served nor in {bundle.source}: see cert.trusted"
+        raise NotVerifiedError(needs(needed, ending=ending))
+    option = f"--etcd-{here.role.prefix}cacert"
+    raise NotVerifiedError(needs(f"{needed}, which is neither served nor given", option))
 
 
 def given_authorities(target: Target) -> Path:
