@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from enum import Enum, auto
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Self
 
 from msgspec import Struct
@@ -102,17 +102,9 @@ def _code(character: str) -> str:
 
 
 class ReasonKind(Enum):
-    """What a check waits for that cannot judge."""
+    """What is missing: something that is needed, the verdict of another check or of a gate, an answer."""
 
-    OTHER = auto()
-    NEED = auto()
-    """Something is needed, in most cases an option."""
-    CHECK = auto()
-    """The verdict of another check says more."""
-    GATE = auto()
-    """A gate did not pass."""
-    SILENT = auto()
-    """A listener does not answer, or not as an etcd does."""
+    OTHER, NEED, CHECK, GATE, SILENT = range(5)
 
 
 class Reason(Struct, frozen=True):
@@ -145,8 +137,7 @@ class Reason(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for name in ("text", "passing", "subject", "detail", "begin", "ending"):
-            lines = getattr(self, name).split("\n")
-            force_setattr(self, name, "\n".join(map(escaped, lines)))
+            force_setattr(self, name, "\n".join(map(escaped, getattr(self, name).split("\n"))))
 
     def __str__(self) -> str:
         return in_english(self)
@@ -156,12 +147,33 @@ class Reason(Struct, frozen=True):
         """Return the reason with this sentence."""
         return cls(reason) if isinstance(reason, str) else reason
 
+    @classmethod
+    def together(cls, reasons: Iterable[Reason | str]) -> Reason:
+        """Return reasons in one, each once."""
+        each = tuple(dict.fromkeys(map(cls.of, reasons)))
+        return each[0] if len(each) == 1 else cls(parts=each)
+
+    @classmethod
+    def merged(cls, reasons: Iterable[Reason]) -> Reason:
+        """Return one reason for some that differ in the options to pass alone."""
+        first, *others = each = list(dict.fromkeys(reasons))
+        if not others:
+            return first
+        parts = tuple(map(cls.merged, zip(*(one.parts for one in each), strict=True)))
+        options = tuple(dict.fromkeys(option for one in each for option in one.options))
+        passing = dict.fromkeys(one.passing or " and ".join(one.options) for one in each)
+        return replace(first, options=options, passing=" and ".join(filter(None, passing)), parts=parts)
+
+    @classmethod
+    def gated(cls, gate: str, outcome: str, why: Reason) -> Reason:
+        """Return why a check is not judged whose gate has this outcome for this reason."""
+        return cls(outcome, ReasonKind.GATE, checks=(gate,), parts=(why,))
+
     @property
     def headline(self) -> str:
         """What is so, without what to do."""
-        if self.parts and not self.text:
-            return self.parts[0].headline
-        return in_english(replace(self, options=(), passing="", begin="", ending="", parts=()))
+        bare = replace(self, options=(), passing="", begin="", ending="", parts=())
+        return in_english(bare) if self.text or not self.parts else self.parts[0].headline
 
     def each(self) -> Iterator[Reason]:
         """Yield the single reasons of several."""
@@ -173,13 +185,13 @@ class Reason(Struct, frozen=True):
     @property
     def every_option(self) -> tuple[str, ...]:
         """The options of all parts, each once."""
-        own = (*self.options, *(option for part in self.parts for option in part.every_option))
-        return tuple(dict.fromkeys(own))
+        return tuple(
+            dict.fromkeys([*self.options, *(one for part in self.parts for one in part.every_option)])
+        )
 
     def without_options(self) -> Reason:
         """Return what is equal for two reasons that differ in the options to pass alone."""
-        parts = tuple(part.without_options() for part in self.parts)
-        return replace(self, options=(), passing="", parts=parts)
+        return replace(self, options=(), passing="", parts=tuple(one.without_options() for one in self.parts))
 
     def after(self, begin: str) -> Reason:
         """Return the same reason with these words before it."""
@@ -219,31 +231,9 @@ def see(text: str, *checks: str) -> Reason:
     return Reason(text, ReasonKind.CHECK, checks=checks)
 
 
-def gated(gate: str, outcome: str, why: Reason) -> Reason:
-    """Return why a check is not judged whose gate has this outcome for this reason."""
-    return Reason(outcome, ReasonKind.GATE, checks=(gate,), parts=(why,))
-
-
 def silent(url: str, text: str, ending: str = "", *options: str, detail: str = "") -> Reason:
     """Return why nothing is known of a listener that does not answer, or not as an etcd does."""
     return Reason(text, ReasonKind.SILENT, options, subject=url, detail=detail, ending=ending)
-
-
-def together(reasons: Iterable[Reason | str]) -> Reason:
-    """Return reasons in one, each once."""
-    each = tuple(dict.fromkeys(map(Reason.of, reasons)))
-    return each[0] if len(each) == 1 else Reason(parts=each)
-
-
-def merged(reasons: Iterable[Reason]) -> Reason:
-    """Return one reason for some that differ in the options to pass alone."""
-    each = tuple(dict.fromkeys(reasons))
-    if len(each) == 1:
-        return each[0]
-    parts = tuple(map(merged, zip(*(reason.parts for reason in each), strict=True)))
-    options = dict.fromkeys(option for reason in each for option in reason.options)
-    passing = dict.fromkeys(reason.passing or " and ".join(reason.options) for reason in each)
-    return replace(each[0], options=tuple(options), passing=" and ".join(filter(None, passing)), parts=parts)
 
 
 class EtcdTLSError(Exception):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
-from pytest_etcdtls.checks.judgement import EVERY_ANSWER, NEEDS_CLIENT_PORT, altered, changed
+from pytest_etcdtls.checks.judgement import EVERY_ANSWER, altered, changed
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import (
     Finding,
@@ -18,14 +18,7 @@ from pytest_etcdtls.checks.results import (
     not_applicable,
     not_verified,
 )
-from pytest_etcdtls.errors import (
-    InconclusiveError,
-    NotApplicableError,
-    NotVerifiedError,
-    Reason,
-    needs,
-    together,
-)
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, Reason, needs
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.clock import CLOCK_TOLERANCE, MemberClock
@@ -325,7 +318,7 @@ def both_ports_report_the_same_versions(
     """
     siblings = target.siblings(here, Role.CLIENT, Role.CLIENT_HTTP)
     if not siblings:
-        yield not_verified(NEEDS_CLIENT_PORT)
+        yield not_verified(needs("a client listener of the same member", Role.CLIENT.option))
         return
     reported = {here.url: _reported(versions.at(here))}
     reasons: list[Reason] = []
@@ -335,7 +328,7 @@ def both_ports_report_the_same_versions(
         except NotApplicableError as error:
             reasons.append(error.why)
     if len(reported) < 2:
-        yield not_verified(together(reasons))
+        yield not_verified(Reason.together(reasons))
         return
     servers = {server for server, _ in reported.values()}
     clusters = {cluster for _, cluster in reported.values()} - _BEFORE_ALL_ARE_KNOWN

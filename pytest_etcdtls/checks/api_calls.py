@@ -98,9 +98,19 @@ def the_gateway_works(
     elif response.status in (400, 401, 403):
         yield not_verified(_why_denied(answer, response))
     elif response.status != 200:
-        why, remediation = why_down(here, target, answer, served, announced, client, dialling, grounds)
+        hostnames = credentials_at(here, target).allowed_hostname
+        # etcd judges what it dials by its own clock.
+        ahead = (client.client.clock_ahead if client and client.client else None) or timedelta()
+        refusal = Refusal(
+            chain=served.certificates if served else (),
+            grounds=replace(grounds or RefusalGrounds(), alerts_differ=True, revocation=None),
+            when=answer.attempt.started_at + ahead,
+            announced=frozenset(name.public_bytes() for name in announced.most) if announced else frozenset(),
+        )
+        why, remediation = _why_down(response, refusal, dialling, hostnames)
         yield Finding(
             message=f"the JSON gateway does not work: {why}" if why else "the JSON gateway does not work",
+            why=why,
             expected="HTTP 200",
             observed=show(response),
             evidence={"identity": answer.identity},
@@ -109,31 +119,6 @@ def the_gateway_works(
         )
     elif answer.user:
         yield Note(f"requested as user {answer.user}")
-
-
-def why_down(
-    here: Listener,
-    target: Target,
-    answer: GatewayAnswer,
-    served: ServedChain | None,
-    announced: AnnouncedCAs | None,
-    client: ServedClient | None,
-    dialling: Dialling,
-    grounds: RefusalGrounds | None,
-) -> tuple[str, str]:
-    """Return why the gateway does not work, from what its check needs, and the remedy; empty if unknown."""
-    response = answer.attempt.response
-    if response is None:
-        return "", ""
-    # etcd judges what it dials by its own clock.
-    ahead = (client.client.clock_ahead if client and client.client else None) or timedelta()
-    refusal = Refusal(
-        chain=served.certificates if served else (),
-        grounds=replace(grounds or RefusalGrounds(), alerts_differ=True, revocation=None),
-        when=answer.attempt.started_at + ahead,
-        announced=frozenset(name.public_bytes() for name in announced.most) if announced else frozenset(),
-    )
-    return _why_down(response, refusal, dialling, credentials_at(here, target).allowed_hostname)
 
 
 def _why_down(

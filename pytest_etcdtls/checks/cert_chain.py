@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
-from pytest_etcdtls.checks.judgement import NEEDS_CLIENT_PORT, altered, changed, serving
+from pytest_etcdtls.checks.judgement import altered, changed, serving
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, missing, needs
@@ -308,7 +308,7 @@ def each_port_serves_its_own_certificate(
     Remediation: use a separate certificate and key for --peer-cert-file and --peer-key-file.
     """
     if not target.siblings(here, Role.CLIENT):
-        yield not_verified(NEEDS_CLIENT_PORT)
+        yield not_verified(needs("a client listener of the same member", Role.CLIENT.option))
         return
     client_port = _client_port(target, here)
     if client_port is None:

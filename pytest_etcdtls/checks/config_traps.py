@@ -9,15 +9,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import EVERY_TRY, altered, changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
-from pytest_etcdtls.checks.results import (
-    CannotJudge,
-    Finding,
-    Level,
-    Note,
-    Statement,
-    not_applicable,
-    not_verified,
-)
+from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.declaration import Setting, Via
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.flags import has_key
@@ -88,16 +80,14 @@ def _trapped(id_: str) -> Counterexample:
     return changed("declarations.members.0", traps=(trap,))
 
 
-def _needs_copy(text: str, ending: str = "") -> CannotJudge:
+def _needs_copy(text: str, ending: str = "") -> Statement:
     return not_verified(missing(text, "--etcd-pki-dir", passing=_WITH_COPY, ending=ending))
 
 
-def _uncertain(member: MemberDeclaration, trap: FoundTrap) -> CannotJudge:
-    text = f"{member.label}: {trap.summary}; this depends on the version of etcd,"
+def _why_uncertain(member: MemberDeclaration) -> str:
     if member.version is None:
-        return not_verified(missing(f"{text} which is not known", passing=ACCEPTED_CLIENT))
-    newer = f"and {member.version} is newer than the versions that are known here: see its release notes"
-    return not_verified(f"{text} {newer}")
+        return f"which is not known: pass {ACCEPTED_CLIENT}"
+    return f"and {member.version} is newer than the versions that are known here: see its release notes"
 
 
 def _statement(
@@ -111,7 +101,9 @@ def _statement(
     if is_later and rehearsals:
         return not_applicable(f"{', '.join(trap.listeners)} is opened by a restart: see restart.listeners")
     if not trap.certain:
-        return _uncertain(member, trap)
+        return not_verified(
+            f"{member.label}: {trap.summary}; this depends on the version of etcd, {_why_uncertain(member)}"
+        )
     message = f"{member.label}: {'after a restart, ' if is_later else ''}{trap.summary}"
     if not trap.starts and member.version is not None and not member.replayed:
         message += (

@@ -13,13 +13,11 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.refusal_table import ControlState, Ruling, rule
 from pytest_etcdtls.checks.registry import Counterexample
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Outcome, Statement, inconclusive
-from pytest_etcdtls.errors import needs
 from pytest_etcdtls.facts.access import Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import CertificateMessage, Issuers, ServedKey
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
-from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 from pytest_etcdtls.tls.command import Command, curl
 
@@ -45,11 +43,6 @@ def altered(value: Any, path: str, **fields: Any) -> Any:  # noqa: ANN401
         return (*before, altered(value[int(step)], rest, **fields), *after)
     return replace(value, **{step: altered(getattr(value, step), rest, **fields)})
 
-
-NEEDS_CLIENT_PORT = needs(
-    "a client listener of the same member", Role.CLIENT.option, passing=f"{Role.CLIENT.option} for it"
-)
-"""Why a peer port is not compared with the client port."""
 
 EVERY_ANSWER = "served.client.cases.*.tries.*"
 EVERY_TRY = "candidates.*.cases.*.tries.*"

@@ -680,8 +680,8 @@ def _unreachable_members(discovery: Discovery, role: Role) -> Iterator[Statement
     if not unreachable:
         return
     if role is Role.PEER and _is_private(discovery, unreachable[0][1]):
-        passing = f"{role.option} on its machine, or with --etcd-connect-to"
-        reason = missing(observed, role.option, "--etcd-connect-to", passing=passing)
+        options = (role.option, "--etcd-connect-to")
+        reason = missing(observed, *options, passing="{} on its machine, or with {}".format(*options))
         yield from _unjudged(Outcome.NOT_VERIFIED, reason)
         return
     who = _some(member.title for member, _ in unreachable)

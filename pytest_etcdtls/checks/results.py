@@ -63,6 +63,7 @@ class Finding:
         level: a level of this finding below the check's, where the check's docstring announces it.
         remediation: a remediation for this finding, more specific than the check's; with the placeholders of
             the docstring's.
+        why: why it is so, where the end of the message says that.
         concerns: for a check about the whole target, the listeners that the finding is about, as ``ROLE`` or
             ``ROLE-MEMBER``; empty for all of them, ``MEMBER`` for none.
     """
@@ -75,6 +76,7 @@ class Finding:
     level: Level | None = None
     remediation: str = ""
     concerns: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -82,7 +84,7 @@ class Finding:
         return tuple(map(str, self.reproduce))
 
     def __post_init__(self) -> None:
-        for name in ("message", "expected", "observed", "remediation"):
+        for name in ("message", "expected", "observed", "remediation", "why"):
             object.__setattr__(self, name, printable(getattr(self, name), LONG_LIMIT))
         evidence = {printable(name): printable_lines(text) for name, text in self.evidence.items()}
         object.__setattr__(self, "evidence", evidence)

@@ -30,7 +30,6 @@ from pytest_etcdtls.errors import (
     UnobservedError,
     missing,
     needs,
-    together,
 )
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import (
@@ -291,7 +290,7 @@ def served_by_members(target: Target, chains: Each[ServedChain]) -> ServedByMemb
     if len(members) < 2:
         raise NotApplicableError("there is one member only")
     if len({listener.member for listener, _ in served}) < 2:
-        why = together(reasons)
+        why = Reason.together(reasons)
         raise NotVerifiedError(needs("what two members serve", *why.every_option, ending=f": {why}"))
     return ServedByMembers(chains=tuple(served))
 
@@ -511,8 +510,7 @@ def issuers(here: Listener, target: Target, served: ServedChain, path: Certifica
     bundle = target.credentials(here.role).server_ca
     if bundle and bundle.remark:
         issuer = name_text(leaf.issuer)
-        ending = f", that of the issuer {issuer}"
-        raise NotVerifiedError(needs(f"a CA certificate in {bundle.source}", ending=ending))
+        raise NotVerifiedError(needs(f"a CA certificate in {bundle.source}, that of the issuer {issuer}"))
     needed = f"the certificate of the issuer {name_text(leaf.issuer)}"
     if bundle:
         ending = f", which is neither served nor in {bundle.source}: see cert.trusted"

@@ -26,7 +26,6 @@ from pytest_etcdtls.errors import (
     UnreadableJSONError,
     escaped,
     missing,
-    together,
 )
 from pytest_etcdtls.facts.access import PresentedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
@@ -347,7 +346,7 @@ def member_listings(target: Target, lists: Each[MemberListing]) -> MemberListing
         except UnobservedError as unobserved:
             reasons.append(unobserved.why)
     if not listings:
-        raise NotVerifiedError(together(reasons).after("no listener returned the member list: "))
+        raise NotVerifiedError(Reason.together(reasons).after("no listener returned the member list: "))
     return MemberListings(listings=tuple(listings))
 
 

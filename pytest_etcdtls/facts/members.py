@@ -185,6 +185,9 @@ def _profile(
     )
 
 
+_OF_MEMBERS = ("--etcd-endpoint", "--etcd-discover")
+
+
 def _one_member_only(target: Target, listings: MemberListings | None) -> UnobservedError:
     """Return why members cannot be compared."""
     if listings is not None and listings.size == 1:
@@ -192,9 +195,7 @@ def _one_member_only(target: Target, listings: MemberListings | None) -> Unobser
     if target.discover:
         return NotVerifiedError(needs("TLS listeners of two members that answer"))
     passing = "--etcd-endpoint for each of them, or --etcd-discover"
-    return NotVerifiedError(
-        needs("TLS listeners of two members", "--etcd-endpoint", "--etcd-discover", passing=passing)
-    )
+    return NotVerifiedError(needs("TLS listeners of two members", *_OF_MEMBERS, passing=passing))
 
 
 @fact
@@ -344,9 +345,8 @@ def _why_not(url: str, discovered: Discovered | None) -> Reason | str:
         parse(url)
     except ValueError as error:
         return str(error)
-    why_not = "it was not named, and only named hosts are contacted"
     passing = "--etcd-endpoint for it, or --etcd-discover"
-    return missing(why_not, "--etcd-endpoint", "--etcd-discover", passing=passing)
+    return missing("it was not named, and only named hosts are contacted", *_OF_MEMBERS, passing=passing)
 
 
 @fact

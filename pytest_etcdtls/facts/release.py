@@ -7,14 +7,7 @@ from typing import Annotated, TypeVar
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import (
-    NotApplicableError,
-    NotVerifiedError,
-    Reason,
-    UnobservedError,
-    missing,
-    together,
-)
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Reason, UnobservedError, missing
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
@@ -117,10 +110,8 @@ def go_release(here: Listener, target: Target, metrics: Metrics) -> GoRelease:
             continue
         if (release := Release.parse(text)) is not None:
             return GoRelease(listener=listener, release=release, text=text)
-    text = "the Go release is not known, /metrics has it"
-    raise NotVerifiedError(
-        reasons[0].after(f"{text}: ") if reasons else missing(text, passing=ACCEPTED_CLIENT)
-    )
+    why = next(iter(reasons), Reason(f"pass {ACCEPTED_CLIENT}"))
+    raise NotVerifiedError(why.after("the Go release is not known, /metrics has it: "))
 
 
 @fact
@@ -177,7 +168,7 @@ def _of_members(target: Target, releases: Each[T]) -> tuple[T, ...]:
         except UnobservedError as unobserved:
             reasons.append(unobserved.why)
     if not by_member:
-        raise NotVerifiedError(together(reasons))
+        raise NotVerifiedError(Reason.together(reasons))
     return tuple(by_member.values())
 
 

@@ -104,7 +104,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     results: tuple[CheckResult, ...]
     profiles: Profiles = NO_PROFILES
     reviewed: Review = Review()
-    left_out: Mapping[Reason | str, int] = {}
+    left_out: Mapping[str, int] = {}
     deselected: frozenset[str] = frozenset()
     strict: bool = False
     problems: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, catalogue, family_of, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.errors import Reason, ReasonKind, merged
+from pytest_etcdtls.errors import Reason, ReasonKind
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import OtherPort
@@ -737,7 +737,7 @@ def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
         whys.setdefault(same, []).append(result.why)
         groups.setdefault(same, {}).setdefault(result.check, []).append(result.listener)
     by_reason = (
-        Undecided(merged(whys[same]), {check: tuple(labels) for check, labels in checks.items()})
+        Undecided(Reason.merged(whys[same]), {check: tuple(labels) for check, labels in checks.items()})
         for same, checks in groups.items()
     )
     return sorted(by_reason, key=lambda group: -group.number)

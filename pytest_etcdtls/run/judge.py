@@ -43,11 +43,7 @@ from pytest_etcdtls.errors import (
     RunEndedError,
     UnobservedError,
     blocked_sockets,
-    gated,
-    missing,
-    needs,
     see,
-    together,
 )
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
 from pytest_etcdtls.facts.api import OtherPort
@@ -425,7 +421,7 @@ class Judge:
                 continue
             if outcome in FAILED:
                 own = Reason.of(result.findings[0].message) if result.findings else result.why
-                return Outcome.NOT_VERIFIED, gated(gate, result.outcome, own), ()
+                return Outcome.NOT_VERIFIED, Reason.gated(gate, result.outcome, own), ()
         return None
 
     def _run(self, subject: Subject) -> Conclusion:
@@ -442,7 +438,7 @@ class Judge:
             self._outcome_at_end[subject.check.id, subject.label] = outcome
             whys = [self.observer.given_up[label] for label in sorted(stopped)]
             own = Reason.of(reason).each() if reason else ()
-            return Outcome.INCONCLUSIVE, together([*own, *whys]), ()
+            return Outcome.INCONCLUSIVE, Reason.together([*own, *whys]), ()
         return outcome, reason, findings
 
     def _answered_first(self, label: str) -> bool:
@@ -521,7 +517,7 @@ class Judge:
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
             if reasons := [statement.why for statement in undecided if statement.outcome is outcome]:
-                return outcome, together(reasons), ()
+                return outcome, Reason.together(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
 
 
@@ -586,37 +582,34 @@ def subjects(check: Check, target: Target) -> list[Listener | None]:
     return [] if left_out(check, target) else _of_its_roles(check, target)
 
 
-def left_out(check: Check, target: Target) -> Reason | str:
+def left_out(check: Check, target: Target) -> str:
     """Return why the options leave the check out on the target, empty if they do not.
 
     A check of a declaration needs one, an experiment a cluster of our own, a comparison two members, and a
     search for members or ports the option for it. What is known only from a connection leaves no check out.
     """
-    read = {need.type for need in check.needs.values() if need.reading is Reading.NEEDED}
+    needs = {need.type for need in check.needs.values() if need.reading is Reading.NEEDED}
     if target.unjudged:
-        return "" if check.id == STARTS else see(f"nothing is known of {target.label}", STARTS)
-    if target.live and not target.declared and read & _DECLARED:
-        passing = "--etcd-config, or on the node --etcd-pid"
-        return missing("there is no declaration", "--etcd-config", "--etcd-pid", passing=passing)
-    if ProcessComparisons in read and not any(each.written for each in target.running.values()):
-        return missing("compares a declaration with a process", "--etcd-pid", "--etcd-config")
-    if not target.rehearses and Rehearsals in read:
-        passing = "--etcd-rehearse with --etcd-pid"
-        return missing("no restart is rehearsed", "--etcd-rehearse", "--etcd-pid", passing=passing)
+        return "" if check.id == STARTS else f"nothing is known of {target.label}: see {STARTS}"
+    if target.live and not target.declared and needs & _DECLARED:
+        return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
+    if ProcessComparisons in needs and not any(each.written for each in target.running.values()):
+        return "compares a declaration with a process: pass --etcd-pid and --etcd-config"
+    if not target.rehearses and Rehearsals in needs:
+        return "no restart is rehearsed: pass --etcd-rehearse with --etcd-pid"
     if target.live and check.family == "lifecycle":
-        return needs("an etcd that the run starts")
-    if target.live and not target.discover and read & _SEARCHED:
-        return missing("members are not searched for", "--etcd-discover")
+        return "needs an etcd that the run starts"
+    if target.live and not target.discover and needs & _SEARCHED:
+        return "members are not searched for: pass --etcd-discover"
     if target.live and check.id == STARTS:
-        options = ("--etcd-binary", "--etcd-image")
-        return missing("the run starts no etcd", *options, passing=" or ".join(options))
+        return "the run starts no etcd: pass --etcd-binary or --etcd-image"
     one_member = len({one.member for one in target.listeners}) < 2 and not has_unclear_members(target)
-    if not target.discover and read & _COMPARED and one_member:
+    if not target.discover and needs & _COMPARED and one_member:
         return "there is only one member to judge"
     return ""
 
 
-def left_out_of(checks: Iterable[Check], target: Target) -> Counter[Reason | str]:
+def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
     """Return for each reason how many results the options leave out."""
     return Counter(
         reason

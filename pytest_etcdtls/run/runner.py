@@ -565,7 +565,7 @@ class Run:
         return review(self.settings.waivers, self.judged, self.settings.started_at.date())
 
     @property
-    def left_out(self) -> Counter[Reason | str]:
+    def left_out(self) -> Counter[str]:
         """For each reason, how many results the options leave out."""
         return sum((left_out_of(self.checks, target.outline) for target in self.targets), Counter())
 

@@ -149,7 +149,7 @@ def _nothing_ran(run: Run, session: pytest.Session, invocation: Invocation) -> I
             checks for target in run.targets for _, checks in checks_of(target.outline, run.checks)
         )
         deselected = "they were deselected (-k, -m, --deselect, an ini file)"
-        why = deselected if collected else "; ".join(map(str, run.left_out))
+        why = deselected if collected else "; ".join(run.left_out)
         if run.selected:
             why = "a hook of a conftest.py or plugin failed before them"
         yield (

@@ -12,7 +12,7 @@ from report.broken_cluster import judged
 from starting import start_process
 
 from pytest_etcdtls import errors
-from pytest_etcdtls.errors import Reason, gated, merged, missing, needs, see, silent, together
+from pytest_etcdtls.errors import Reason, missing, needs, see, silent
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import undecided, without_evidence
@@ -31,8 +31,12 @@ DOWN = silent("https://10.0.0.1:2379", "does not answer", "; start it", detail="
         (missing("no log", "--a", "--b", passing="--a or --b"), "no log: pass --a or --b", "no log"),
         (see("it is down", "a.b", "c.d"), "it is down: see a.b and c.d", "it is down: see a.b and c.d"),
         (DOWN, "https://10.0.0.1:2379 does not answer; start it", "https://10.0.0.1:2379 does not answer"),
-        (gated("a.b", "violates", KEY), "a.b violates: needs the key: pass --etcd-ca-key", "a.b violates"),
-        (together([KEY, "why", "why"]), "needs the key: pass --etcd-ca-key; why", "needs the key"),
+        (
+            Reason.gated("a.b", "violates", KEY),
+            "a.b violates: needs the key: pass --etcd-ca-key",
+            "a.b violates",
+        ),
+        (Reason.together([KEY, "why", "why"]), "needs the key: pass --etcd-ca-key; why", "needs the key"),
         (Reason("why").after("it: "), "it: why", "why"),
         (Reason(), "", ""),
     ],
@@ -44,9 +48,9 @@ def test_a_reason_in_english(reason: Reason, english: str, headline: str) -> Non
 def test_reasons_that_differ_in_the_options_are_one() -> None:
     of_peers = needs("the key", "--etcd-peer-ca-key")
     assert KEY.without_options() == of_peers.without_options()
-    assert merged([KEY, of_peers, KEY]).every_option == ("--etcd-ca-key", "--etcd-peer-ca-key")
-    several = [together([one, DOWN]) for one in (KEY, of_peers)]
-    assert str(merged(several)) == f"needs the key: pass --etcd-ca-key and --etcd-peer-ca-key; {DOWN}"
+    assert Reason.merged([KEY, of_peers, KEY]).every_option == ("--etcd-ca-key", "--etcd-peer-ca-key")
+    several = [Reason.together([one, DOWN]) for one in (KEY, of_peers)]
+    assert str(Reason.merged(several)) == f"needs the key: pass --etcd-ca-key and --etcd-peer-ca-key; {DOWN}"
 
 
 FAULTY = ClusterConfig(expects_health=False, client_cert_auth=False, trusted_ca_file=None)

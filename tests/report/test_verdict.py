@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
-from pytest_etcdtls.errors import Reason, gated, needs, silent
+from pytest_etcdtls.errors import Reason, needs, silent
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.report import clusters, render
@@ -165,11 +165,12 @@ CLOSED = silent(
 
 def test_no_verdict_says_why_once() -> None:
     gate = result(Outcome.INCONCLUSIVE, check="listener.answers", reason=CLOSED)
+    late = replace(CLOSED, options=("--etcd-timeout",))
     after = [
         result(
             Outcome.NOT_VERIFIED,
             check=f"a.b{number}",
-            reason=gated("listener.answers", "inconclusive", replace(CLOSED, options=("--etcd-timeout",))),
+            reason=Reason.gated("listener.answers", "inconclusive", late),
         )
         for number in range(95)
     ]
@@ -184,7 +185,9 @@ def test_no_verdict_says_why_once() -> None:
 def test_results_about_another_port_need_the_right_one() -> None:
     gate = result(Outcome.VIOLATES, check="listener.is-etcd")
     after = result(
-        Outcome.NOT_VERIFIED, check="a.b", reason=gated("listener.is-etcd", "violates", Reason("it is none"))
+        Outcome.NOT_VERIFIED,
+        check="a.b",
+        reason=Reason.gated("listener.is-etcd", "violates", Reason("it is none")),
     )
     needed = "1 need client-m0 to be the port of etcd that it is named as"
     assert f"1 result not verified: {needed}; -v says why" in " ".join(

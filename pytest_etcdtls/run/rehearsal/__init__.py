@@ -28,7 +28,6 @@ from typing import Final
 
 from msgspec import structs
 
-from pytest_etcdtls.checks.api_calls import why_down
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.declaration import (
@@ -41,13 +40,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.flags import FLAG_OF, flag_known
 from pytest_etcdtls.declared.running import RunningMember, differences, listening
-from pytest_etcdtls.errors import (
-    NotVerifiedError,
-    Reason,
-    UnobservedError,
-    UnreadableFileError,
-    together,
-)
+from pytest_etcdtls.errors import NotVerifiedError, Reason, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.behaviour import GATEWAY, Behaviour, BehaviourChange, changes
@@ -59,6 +52,7 @@ from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, Rehearsals
 from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import fingerprint, shown
 from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import stage
 from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
@@ -118,7 +112,7 @@ def rehearse(observer: Observer) -> Rehearsals:
         except NotVerifiedError as error:
             refused.append(error.why)
     if not members:
-        raise NotVerifiedError(together(refused))
+        raise NotVerifiedError(Reason.together(refused))
     return Rehearsals(members=tuple(members), refused=tuple(refused))
 
 
@@ -452,11 +446,8 @@ def _explained(change: BehaviourChange, again: Observer) -> BehaviourChange:
     """Return a change with why the gateway does not work then, as its check says."""
     if change.topic != GATEWAY or not change.listeners:
         return change
-    check, listener = catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0])
-    with suppress(UnobservedError):
-        facts = check.arguments(again.target, listener, lambda need: again.read(need, listener))
-        return structs.replace(change, why=why_down(**facts)[0])
-    return change
+    judged = Judge(again).result(catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0]))
+    return structs.replace(change, why=judged.findings[0].why if judged.findings else "")
 
 
 def _gateways_by_chance(
