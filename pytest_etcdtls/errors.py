@@ -7,8 +7,12 @@ somebody else, so the escapes of untrusted text are here too, below :mod:`pytest
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Self
+
+from msgspec import Struct
+from msgspec.structs import force_setattr, replace
 
 if TYPE_CHECKING:
     from pytest_etcdtls.target import StartFailure
@@ -97,6 +101,141 @@ def _code(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+class ReasonKind(Enum):
+    """What is missing: something that is needed, the verdict of another check or of a gate, an answer."""
+
+    OTHER, NEED, CHECK, GATE, SILENT = range(5)
+
+
+class Reason(Struct, frozen=True):
+    """Why something cannot be judged, or what there is to say of it. :func:`in_english` writes it.
+
+    Results are grouped and counted by this value, and nobody reads the English. Its texts are printable.
+
+    Attributes:
+        text: what is so; of a need, what is needed; of a gate, its outcome; of a listener, what it does.
+        options: which would help.
+        passing: how they are passed, if that is more than their names.
+        checks: those that say more, or the gate.
+        subject: the URL of the silent listener.
+        detail: how its connections end, by which listeners of one host are alike.
+        begin: what precedes it, with its punctuation.
+        ending: the end of the sentence with its punctuation, instead of one about options and checks.
+        parts: reasons that hold together; of a gate, its own; with a text, those that are quoted in it.
+    """
+
+    text: str = ""
+    kind: ReasonKind = ReasonKind.OTHER
+    options: tuple[str, ...] = ()
+    passing: str = ""
+    checks: tuple[str, ...] = ()
+    subject: str = ""
+    detail: str = ""
+    begin: str = ""
+    ending: str = ""
+    parts: tuple[Reason, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("text", "passing", "subject", "detail", "begin", "ending"):
+            force_setattr(self, name, "\n".join(map(escaped, getattr(self, name).split("\n"))))
+
+    def __str__(self) -> str:
+        return in_english(self)
+
+    @classmethod
+    def of(cls, reason: Reason | str) -> Reason:
+        """Return the reason with this sentence."""
+        return cls(reason) if isinstance(reason, str) else reason
+
+    @classmethod
+    def together(cls, reasons: Iterable[Reason | str]) -> Reason:
+        """Return reasons in one, each once."""
+        each = tuple(dict.fromkeys(map(cls.of, reasons)))
+        return each[0] if len(each) == 1 else cls(parts=each)
+
+    @classmethod
+    def merged(cls, reasons: Iterable[Reason]) -> Reason:
+        """Return one reason for some that differ in the options to pass alone."""
+        first, *others = each = list(dict.fromkeys(reasons))
+        if not others:
+            return first
+        parts = tuple(map(cls.merged, zip(*(one.parts for one in each), strict=True)))
+        options = tuple(dict.fromkeys(option for one in each for option in one.options))
+        passing = dict.fromkeys(one.passing or " and ".join(one.options) for one in each)
+        return replace(first, options=options, passing=" and ".join(filter(None, passing)), parts=parts)
+
+    @classmethod
+    def gated(cls, gate: str, outcome: str, why: Reason) -> Reason:
+        """Return why a check is not judged whose gate has this outcome for this reason."""
+        return cls(outcome, ReasonKind.GATE, checks=(gate,), parts=(why,))
+
+    @property
+    def headline(self) -> str:
+        """What is so, without what to do."""
+        bare = replace(self, options=(), passing="", begin="", ending="", parts=())
+        return in_english(bare) if self.text or not self.parts else self.parts[0].headline
+
+    def each(self) -> Iterator[Reason]:
+        """Yield the single reasons of several."""
+        for part in self.parts:
+            yield from part.each()
+        if not self.parts:
+            yield self
+
+    @property
+    def every_option(self) -> tuple[str, ...]:
+        """The options of all parts, each once."""
+        return tuple(
+            dict.fromkeys([*self.options, *(one for part in self.parts for one in part.every_option)])
+        )
+
+    def without_options(self) -> Reason:
+        """Return what is equal for two reasons that differ in the options to pass alone."""
+        return replace(self, options=(), passing="", parts=tuple(one.without_options() for one in self.parts))
+
+    def after(self, begin: str) -> Reason:
+        """Return the same reason with these words before it."""
+        return replace(self, begin=f"{begin}{self.begin}")
+
+
+def in_english(reason: Reason) -> str:
+    """Return a reason as a sentence without its full stop."""
+    parts = tuple(dict.fromkeys(map(str, reason.parts)))
+    match reason.kind:
+        case ReasonKind.NEED:
+            text = f"needs {reason.text}"
+        case ReasonKind.CHECK:
+            text = f"{reason.text}: see {' and '.join(reason.checks)}"
+        case ReasonKind.GATE:
+            text = ": ".join((f"{reason.checks[0]} {reason.text}", *parts))
+        case ReasonKind.SILENT:
+            text = f"{reason.subject} {reason.text}"
+        case _:
+            text = reason.text or "; ".join(parts)
+    passing = "" if reason.ending else reason.passing or " and ".join(reason.options)
+    return f"{reason.begin}{text}{f': pass {passing}' if passing else reason.ending}"
+
+
+def needs(text: str, *options: str, passing: str = "", ending: str = "") -> Reason:
+    """Return the reason of a check that needs something: ``needs("a client certificate", "--etcd-cert")``."""
+    return Reason(text, ReasonKind.NEED, options, passing, ending=ending)
+
+
+def missing(text: str, *options: str, passing: str = "", ending: str = "") -> Reason:
+    """Return a reason, and the options that would help."""
+    return Reason(text, options=options, passing=passing, ending=ending)
+
+
+def see(text: str, *checks: str) -> Reason:
+    """Return the reason of a check that waits for the verdict of others."""
+    return Reason(text, ReasonKind.CHECK, checks=checks)
+
+
+def silent(url: str, text: str, ending: str = "", *options: str, detail: str = "") -> Reason:
+    """Return why nothing is known of a listener that does not answer, or not as an etcd does."""
+    return Reason(text, ReasonKind.SILENT, options, subject=url, detail=detail, ending=ending)
+
+
 class EtcdTLSError(Exception):
     """Base of all errors that this package raises on purpose.
 
@@ -153,18 +292,21 @@ class UnobservedError(EtcdTLSError):
     """An observation could not be made, so no check that needs it can judge; base class only.
 
     Args:
-        reason: one sentence for the person who reads the report.
+        reason: for the person who reads the report: a sentence, or one that says what would help.
         lines: of a log, below it.
+
+    Attributes:
+        why: the reason.
     """
 
-    def __init__(self, reason: str, *lines: str) -> None:
-        super().__init__("\n".join(text.replace("\n", r"\n") for text in (reason, *lines)))
-        self.reason = str(self)
+    def __init__(self, reason: Reason | str, *lines: str) -> None:
+        super().__init__("\n".join(text.replace("\n", r"\n") for text in (str(reason), *lines)))
+        self.why = reason if isinstance(reason, Reason) else Reason(str(self))
 
     def again(self) -> Self:
         """Return the same error, without where it was raised. Its message is printable already."""
         error = type(self).__new__(type(self), *self.args)
-        error.reason = self.reason
+        error.why = self.why
         return error
 
 

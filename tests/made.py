@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pytest_etcdtls.checks.results import CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.errors import Reason
 from pytest_etcdtls.report.model import Report
 
 
@@ -24,6 +25,7 @@ def made_result(outcome: Outcome, check: str = "cert.trusted", **fields: Any) ->
         "findings": (Finding(message="it is wrong", expected="right", observed="wrong"),) if finds else (),
         "remedies": ("mend it",) if finds else (),
     }
+    fields["why"] = Reason.of(fields.pop("reason", ""))
     return CheckResult(check=check, outcome=outcome, **(usual | fields))
 
 

@@ -18,7 +18,7 @@ from pytest_etcdtls.checks.results import (
     not_applicable,
     not_verified,
 )
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, Reason, needs
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.clock import CLOCK_TOLERANCE, MemberClock
@@ -318,17 +318,17 @@ def both_ports_report_the_same_versions(
     """
     siblings = target.siblings(here, Role.CLIENT, Role.CLIENT_HTTP)
     if not siblings:
-        yield not_verified("needs a client listener of the same member: pass --etcd-endpoint for it")
+        yield not_verified(needs("a client listener of the same member", Role.CLIENT.option))
         return
     reported = {here.url: _reported(versions.at(here))}
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for sibling in siblings:
         try:
             reported[sibling.url] = _reported(versions.at(sibling))
         except NotApplicableError as error:
-            reasons.append(error.reason)
+            reasons.append(error.why)
     if len(reported) < 2:
-        yield not_verified("; ".join(reasons))
+        yield not_verified(Reason.together(reasons))
         return
     servers = {server for server, _ in reported.values()}
     clusters = {cluster for _, cluster in reported.values()} - _BEFORE_ALL_ARE_KNOWN
@@ -441,7 +441,7 @@ def both_ports_list_the_same_members(
     """
     client = target.first_of(Role.CLIENT)
     if client is None:
-        yield not_verified("needs a client listener of the cluster: pass --etcd-endpoint")
+        yield not_verified(needs("a client listener of the cluster", "--etcd-endpoint"))
         return
     by_client = listings.at(client).members
     if set(listing.members) != set(by_client):

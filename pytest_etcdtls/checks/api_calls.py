@@ -10,6 +10,7 @@ from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.refused_clients import Refusal, explain
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
+from pytest_etcdtls.errors import Reason, missing
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.access import ServedClient
@@ -26,7 +27,7 @@ from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, curl, etcdctl
 
-_NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
+_OF_USER = ("--etcd-user", "--etcd-password-file")
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
 _CAUSES = {
     "expired certificate": Cause.EXPIRED,
@@ -109,6 +110,7 @@ def the_gateway_works(
         why, remediation = _why_down(response, refusal, dialling, hostnames)
         yield Finding(
             message=f"the JSON gateway does not work: {why}" if why else "the JSON gateway does not work",
+            why=why,
             expected="HTTP 200",
             observed=show(response),
             evidence={"identity": answer.identity},
@@ -178,14 +180,18 @@ def _why_down(
     return f"{with_it}, and is refused: {reason.why}", remedy
 
 
-def _why_denied(answer: GatewayAnswer, response: Response) -> str:
+def _why_denied(answer: GatewayAnswer, response: Response) -> Reason:
     if b"CommonName" in response.body:
-        return (
-            "authentication is on, and the gateway rejects every certificate with a common name: pass one "
-            f"without, and --etcd-user ({show(response)})"
-        )
+        text = "authentication is on, and the gateway rejects every certificate with a common name"
+        passing = f"one without, and --etcd-user ({show(response)})"
+        return missing(text, "--etcd-user", passing=passing)
     why = answer.why_not or (f"user {answer.user} may not" if answer.user else show(response))
-    return f"{_NEEDS_USER} ({why})"
+    return _needs_user(why)
+
+
+def _needs_user(why: str) -> Reason:
+    passing = f"{' and '.join(_OF_USER)} of a user who may read ({why})"
+    return missing("authentication is on", *_OF_USER, passing=passing)
 
 
 _unavailable = changed("answer", status=14, message="etcdserver: no leader", well_formed=False)
@@ -205,7 +211,7 @@ def grpc_range_answers(here: Listener, answer: RangeAnswer) -> Iterator[Statemen
     """
     if answer.status in DENIED:
         why = answer.why_not or (f"user {answer.user} may not read" if answer.user else "")
-        yield not_verified(f"{_NEEDS_USER} ({why or answer.message})")
+        yield not_verified(_needs_user(why or answer.message))
     elif answer.attempt.ending is not Ending.SERVED or answer.attempt.response is None:
         yield inconclusive(f"{here.url} Range: {answer.attempt.describe()}")
     elif answer.status != 0 or not answer.well_formed:

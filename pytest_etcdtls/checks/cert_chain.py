@@ -15,7 +15,7 @@ from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now
 from pytest_etcdtls.checks.judgement import altered, changed, serving
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Statement, inconclusive, not_applicable, not_verified
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, missing, needs
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.alternatives import Alternative, HelloVariants
 from pytest_etcdtls.facts.certificates import (
@@ -237,10 +237,9 @@ def the_served_certificate_is_trusted(
     """
     bundle = target.credentials(here.role).server_ca
     if path.error and not path.path and bundle and bundle.inferred:
-        yield not_verified(
-            f"{path.source}, the CA of the client port, does not verify the served certificate, as where "
-            "peers have a separate CA: pass --etcd-peer-cacert"
-        )
+        source = f"{path.source}, the CA of the client port,"
+        text = f"{source} does not verify the served certificate, as where peers have a separate CA"
+        yield not_verified(missing(text, "--etcd-peer-cacert"))
     elif path.error:
         anchors = name_list(anchor.subject for anchor in path.anchors)
         which = f": the file {path.remark}"
@@ -309,7 +308,7 @@ def each_port_serves_its_own_certificate(
     Remediation: use a separate certificate and key for --peer-cert-file and --peer-key-file.
     """
     if not target.siblings(here, Role.CLIENT):
-        yield not_verified("needs a client listener of the same member: pass --etcd-endpoint for it")
+        yield not_verified(needs("a client listener of the same member", Role.CLIENT.option))
         return
     client_port = _client_port(target, here)
     if client_port is None:
@@ -438,7 +437,8 @@ def every_issuer_is_a_ca(here: Listener, issuers: Issuers) -> Iterator[Statement
         keyUsage keyCertSign).
     """
     for below, issuer in enumerate(issuers.certificates):
-        problems = list(issuer_faults(issuer, below, is_anchor=issuer is issuers.certificates[-1]))
+        faults = issuer_faults(issuer, below, is_anchor=issuer is issuers.certificates[-1])
+        problems = [problem for _, problem in faults]
         if not allows(issuer):
             problems.append(f"extendedKeyUsage {', '.join(purposes(issuer) or ())}")
         if problems:
@@ -541,10 +541,9 @@ def etcd_and_kubernetes_have_separate_cas(
     subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}
     alike = [name_text(name) for name in dict.fromkeys(announced.most) if name.public_bytes() in subjects]
     if alike and not trusted:
-        yield not_verified(
-            f"a CA of the same name is announced, {', '.join(alike)}, but its key is not known: "
-            "pass --etcd-trusted-ca or --etcd-peer-trusted-ca"
-        )
+        text = f"a CA of the same name is announced, {', '.join(alike)}, but its key is not known"
+        options = ("--etcd-trusted-ca", "--etcd-peer-trusted-ca")
+        yield not_verified(missing(text, *options, passing=" or ".join(options)))
 
 
 def _kubernetes_ca(target: Target) -> TrustBundle:
@@ -552,10 +551,8 @@ def _kubernetes_ca(target: Target) -> TrustBundle:
     if bundle is None and target.origin != "live":
         raise NotApplicableError("this cluster was started here and serves no Kubernetes")
     if bundle is None:
-        raise NotVerifiedError(
-            "needs the CA of the Kubernetes cluster that uses this etcd: pass --etcd-kubernetes-ca "
-            "(/etc/kubernetes/pki/ca.crt)"
-        )
+        option, needed = "--etcd-kubernetes-ca", "the CA of the Kubernetes cluster that uses this etcd"
+        raise NotVerifiedError(needs(needed, option, passing=f"{option} (/etc/kubernetes/pki/ca.crt)"))
     return bundle
 
 

@@ -13,6 +13,7 @@ from pytest_etcdtls.checks.judgement import EVERY_ANSWER, changed, serving
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, reissued
+from pytest_etcdtls.errors import missing
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import serves_grpc_only
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers
@@ -150,10 +151,10 @@ def the_certificate_is_for_clients_too(
     elif here.role is not Role.PEER:
         yield from _at_the_gateway(here, target, chain, served)
     elif dialling.with_another is None and dialling.members != 1:
-        yield not_verified(
-            "it has no clientAuth, and members that have found each other may dial with another certificate: "
-            "pass --etcd-config"
+        text = (
+            "it has no clientAuth, and members that have found each other may dial with another certificate"
         )
+        yield not_verified(missing(text, "--etcd-config"))
     else:
         yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(here.url, USAGES))
 

@@ -50,6 +50,7 @@ from pytest_etcdtls.facts.configuration import (
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
+from pytest_etcdtls.facts.release import ACCEPTED_CLIENT
 from pytest_etcdtls.pki.certificate import name_list, name_text
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
@@ -242,7 +243,7 @@ def the_declared_bundle_is_trusted(
     elif bundle.written and bundle.accepted is None:
         yield not_verified(
             f"{declaration.here.url} announces the names of the CAs in {bundle.source}, but its CAs may have "
-            f"other keys: {bundle.written}; pass a client certificate that is accepted"
+            f"other keys: {bundle.written}; pass {ACCEPTED_CLIENT}"
         )
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.declared.declaration import FLAGS, DeclaredListener
-from pytest_etcdtls.errors import UnobservedError
+from pytest_etcdtls.errors import Reason, UnobservedError, missing, silent
 from pytest_etcdtls.facts.configuration import (
     Declarations,
     ListenerDeclaration,
@@ -113,7 +113,7 @@ def listeners_are_as_declared(
                 observed=seen.said.rpartition("; ")[2],
             )
         elif not seen.answers:
-            yield not_verified(f"{here.url} does not answer: {seen.said}")
+            yield not_verified(silent(here.url, "does not answer", f": {seen.said}"))
         elif declared is None:
             yield _nowhere_declared(seen)
         elif seen.plaintext and not declared.plaintext:
@@ -134,8 +134,7 @@ def listeners_are_as_declared(
     for reason in elsewhere.not_tried:
         yield Note(reason)
     for member in members.values():
-        for reason in _unseen(target, member, judged):
-            yield not_verified(reason)
+        yield from map(not_verified, _unseen(target, member, judged))
 
 
 def _seen(
@@ -147,7 +146,7 @@ def _seen(
     try:
         contact, plain = contacts.at(listener), plaintexts.at(listener).attempt
     except UnobservedError as unobserved:
-        return _SeenListener(declaration=declaration, tls=False, plaintext=False, said=unobserved.reason)
+        return _SeenListener(declaration=declaration, tls=False, plaintext=False, said=str(unobserved))
     attempts = (*contact.tls, plain)
     said = [f"{attempt.offered_version or 'plain HTTP'}: {attempt.describe()}" for attempt in attempts]
     if contact.tls_instead is not None:
@@ -161,7 +160,9 @@ def _seen(
     )
 
 
-def _unseen(target: Target, member: MemberDeclaration, judged: Sequence[_SeenListener]) -> Iterator[str]:
+def _unseen(
+    target: Target, member: MemberDeclaration, judged: Sequence[_SeenListener]
+) -> Iterator[Reason | str]:
     """Yield for each listener that is only declared why it is not judged, and what to do."""
     seen = {
         (declared.role, declared.url.address)
@@ -174,7 +175,9 @@ def _unseen(target: Target, member: MemberDeclaration, judged: Sequence[_SeenLis
     for declared in member.effective.listeners:
         if (declared.role, declared.url.address) not in seen:
             url = str(declared.url)
-            yield reasons.get(url, f"{url} is not among the endpoints: pass {declared.role.option} for it")
+            option = declared.role.option
+            unnamed = missing(f"{url} is not among the endpoints", option, passing=f"{option} for it")
+            yield reasons.get(url, unnamed)
 
 
 def _nowhere_declared(seen: _SeenListener) -> Finding:

@@ -20,6 +20,7 @@ from pytest_etcdtls.declared.traps.revocation import (
     the_revocation_list_is_the_only_one,
 )
 from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
+from pytest_etcdtls.errors import missing
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.configuration import (
     Declarations,
@@ -29,6 +30,7 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.rehearsal import Rehearsals
+from pytest_etcdtls.facts.release import ACCEPTED_CLIENT
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import StartFailure, Target
 from pytest_etcdtls.tls.attempt import Ending
@@ -49,7 +51,7 @@ def trap_check(
 
 
 _OF_CONTENT: Final = {the_revocation_list_can_be_read.id, the_revocation_list_is_the_only_one.id}
-_WITH_COPY: Final = "pass --etcd-pki-dir, a directory with a copy"
+_WITH_COPY: Final = "--etcd-pki-dir, a directory with a copy"
 
 
 def _judge_of(id_: str) -> CheckFunction:
@@ -67,7 +69,7 @@ def _judge_of(id_: str) -> CheckFunction:
                 if trap.id == id_:
                     yield _statement(member, trap, target, rehearsals)
                 elif trap.id == unread:
-                    yield not_verified(f"{member.label}: {trap.summary}: {_WITH_COPY}")
+                    yield _needs_copy(f"{member.label}: {trap.summary}")
 
     return judge
 
@@ -78,9 +80,13 @@ def _trapped(id_: str) -> Counterexample:
     return changed("declarations.members.0", traps=(trap,))
 
 
+def _needs_copy(text: str, ending: str = "") -> Statement:
+    return not_verified(missing(text, "--etcd-pki-dir", passing=_WITH_COPY, ending=ending))
+
+
 def _why_uncertain(member: MemberDeclaration) -> str:
     if member.version is None:
-        return "which is not known: pass a client certificate that is accepted"
+        return f"which is not known: pass {ACCEPTED_CLIENT}"
     return f"and {member.version} is newer than the versions that are known here: see its release notes"
 
 
@@ -234,12 +240,11 @@ def _judge_missing_list(
                 ),
             )
         elif declaration.member.replayed:
-            yield not_verified(f"{trap.summary}; the replay has a generated list: {_WITH_COPY}")
+            yield _needs_copy(f"{trap.summary}; the replay has a generated list")
         elif accepted:
-            yield not_verified(
-                f"{trap.summary}; {accepted} is accepted: etcd finds the list, or was started "
-                f"without it: run on the member, or {_WITH_COPY}"
-            )
+            why = f"{accepted} is accepted: etcd finds the list, or was started without it"
+            ending = f": run on the member, or pass {_WITH_COPY}"
+            yield _needs_copy(f"{trap.summary}; {why}", ending)
         elif closed := [
             found
             for found in client.candidates
@@ -257,9 +262,7 @@ def _judge_missing_list(
                 reproduce=(curl(declaration.here.url, client=GOOD_CLIENT),),
             )
         else:
-            yield not_verified(
-                f"{trap.summary}; a good client would show it, and none is accepted: {_WITH_COPY}"
-            )
+            yield _needs_copy(f"{trap.summary}; a good client would show it, and none is accepted")
 
 
 _not_started = changed("target", failure=StartFailure(member="m0", reason="it ended with status 1"))

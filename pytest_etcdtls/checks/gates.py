@@ -13,6 +13,7 @@ from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.declared.cures import handshakes
 from pytest_etcdtls.declared.declaration import is_loopback
+from pytest_etcdtls.errors import silent
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
@@ -69,18 +70,19 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         advice = "name the listener of etcd itself"
         if here.via:
             advice += "; the command of --etcd-via must write only what the listener sends"
-        yield inconclusive(
-            f"{here.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; {advice}"
-        )
+        sent = f"it sent '{plaintext.first_text}'"
+        text, ending = "answers neither TLS nor HTTP", f": {sent}; {advice}"
+        yield inconclusive(silent(here.url, text, ending, detail=sent))
     elif plaintext is None or not (plaintext.answers_plaintext or (attempts and plaintext.is_http)):
         if answer.needs_tls:
-            yield inconclusive(
-                f"{here.url} answers TLS and no plain HTTP: use https, pass https://{here.authority}"
-            )
+            ending = f": use https, pass https://{here.authority}"
+            yield inconclusive(silent(here.url, "answers TLS and no plain HTTP", ending))
             return
         last = attempts[0] if attempts else plaintext
         why = (last.detail or last.describe()) if last else "no attempt was made"
         is_closed = last is not None and last.phase is Phase.CONNECT
+        ended = f"{last.phase} {last.stream_end}" if last else ""
+        options: tuple[str, ...] = ()
         advice = "; start etcd, or name the address and port at which it listens" if is_closed else ""
         if last is not None and last.stream_end in (StreamEnd.RESET, StreamEnd.EOF):
             advice = (
@@ -90,18 +92,18 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         if NOT_RESOLVED in why:
             advice = "; correct the name, or name the member by its address"
         if is_closed and re.search(r"\.svc(\.|$)", here.host):
+            options = ("--etcd-via",)
             advice = "; a Service's name is known in its cluster only: run it there, or pass --etcd-via"
-        yield inconclusive(f"{here.url} does not answer: {why}{advice}")
+        yield inconclusive(silent(here.url, "does not answer", f": {why}{advice}", *options, detail=ended))
 
 
 def _nothing_in_common(here: Listener, answer: FirstContact, key: ServedKey) -> Statement:
     observed = "; ".join(f"{attempt.offered_version}: {attempt.describe()}" for attempt in answer.tls)
     if TLSVersion.TLS1_3 in answer.without_suite:
         # No flag of etcd takes suites or groups of TLS 1.3 away.
-        return inconclusive(
-            f"{here.url} refuses every hello before its ServerHello, as no etcd does ({observed}): name "
-            "the listener of etcd itself, or use the name that a proxy in front of it knows"
-        )
+        advice = "name the listener of etcd itself, or use the name that a proxy in front of it knows"
+        text = "refuses every hello before its ServerHello, as no etcd does"
+        return inconclusive(silent(here.url, text, f" ({observed}): {advice}", detail=observed))
     return Finding(
         message=f"no client can connect: --cipher-suites has no suite for {key_in_words(key)}",
         expected=f"a handshake with a suite for it{f', {key.suites}...' if key.suites else ''}",

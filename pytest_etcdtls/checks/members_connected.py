@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.checks.results import Finding, Statement, not_verified
+from pytest_etcdtls.errors import missing
 from pytest_etcdtls.facts.certificates import ServedByMembers
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog
 from pytest_etcdtls.facts.members import SideBySide
@@ -21,10 +22,8 @@ from pytest_etcdtls.untrusted.printable import listed
 _SHOWN = 9
 """The most members that one message lists."""
 
-_ADVICE = (
-    "pass a client certificate that every member accepts, and --etcd-endpoint or --etcd-metrics-endpoint of "
-    "each, or --etcd-discover"
-)
+_OPTIONS = ("--etcd-endpoint", "--etcd-metrics-endpoint", "--etcd-discover")
+_PASSED = "a client certificate that every member accepts, and {} or {} of each, or {}".format(*_OPTIONS)
 
 
 def _without_a_peer(connections: PeerConnections, **_: object) -> Mapping[str, Any]:
@@ -87,7 +86,7 @@ def every_member_can_dial_every_other(
             f"the connections of {listed(without, ', ', _SHOWN)} are not known without its metrics"
         )
     if unknown:
-        yield not_verified(f"{listed(unknown, '; ', _SHOWN)}: {_ADVICE}")
+        yield not_verified(missing(listed(unknown, "; ", _SHOWN), *_OPTIONS, passing=_PASSED))
 
 
 def _who(ways: Sequence[tuple[str, str]], names: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from pytest_etcdtls.checks.results import (
 from pytest_etcdtls.declared.cures import advertised, https_of
 from pytest_etcdtls.declared.declaration import advertised as declared_to_advertise
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
+from pytest_etcdtls.errors import Reason, missing, needs
 from pytest_etcdtls.facts.access import Candidate
 from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listeners_of_side
 from pytest_etcdtls.facts.discovery import JUDGED, Discovery, MemberURL, QueriedBy, Question, Reachability
@@ -322,7 +323,8 @@ def every_member_runs_the_same_version(
 def _one_member(listings: MemberListings | None) -> CannotJudge:
     if listings is not None and listings.size == 1:
         return not_applicable("the cluster has one member")
-    return not_verified("needs a second member: pass its --etcd-endpoint, or --etcd-discover")
+    passing = "its --etcd-endpoint, or --etcd-discover"
+    return not_verified(needs("a second member", "--etcd-endpoint", "--etcd-discover", passing=passing))
 
 
 _FAILS = '"Failed to connect" or "Connection refused"'
@@ -434,7 +436,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
         if contact.port is not None:
             yield _of_another_port(contact, contact.port)
         elif not contact.attempts:
-            yield not_verified(f"{contact.url}: {contact.why_not}")
+            yield not_verified(Reason.of(contact.why_not).after(f"{contact.url}: "))
         elif all(attempt.ending is Ending.UNCLEAR for attempt in contact.attempts):
             yield _unanswered(contact)
         elif contact.url.startswith("https:") and _is_plain(contact.attempts):
@@ -648,19 +650,21 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
     yield Note(discovery.describe())
 
 
-def _why_no_list(discovery: Discovery) -> str:
+def _why_no_list(discovery: Discovery) -> Reason:
     if not discovery.questions:
-        return (
-            "none of the named listeners returns a member list: pass --etcd-endpoint or --etcd-peer-endpoint"
-        )
-    requests: dict[str, list[str]] = {}
+        options = (Role.CLIENT.option, Role.PEER.option)
+        text = "none of the named listeners returns a member list"
+        return missing(text, *options, passing=" or ".join(options))
+    requests: dict[Reason | str, list[str]] = {}
     for question in discovery.questions:
         requests.setdefault(question.why_not, []).append(f"{question.api} of {question.listener.url}")
     reasons = "; ".join(f"{reason} (requested by {', '.join(made)})" for reason, made in requests.items())
-    return (
-        f"no endpoint returned the member list, so only named listeners are judged: {reasons}. Pass an "
-        "endpoint that answers and credentials that it accepts, or name every listener and omit "
-        "--etcd-discover"
+    return Reason(
+        "no endpoint returned the member list, so only named listeners are judged",
+        options=("--etcd-discover",),
+        ending=f": {reasons}. Pass an endpoint that answers and credentials that it accepts, or name every "
+        "listener and omit --etcd-discover",
+        parts=tuple(map(Reason.of, requests)),
     )
 
 
@@ -676,7 +680,8 @@ def _unreachable_members(discovery: Discovery, role: Role) -> Iterator[Statement
     if not unreachable:
         return
     if role is Role.PEER and _is_private(discovery, unreachable[0][1]):
-        reason = f"{observed}: pass {role.option} on its machine, or with --etcd-connect-to"
+        options = (role.option, "--etcd-connect-to")
+        reason = missing(observed, *options, passing="{} on its machine, or with {}".format(*options))
         yield from _unjudged(Outcome.NOT_VERIFIED, reason)
         return
     who = _some(member.title for member, _ in unreachable)
@@ -711,13 +716,15 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
             if member_url.reachability is Reachability.LEFT_OUT:
                 reasons.setdefault(member_url.why, []).append(f"{member_url.url} of {member.title}")
     for why, places in reasons.items():
-        advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
-        yield from _unjudged(Outcome.INCONCLUSIVE, f"not judged, since {why}: {_some(places)}; {advice}")
+        options = (Role.CLIENT.option, Role.PEER.option, "--etcd-connect-to")
+        ending = f": {_some(places)}; pass {{}} or {{}}, or {{}}".format(*options)
+        reason = missing(f"not judged, since {why}", *options, ending=ending)
+        yield from _unjudged(Outcome.INCONCLUSIVE, reason)
     if discovery.beyond:
         verb = "is" if discovery.beyond == 1 else "are"
         members = plural(discovery.beyond, "more member")
-        reason = f"{members} {verb} listed and not judged: name their listeners"
-        yield from _unjudged(Outcome.INCONCLUSIVE, reason)
+        text = f"{members} {verb} listed and not judged: name their listeners"
+        yield from _unjudged(Outcome.INCONCLUSIVE, text)
 
 
 def _remarks(discovery: Discovery) -> Iterator[Statement]:
@@ -748,10 +755,10 @@ def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:
     return sole and all(found.reachability is Reachability.LOCAL for found in urls)
 
 
-def _unjudged(outcome: Outcome, reason: str) -> Iterator[Statement]:
+def _unjudged(outcome: Outcome, reason: Reason | str) -> Iterator[Statement]:
     """Yield the outcome, and its reason as a note, which is shown even if there are findings elsewhere."""
     yield CannotJudge(outcome, reason)
-    yield Note(reason)
+    yield Note(str(reason))
 
 
 def _shown_urls(urls: Sequence[MemberURL]) -> str:

@@ -6,6 +6,7 @@ from pytest_etcdtls.checks.judgement import SERVED, changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.declared.declaration import authority
+from pytest_etcdtls.errors import missing
 from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses, ServerNames
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.pki.certificate import name_list, read_name
@@ -132,11 +133,10 @@ def every_address_has_the_same_policy(here: Listener, addresses: ServerAddresses
             )
     rest = [other.address for other in addresses.others if other.connects] + list(addresses.untried)
     if rest:
-        yield not_verified(
-            f"{host} has other addresses, judged by their first contact only: "
-            f"{', '.join(rest)} ({judged}). Judge each in a run of its own: pass "
-            f"--etcd-connect-to {here.authority}:{authority(rest[0], port)}"
-        )
+        others = f"{', '.join(rest)} ({judged}). Judge each in a run of its own"
+        text = f"{host} has other addresses, judged by their first contact only: {others}"
+        passing = f"--etcd-connect-to {here.authority}:{authority(rest[0], port)}"
+        yield not_verified(missing(text, "--etcd-connect-to", passing=passing))
     for other in addresses.others:
         if not other.connects:
             yield Note(f"{other.address}: {other.tls[0].describe()}")

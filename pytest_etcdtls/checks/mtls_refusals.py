@@ -10,6 +10,7 @@ from pytest_etcdtls.checks.judgement import SERVED, altered, changed, commands_f
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, TO_CLIENTS, TO_PEERS, check
 from pytest_etcdtls.checks.results import Finding, Statement, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import SAN_CHECK_OFF, client_certificates, without
+from pytest_etcdtls.errors import missing
 from pytest_etcdtls.facts.access import Access, Case, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
 from pytest_etcdtls.facts.api import OtherPort
@@ -409,7 +410,7 @@ def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterato
         yield not_applicable("gRPC was not tried on this listener")
         return
     if len(over_grpc) == len(everything):
-        yield not_verified("HTTP has a listener of its own: pass --etcd-client-http-endpoint")
+        yield not_verified(missing("HTTP has a listener of its own", Role.CLIENT_HTTP.option))
         return
     for version in everything.versions:
         for cases in _by_identity(everything.within(version)):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.judgement import EVERY_TRY, SERVED, altered, changed, commands_for, observed_in
 from pytest_etcdtls.checks.refused_clients import (
     DECODE_ERROR,
-    Reason,
+    Refused,
     by_list,
     is_unexplained,
     is_unparsable,
@@ -20,6 +20,7 @@ from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.declared.cures import client_certificates, https, trusted_ca
 from pytest_etcdtls.declared.effective import ClientAuthentication
+from pytest_etcdtls.errors import Reason, missing, needs
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -189,9 +190,8 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
         yield Note("the only announced CA has signed the good client's certificate")
     elif trust.unannounced or number != known:
         cas = plural(len(trust.certificates) + trust.unannounced, "CA")
-        yield not_verified(
-            f"{trust.source} has {cas}, and etcd's trusted CAs are unknown: pass etcd's bundle with {option}"
-        )
+        text = f"{trust.source} has {cas}, and etcd's trusted CAs are unknown"
+        yield not_verified(missing(text, option, passing=f"etcd's bundle with {option}"))
 
 
 @check("mtls.announced-ca-single", on=EVERY_LISTENER, counterexample=_one_more)
@@ -326,7 +326,7 @@ def a_trusted_client_is_accepted(
         return
     if not client.candidates:
         side = here.role.prefix
-        yield not_verified(f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key")
+        yield not_verified(needs("a client certificate", f"--etcd-{side}cert", f"--etcd-{side}key"))
         return
     accepted = client.accepted
     if accepted is not None:
@@ -349,10 +349,9 @@ def a_trusted_client_is_accepted(
     if not rest:
         yield not_verified(_by_san_rule(here, by_rule[0]))
     elif all(candidate.excluded and candidate.endings == {Ending.REFUSED} for candidate in rest):
-        yield not_verified(
-            f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
-            f"pass --etcd-{here.role.prefix}cert with one that it allows"
-        )
+        option = f"--etcd-{here.role.prefix}cert"
+        text = _excluded(rest[0].identity)
+        yield not_verified(missing(text, option, passing=f"{option} with one that it allows"))
     elif failed := [
         candidate
         for candidate in rest
@@ -365,25 +364,23 @@ def a_trusted_client_is_accepted(
         ]
         if wrong and all(_may_lack_names(candidate, grounds) for candidate in wrong):
             side = here.role.prefix
-            yield not_verified(
-                f"{_ISSUED} is refused by alert 42, as where etcd allows certain names only: pass "
-                f"--etcd-{side}cert and --etcd-{side}key of a client, or --etcd-config"
-            )
+            options = (f"--etcd-{side}cert", f"--etcd-{side}key", "--etcd-config")
+            text = f"{_ISSUED} is refused by alert 42, as where etcd allows certain names only"
+            passing = "{} and {} of a client, or {}".format(*options)
+            yield not_verified(missing(text, *options, passing=passing))
         elif wrong:
             yield _not_accepted(client, wrong[0], grounds, files)
         elif own := [candidate for candidate in by_rule if not candidate.borrowed]:
             yield not_verified(_by_san_rule(here, own[0]))
         elif all(map(_closed, failed)):
-            yield not_verified(
+            text = (
                 "TLS accepted the client port's certificate and etcd closed the connection: the peers' "
-                "revocation list contains it, or etcd cannot read that list: pass --etcd-peer-cert and "
-                "--etcd-peer-key"
+                "revocation list contains it, or etcd cannot read that list"
             )
+            yield not_verified(missing(text, *_OF_PEERS))
         else:
-            yield not_verified(
-                "the client port's certificate is refused, as expected where peers have a separate CA: pass "
-                "--etcd-peer-cert and --etcd-peer-key"
-            )
+            text = "the client port's certificate is refused, as expected where peers have a separate CA"
+            yield not_verified(missing(text, *_OF_PEERS))
     else:
         yield inconclusive(f"{rest[0].identity}: {rest[0].attempts[0].describe()}")
 
@@ -399,17 +396,25 @@ _SHOWN_NAMES = 4
 """Maximum number of a certificate's names that are shown."""
 
 
-def _by_san_rule(here: Listener, candidate: Candidate) -> str:
+_OF_PEERS = ("--etcd-peer-cert", "--etcd-peer-key")
+
+
+def _excluded(who: str) -> str:
+    return f"a declared rule about names excludes the certificate of {who}, which is refused"
+
+
+def _by_san_rule(here: Listener, candidate: Candidate) -> Reason:
     """Return why etcd closed the connections of a client, and what to do."""
     names = some(subject_alt_names(candidate.chain[0]), _SHOWN_NAMES)
     ours = local_host(candidate.cases.ended(Ending.CLOSED).attempts[0])
     is_known = ours and not here.is_forwarded
     machine = f"this machine is {ours}" if is_known else "etcd sees the address of what forwards"
-    return (
-        f"etcd closed the connection, as its SAN rule explains: {candidate.origin} names {names} and "
-        f"{machine}: run on the member, or pass --etcd-{here.role.prefix}cert with a certificate of the "
-        f"{here.role} CA without SANs"
+    option = f"--etcd-{here.role.prefix}cert"
+    ending = (
+        f": {candidate.origin} names {names} and {machine}: run on the member, or pass {option} with a "
+        f"certificate of the {here.role} CA without SANs"
     )
+    return missing("etcd closed the connection, as its SAN rule explains", option, ending=ending)
 
 
 def _may_lack_names(candidate: Candidate, grounds: RefusalGrounds) -> bool:
@@ -433,8 +438,7 @@ def _beside(
     who = f"{candidate.identity} ({candidate.origin})"
     cases = candidate.cases.over(*accepted.served_protocols)
     if candidate.excluded and cases.endings == {Ending.REFUSED}:
-        reason = f"a declared rule about names excludes the certificate of {who}, which is refused"
-        yield not_verified(f"{reason}: pass one that it allows")
+        yield not_verified(missing(_excluded(who), passing="one that it allows"))
     elif client.closed_by_san_rule(candidate):
         # etcd reads its revocation list, since it accepts the other client.
         if candidate.san_rule is SANRule.CLOSES or candidate.revocation is Revocation.NOT_LISTED:
@@ -480,7 +484,7 @@ def _not_accepted(
     )
 
 
-def _why_closed(client: AcceptedClient, candidate: Candidate, grounds: RefusalGrounds) -> Reason:
+def _why_closed(client: AcceptedClient, candidate: Candidate, grounds: RefusalGrounds) -> Refused:
     if grounds.revocation and (reason := by_list(candidate.chain, grounds.revocation)):
         return reason
     why = (
@@ -493,4 +497,4 @@ def _why_closed(client: AcceptedClient, candidate: Candidate, grounds: RefusalGr
     if client.san_rule and candidate.has_names:
         why += "; its SANs cover this client's address, unless something forwards the connection"
         remedy += "; behind NAT or a published container port, use a certificate without SANs"
-    return Reason(why, remedy)
+    return Refused(why, remedy)

@@ -64,7 +64,7 @@ _NEGATIVE_SERIAL_SINCE, _LONG_RSA_SINCE = (1, 23), (1, 20)
 """Go releases that began to refuse a negative serial number, and RSA keys above 8192 bits."""
 
 
-class Reason(Struct, frozen=True):
+class Refused(Struct, frozen=True):
     """Why a client is refused, and the remedy.
 
     Attributes:
@@ -76,7 +76,7 @@ class Reason(Struct, frozen=True):
     cause: Cause = Cause.UNKNOWN_CA
 
 
-def explain(refusal: Refusal) -> Reason | None:
+def explain(refusal: Refusal) -> Refused | None:
     """Return why etcd refuses a client, and the remedy; ``None`` if nothing that is known explains it."""
     for stage in (
         refusal.not_sent,
@@ -90,11 +90,11 @@ def explain(refusal: Refusal) -> Reason | None:
         if refusal.chain and (reasons := list(stage())):
             remedies = dict.fromkeys(reason.remedy for reason in reasons)
             why = " and ".join(reason.why for reason in reasons)
-            return Reason(why, "; ".join(remedies), reasons[0].cause)
+            return Refused(why, "; ".join(remedies), reasons[0].cause)
     return None
 
 
-def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> Reason:
+def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> Refused:
     """Return why TLS refuses a client, and the remedy.
 
     Args:
@@ -106,7 +106,7 @@ def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGr
     if (known := explain(refusal)) is not None:
         return known
     alert = " or ".join(sorted(alert_text(number) for number in refusal.alerts if number is not None))
-    return Reason(
+    return Refused(
         f"alert {alert}, which nothing in the certificate explains: an allowed name may, a revocation list "
         "on a port for gRPC alone, or the CA in etcd's bundle: another key, expired, for other usages",
         "see etcd's log; use a certificate with names that --{side}-cert-allowed-hostname or "
@@ -190,7 +190,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
     def _announces(self, authority: x509.Certificate) -> bool:
         return authority.subject.public_bytes() in self.announced
 
-    def not_sent(self) -> Iterator[Reason]:
+    def not_sent(self) -> Iterator[Refused]:
         """Yield the reason if the client sends no certificate, since its key fits no signature scheme.
 
         Go answers that with certificate_required, an old one and in TLS 1.2 with other alerts. Go offers no
@@ -201,46 +201,46 @@ class Refusal(Struct, frozen=True, kw_only=True):
         no_scheme = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS13
         if is_pss or (no_scheme and self.in_tls13) or _CERTIFICATE_REQUIRED in self.alerts:
             called = "RSASSA-PSS" if is_pss else describe_key(key)
-            yield Reason(
+            yield Refused(
                 f"its key ({called}) fits no signature scheme that etcd's Go offers, so its certificate is "
                 "not sent",
                 self._again(self.chain[0], "with an RSA key (rsaEncryption) of 2048 bits or ECDSA P-256"),
                 Cause.NO_CERTIFICATE,
             )
 
-    def malformed(self) -> Iterator[Reason]:
+    def malformed(self) -> Iterator[Refused]:
         """Yield the reason if Go does not parse a certificate, or refuses the length of its key."""
         for certificate in self.chain:
             if problem := _parse_problem(certificate, self.grounds):
                 why = f"Go does not parse {self._called(certificate)}: {problem}"
-                yield Reason(why, self._again(certificate, "with a maintained tool"), Cause.OTHER)
+                yield Refused(why, self._again(certificate, "with a maintained tool"), Cause.OTHER)
                 return
         for certificate in self.chain if _has(self.grounds, _LONG_RSA_SINCE) else ():
             if is_too_long(key := public_key(certificate)):
                 why = f"{self._called(certificate)} has {describe_key(key)}, and Go takes {RSA_MOST_BITS}"
                 again = self._again(certificate, "with an RSA key of 2048 bits or ECDSA P-256")
-                yield Reason(why, again, Cause.OTHER)
+                yield Refused(why, again, Cause.OTHER)
                 return
 
-    def dates(self) -> Iterator[Reason]:
+    def dates(self) -> Iterator[Refused]:
         """Yield the reason if the client's certificate is not valid now."""
         leaf, now = self.chain[0], self.when
         if now > leaf.not_valid_after_utc:
-            yield Reason(
+            yield Refused(
                 f"its certificate expired {span(now - leaf.not_valid_after_utc)} ago",
                 "renew this certificate and give the new pair to the client; nothing is wrong with etcd's "
                 "flags",
                 Cause.EXPIRED,
             )
         elif now < leaf.not_valid_before_utc:
-            yield Reason(
+            yield Refused(
                 f"its certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC",
                 "use the certificate from then on, or correct the clock of the machine that issues or "
                 "verifies it",
                 Cause.NOT_YET_VALID,
             )
 
-    def path(self) -> Iterator[Reason]:
+    def path(self) -> Iterator[Refused]:
         """Yield why Go's Verify finds no path, or refuses the one that there is."""
         path = self._path()
         if path is None:
@@ -251,7 +251,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         flaws = [flaw for flaw in judged if _has(self.grounds, flaw.since)]
         verified = self.chain[0], self._sent, self._anchors, self.when, CLIENT_AUTH
         if not known and verified_path(*verified) is None:
-            yield Reason(
+            yield Refused(
                 "Go stops: too many candidate certificates are sent, or trusted under one name",
                 "send the client's certificate and its intermediate CAs alone, and remove CAs that are not "
                 "in use from --{peer}trusted-ca-file",
@@ -263,7 +263,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         else:
             yield from {flaw.text: self._of(flaw) for flaw in flaws}.values()
 
-    def unjudged(self) -> Iterator[Reason]:
+    def unjudged(self) -> Iterator[Refused]:
         """Yield what is not judged here, and may be the reason."""
         flaws = constraint_faults(self._path() or ())
         unclear = [(flaw.certificate, flaw.text) for flaw in flaws if flaw.rule is Rule.UNJUDGED]
@@ -274,21 +274,21 @@ class Refusal(Struct, frozen=True, kw_only=True):
         ]
         for certificate, text in dict.fromkeys(unclear):
             why = f"{self._called(certificate)} {text}, which is not judged here, and may be why"
-            yield Reason(why, self._again(certificate, "without it"), Cause.OTHER)
+            yield Refused(why, self._again(certificate, "without it"), Cause.OTHER)
 
-    def bundle_in_force(self) -> Iterator[Reason]:
+    def bundle_in_force(self) -> Iterator[Refused]:
         """Yield that etcd has read another bundle, if nothing else explains alert 42 of an old Go."""
         path = self._path()
         if path is not None and not self.grounds.alerts_differ and self.grounds.is_file:
             yield self._older_bundle(path[-1])
 
-    def _of(self, flaw: Flaw) -> Reason:
+    def _of(self, flaw: Flaw) -> Refused:
         certificate, text = flaw.certificate, flaw.text
         is_leaf, cause = certificate == self.chain[0], Cause.UNKNOWN_CA
         match flaw.rule:
             case Rule.PURPOSE if is_leaf:
                 named = ", ".join(purposes(certificate) or ()) or "empty"
-                return Reason(
+                return Refused(
                     f"its extendedKeyUsage ({named}) has no clientAuth",
                     "issue this certificate with extendedKeyUsage clientAuth",
                     Cause.USAGE,
@@ -303,12 +303,12 @@ class Refusal(Struct, frozen=True, kw_only=True):
                 ended = self.when - certificate.not_valid_after_utc
                 text = f"expired {span(ended)} ago" if ended.total_seconds() > 0 else "is not valid yet"
                 how, cause = "with the same key", Cause.EXPIRED
-            case Rule.ISSUER:
-                cause = Cause.OTHER if "pathlen" in text else cause
+            case Rule.ISSUER | Rule.LENGTH:
+                cause = Cause.OTHER if flaw.rule is Rule.LENGTH else cause
                 text += ", so it may not issue this certificate"
                 how = "with basicConstraints CA:TRUE, keyUsage keyCertSign and a path length that suffices"
             case Rule.SIGNATURE if is_leaf:
-                return Reason(
+                return Refused(
                     f"it {text}, which etcd's Go refuses",
                     "issue a new client certificate, signed with SHA-256; nothing is wrong with etcd's flags",
                 )
@@ -316,13 +316,13 @@ class Refusal(Struct, frozen=True, kw_only=True):
                 text += ", which etcd's Go refuses"
                 how = "with an RSA key of 2048 bits or ECDSA P-256, signed with SHA-256"
             case _:
-                return Reason(
+                return Refused(
                     f"the constraints of its CA exclude it: {text}",
                     "issue this certificate without that name (a client needs no subjectAltName), or from a "
                     "CA without these constraints",
                     Cause.OTHER,
                 )
-        return Reason(f"{self._called(certificate)} {text}", self._again(certificate, how), cause)
+        return Refused(f"{self._called(certificate)} {text}", self._again(certificate, how), cause)
 
     def _called(self, certificate: x509.Certificate) -> str:
         if certificate == self.chain[0]:
@@ -342,31 +342,31 @@ class Refusal(Struct, frozen=True, kw_only=True):
             where = "replace it in --{peer}trusted-ca-file and restart etcd, which reads it at start only"
         return again + where
 
-    def _other_clock(self) -> Reason:
-        return Reason(
+    def _other_clock(self) -> Refused:
+        return Refused(
             "it is valid by the local clock, but not by the member's, or its CA is not",
             "synchronise the clocks of the member and of the CA's machine; renew the CA if that has expired",
             Cause.EXPIRED,
         )
 
-    def _older_bundle(self, anchor: x509.Certificate) -> Reason:
+    def _older_bundle(self, anchor: x509.Certificate) -> Refused:
         """Return the reason where the known bundle accepts the client, and etcd knows no such CA."""
         called = shown(anchor)
         if not self.announced:
             return self._not_trusted(anchor, called)
         if self.grounds.is_file:
-            return Reason(
+            return Refused(
                 f"etcd was started with another CA named {called} than the one that signed it, which is in "
                 f"{self.grounds.source}",
                 "restart etcd, which reads --{peer}trusted-ca-file at start only",
             )
-        return Reason(
+        return Refused(
             f"etcd trusts another certificate with the name of its CA, {called}",
             "put the CA that issued this certificate into --{peer}trusted-ca-file and restart etcd, which "
             "reads it at start only",
         )
 
-    def _no_path(self) -> Iterator[Reason]:
+    def _no_path(self) -> Iterator[Refused]:
         top = (self.chain[0], *issuers_among(self.chain[0], self._sent, self.when))[-1]
         issuer, name = top.issuer.public_bytes(), name_text(top.issuer)
         known = [one for one in self.grounds.bundle if not self._announces(one)] if self.announced else []
@@ -374,7 +374,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
             yield self._not_read(name)
         elif missing := self._not_sent():
             names = ", ".join(map(shown, missing))
-            yield Reason(
+            yield Refused(
                 f"it does not send the intermediate CA {names}, and etcd has only the CA above",
                 "append the certificate of the intermediate CA to the client's certificate file, behind the "
                 "client's own; nothing is wrong with etcd's flags",
@@ -382,7 +382,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         elif EXPIRED in self.alerts:
             yield self._other_clock()
         elif any(anchor.subject.public_bytes() == issuer for anchor in self._anchors):
-            yield Reason(
+            yield Refused(
                 f"its CA has the name of a trusted one, {name}, and another key: the CA was created again "
                 "under its old name",
                 "put the CA that issued this certificate into --{peer}trusted-ca-file, beside the other one "
@@ -396,16 +396,16 @@ class Refusal(Struct, frozen=True, kw_only=True):
         else:
             yield from self._own_flaws()
 
-    def _own_flaws(self) -> Iterator[Reason]:
+    def _own_flaws(self) -> Iterator[Refused]:
         """Yield the flaws of what the client sends, for which Go refuses it whatever CA is above."""
         path = (self.chain[0], *issuers_among(self.chain[0], self._sent, self.when))
         flaws = faults(path, self.when, CLIENT_AUTH)
         yield from (self._of(flaw) for flaw in flaws if _has(self.grounds, flaw.since))
 
-    def _not_read(self, name: str) -> Reason:
+    def _not_read(self, name: str) -> Refused:
         """Return the reason where the known bundle has a CA whose name etcd does not announce."""
         if self.grounds.is_file:
-            return Reason(
+            return Refused(
                 f"etcd was started before its CA, {name}, was in {self.grounds.source} (trusted: "
                 f"{self._trusted()})",
                 "restart etcd, which reads --{peer}trusted-ca-file at start only",
@@ -417,15 +417,15 @@ class Refusal(Struct, frozen=True, kw_only=True):
         path = self._path(self.grounds.authorities) or ()
         return tuple(certificate for certificate in path[1:-1] if certificate not in self._sent)
 
-    def _unknown_namesake(self, name: str) -> Reason:
-        return Reason(
+    def _unknown_namesake(self, name: str) -> Refused:
+        return Refused(
             f"etcd trusts a CA with the name of its CA, {name}, and finds no valid path: that CA has "
             "another key, has expired, or has a fault of its own",
             "compare the CA that issued this certificate with the one in --{peer}trusted-ca-file, and "
             "restart etcd once the right one is there; --etcd-{peer}trusted-ca with that file tells more",
         )
 
-    def _not_trusted(self, top: x509.Certificate, name: str) -> Reason:
+    def _not_trusted(self, top: x509.Certificate, name: str) -> Refused:
         remedy = (
             "use a certificate of a CA that is there; or put this CA, with all clients that it has, into "
             "--{peer}trusted-ca-file and restart etcd, which reads it at start only"
@@ -436,12 +436,12 @@ class Refusal(Struct, frozen=True, kw_only=True):
             (found for found in self._names() if found == top.issuer and name_text(found) == name), None
         )
         if alike is not None:
-            return Reason(
+            return Refused(
                 f"its issuer is {name} as is a trusted CA, but encoded with other types of strings, which Go "
                 "takes for another name",
                 "issue this certificate again with the issuer's name exactly as in the CA's certificate",
             )
-        return Reason(f"its CA, {name}, is not trusted (trusted: {self._trusted()})", remedy)
+        return Refused(f"its CA, {name}, is not trusted (trusted: {self._trusted()})", remedy)
 
     def _names(self) -> list[x509.Name]:
         return [*map(read_name, self.announced)]
@@ -451,13 +451,13 @@ class Refusal(Struct, frozen=True, kw_only=True):
         roots = f"every CA in {self.grounds.roots}" if self.grounds.roots else unknown
         return name_list(self._names()) or roots
 
-    def rules_of_etcd(self) -> Iterator[Reason]:
+    def rules_of_etcd(self) -> Iterator[Refused]:
         """Yield the rules of etcd itself that exclude a certificate with a valid path."""
         grounds, revocation = self.grounds, self.grounds.revocation
         if BAD_CERTIFICATE not in self.alerts:
             return
         if self.excluded:
-            yield Reason(
+            yield Refused(
                 f"its certificate does not have the {grounds.allowed}, which the declaration requires",
                 "use a certificate with that name, or add its name to --{side}-cert-allowed-hostname or "
                 "--peer-cert-allowed-cn",
@@ -468,24 +468,24 @@ class Refusal(Struct, frozen=True, kw_only=True):
             return
         if reason := by_list(self.chain, revocation):
             where = "a port for gRPC alone reads the revocation list in the handshake: "
-            yield Reason(f"{where if revocation.problem else ''}{reason.why}", reason.remedy, reason.cause)
+            yield Refused(f"{where if revocation.problem else ''}{reason.why}", reason.remedy, reason.cause)
 
 
-def by_list(chain: Path, revocation: DeclaredRevocation) -> Reason | None:
+def by_list(chain: Path, revocation: DeclaredRevocation) -> Refused | None:
     """Return why a revocation list refuses a client: it is unreadable, or names a sent certificate."""
     if revocation.problem is not None:
-        return Reason(*revocation.problem, Cause.CRL_UNREADABLE)
+        return Refused(*revocation.problem, Cause.CRL_UNREADABLE)
     named = listed(chain, revocation.serial_numbers)
     if not named:
         return None
     if chain[0] in named:
-        return Reason(
+        return Refused(
             f"{revocation.source} revokes its certificate",
             "give this client a new certificate, or correct the list of --{side}-crl-file, which etcd reads "
             "at each connection",
             Cause.REVOKED,
         )
-    return Reason(
+    return Refused(
         f"{revocation.source} revokes the CA {shown(named[0])}, which it sends, and with it all "
         "clients that send that CA",
         "give this client a certificate of a CA that is not revoked, or correct the list of "

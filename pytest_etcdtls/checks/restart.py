@@ -8,6 +8,7 @@ from pytest_etcdtls.checks.registry import Counterexample, check
 from pytest_etcdtls.checks.results import Finding, Note, Statement, not_verified
 from pytest_etcdtls.facts.behaviour import GATEWAY, BehaviourChange
 from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, Rehearsals
+from pytest_etcdtls.facts.release import ACCEPTED_CLIENT
 from pytest_etcdtls.target import StartFailure
 
 _does_not_start = changed(
@@ -179,7 +180,7 @@ def the_same_gateway(rehearsals: Rehearsals) -> Iterator[Statement]:
         --client-cert-file, else of --cert-file: from a CA of --trusted-ca-file, with clientAuth; or change
         the setting back.
     """
-    needed = "select the family api, too, and pass a client certificate that is accepted"
+    needed = f"select the family api, too, and pass {ACCEPTED_CLIENT}"
     for statement in _changes(rehearsals, GATEWAY, needed=needed):
         if isinstance(statement, Finding) and (statement.expected, statement.observed) == _MENDED:
             yield Note(statement.message)

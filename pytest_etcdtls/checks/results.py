@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from pytest_etcdtls.errors import Reason
 from pytest_etcdtls.untrusted.printable import LONG_LIMIT, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Finding:
         level: a level of this finding below the check's, where the check's docstring announces it.
         remediation: a remediation for this finding, more specific than the check's; with the placeholders of
             the docstring's.
+        why: why it is so, where the end of the message says that.
         concerns: for a check about the whole target, the listeners that the finding is about, as ``ROLE`` or
             ``ROLE-MEMBER``; empty for all of them, ``MEMBER`` for none.
     """
@@ -74,6 +76,7 @@ class Finding:
     level: Level | None = None
     remediation: str = ""
     concerns: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -81,7 +84,7 @@ class Finding:
         return tuple(map(str, self.reproduce))
 
     def __post_init__(self) -> None:
-        for name in ("message", "expected", "observed", "remediation"):
+        for name in ("message", "expected", "observed", "remediation", "why"):
             object.__setattr__(self, name, printable(getattr(self, name), LONG_LIMIT))
         evidence = {printable(name): printable_lines(text) for name, text in self.evidence.items()}
         object.__setattr__(self, "evidence", evidence)
@@ -93,10 +96,16 @@ class CannotJudge(Struct, frozen=True):
     """A check's statement that it cannot judge: not-applicable, not-verified or inconclusive."""
 
     outcome: Outcome
-    reason: str
+    reason: Reason | str
+
+    @property
+    def why(self) -> Reason:
+        """The reason as a value."""
+        return Reason.of(self.reason)
 
     def __post_init__(self) -> None:
-        force_setattr(self, "reason", printable(self.reason, LONG_LIMIT))
+        if isinstance(self.reason, str):
+            force_setattr(self, "reason", printable(self.reason, LONG_LIMIT))
 
 
 not_applicable = partial(CannotJudge, Outcome.NOT_APPLICABLE)
@@ -133,7 +142,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
         role: the listener's role, ``cluster`` for a check about the whole target.
         level: the check's level on that role; with findings, their strictest level.
         url: the listener's URL; the first client URL for a check about the whole target.
-        reason: the reason for the outcome; for ``conforms`` the notes, often empty. Printable.
+        why: the reason for the outcome; for ``conforms`` the notes, often empty.
         seconds: time that the check took, including the observations made for it.
         cause: the violation from which this one follows; ``None`` for a fault, and without findings.
         remedies: what to do, each in one or more sentences; empty without findings.
@@ -148,13 +157,18 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     role: str
     url: str
     outcome: Outcome
-    reason: str = ""
+    why: Reason = Reason()
     findings: tuple[Finding, ...] = ()
     remedies: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     seconds: float = 0.0
     cause: Ancestor | None = None
     settings: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The reason in English, printable."""
+        return printable_lines(str(self.why))
 
     @property
     def message(self) -> str:
@@ -170,6 +184,5 @@ class CheckResult(Struct, frozen=True, kw_only=True):
         return "; ".join([*(text.removesuffix(".") for text in before), last])
 
     def __post_init__(self) -> None:
-        force_setattr(self, "reason", printable_lines(self.reason))
         force_setattr(self, "remedies", tuple(printable(text, LONG_LIMIT) for text in self.remedies))
         force_setattr(self, "settings", tuple(printable(line, LONG_LIMIT) for line in self.settings))

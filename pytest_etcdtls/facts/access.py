@@ -24,7 +24,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.effective import effective_of
-from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.errors import NotVerifiedError, needs
 from pytest_etcdtls.facts.fact import Planned, Wire, fact
 from pytest_etcdtls.facts.good_identities import (
     ISSUED,
@@ -369,9 +369,9 @@ def presented_client(
     """
     client, side = served.client, here.role.prefix
     if client is None and not good.candidates:
-        raise NotVerifiedError(f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key")
+        raise NotVerifiedError(needs("a client certificate", f"--etcd-{side}cert", f"--etcd-{side}key"))
     if client is None:
-        raise NotVerifiedError("needs an accepted client, and no good identity is accepted here")
+        raise NotVerifiedError(needs("an accepted client", ending=", and no good identity is accepted here"))
     return PresentedClient(client, connections.identity)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, needs
 from pytest_etcdtls.facts.access import (
     PROTOCOLS,
     AcceptedClient,
@@ -145,7 +145,7 @@ def access_matrix(
     except NotVerifiedError as missing:
         served = served_instead(here, target, key, untrusted.known)
         if served is None:
-            raise NotVerifiedError(missing.reason) from missing
+            raise NotVerifiedError(missing.why) from missing
         return served
 
 
@@ -375,6 +375,6 @@ def split_revocation(
             raise NotApplicableError("HTTP is split off without TLS: nothing to compare the gRPC port with")
         accepted = good.get().accepted
         if accepted is not None and Protocol.HTTP1 not in accepted.served_protocols:
-            raise NotVerifiedError("needs the HTTP listener as well: pass --etcd-client-http-endpoint")
+            raise NotVerifiedError(needs("the HTTP listener as well", Role.CLIENT_HTTP.option))
         raise NotApplicableError("HTTP is not split off the gRPC port")
     return SplitRevocation(grpc=revoked.at(here), http=revoked.at(split))

@@ -21,6 +21,7 @@ from pytest_etcdtls.errors import (
     RegistrationError,
     UnobservedError,
     UnreadableJSONError,
+    missing,
 )
 from pytest_etcdtls.facts.access import (
     AcceptedClient,
@@ -165,10 +166,8 @@ def serves_grpc_only(here: Listener, target: Target) -> UnobservedError:
     """Return why HTTP is not judged on a client port that serves gRPC only: on which port it is, if known."""
     if others := target.siblings(here, Role.CLIENT_HTTP):
         return NotApplicableError(f"{here.url} serves gRPC only; HTTP is on {others[0].url}")
-    return NotVerifiedError(
-        f"{here.url} serves gRPC only, so another port serves HTTP: pass --etcd-client-http-endpoint, a URL "
-        "of --listen-client-http-urls"
-    )
+    text, option = f"{here.url} serves gRPC only, so another port serves HTTP", Role.CLIENT_HTTP.option
+    return NotVerifiedError(missing(text, option, passing=f"{option}, a URL of --listen-client-http-urls"))
 
 
 Metrics = Each[Annotated[ClientExchange, "/metrics"]]

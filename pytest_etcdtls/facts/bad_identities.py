@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Reason, needs
 from pytest_etcdtls.facts.access import AcceptedConnections
 from pytest_etcdtls.facts.certificates import ClientTrust
 from pytest_etcdtls.facts.fact import Lazy, fact
@@ -87,9 +87,9 @@ def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact
     credentials = credentials_at(here, target)
     signing = credentials.signing_key
     if signing is None:
+        option, beside = f"--etcd-{here.role.prefix}ca-key", key_beside(credentials.client_trust)
         raise NotVerifiedError(
-            f"needs the key of the CA that signs its clients: pass --etcd-{here.role.prefix}ca-key"
-            f"{key_beside(credentials.client_trust)}"
+            needs("the key of the CA that signs its clients", option, passing=f"{option}{beside}")
         )
     names: tuple[str, ...] = ()
     if credentials.allowed_hostname:
@@ -142,7 +142,7 @@ class ClientIdentity(Struct, frozen=True):
 
     identity: Identity
     valid_counterpart: str | None = None
-    held: str = ""
+    held: Reason | str = ""
 
 
 @fact(reported=False)
@@ -221,7 +221,7 @@ def _broken(
         ahead = (accepted.clock_ahead if accepted else None) or timedelta()
         for identity in held():
             if _breaks_only(key, identity, credentials, ahead):
-                return ClientIdentity(identity, held=missing.reason)
+                return ClientIdentity(identity, held=missing.why)
         raise
     return ClientIdentity(identity, identities.VALID_COUNTERPARTS.get(key))
 
@@ -273,10 +273,10 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
     signing = credentials.signing_key
     if signing is None:
         issuer = f", such as {name_text(crl.issuer)}" if crl.issuer else ""
+        option = f"--etcd-{here.role.prefix}ca-key"
+        key = f"{key_beside(credentials.client_trust)}, the key of a CA that etcd trusts"
         raise NotVerifiedError(
-            f"needs a certificate that {crl.path} revokes: pass --etcd-{here.role.prefix}ca-key"
-            f"{key_beside(credentials.client_trust)}, the "
-            f"key of a CA that etcd trusts{issuer}"
+            needs(f"a certificate that {crl.path} revokes", option, passing=f"{option}{key}{issuer}")
         )
     identity = identities.revoked(
         CertificateAuthority.from_key(signing.certificate, signing.key),
@@ -288,7 +288,7 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
 
 def _client_certificate(target: Target) -> Identity:
     if not target.client.identities:
-        raise NotVerifiedError("needs a client certificate: pass --etcd-cert and --etcd-key")
+        raise NotVerifiedError(needs("a client certificate", "--etcd-cert", "--etcd-key"))
     return target.client.identities[0]
 
 
@@ -299,7 +299,7 @@ def _peer_certificate(target: Target) -> Identity:
         identity for identity in target.peer.identities if identity.chain and identity.chain[0] not in clients
     ]
     if not own:
-        raise NotVerifiedError("needs a peer certificate: pass --etcd-peer-cert and --etcd-peer-key")
+        raise NotVerifiedError(needs("a peer certificate", "--etcd-peer-cert", "--etcd-peer-key"))
     for_servers = (identity for identity in own if "serverAuth" in (purposes(identity.chain[0]) or ()))
     return next(for_servers, own[0])
 
@@ -308,7 +308,8 @@ def _server_certificate(served: x509.Certificate, ours: Iterator[Identity]) -> I
     for identity in ours:
         if identity.chain[0] == served:
             return identity
-    raise NotVerifiedError("needs the key of the served certificate: pass --etcd-config where its files are")
+    key, passing = "the key of the served certificate", "--etcd-config where its files are"
+    raise NotVerifiedError(needs(key, "--etcd-config", passing=passing))
 
 
 def _lookalike(contact: FirstContact, trust: TrustBundle | None) -> Identity:

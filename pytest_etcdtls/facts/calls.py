@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, missing
 from pytest_etcdtls.facts.access import PresentedClient
 from pytest_etcdtls.facts.api import serves_grpc_only
 from pytest_etcdtls.facts.certificates import PathToTrust
@@ -151,10 +151,9 @@ def user_token(
             response.headers.get("grpc-message", "no token was returned") if response else attempt.describe()
         )
         if response is not None and response.grpc_status in _REFUSED:
-            raise InconclusiveError(
-                f"etcd refuses the user {name} with this password: {why}; check --etcd-user and "
-                "--etcd-password-file, or ETCDCTL_USER"
-            )
+            text, options = f"etcd refuses the user {name} with this password: {why}", _OF_USERS
+            ending = f"; check {' and '.join(options)}, or ETCDCTL_USER"
+            raise InconclusiveError(missing(text, *options, ending=ending))
         raise NotVerifiedError(f"no token for user {name}: {why}")
     return UserToken(name, token)
 
@@ -211,7 +210,7 @@ def _as_user(
         signed = dataclasses.replace(request, headers={header: user.token}, only_to=leaf.get().der)
         return wire.attempt(signed)[0], user.user, ""
     except (NotVerifiedError, NotApplicableError) as unobserved:
-        return (), "", unobserved.reason
+        return (), "", str(unobserved)
 
 
 def _answer(tries: tuple[Attempt, ...], user: str = "", why_not: str = "") -> RangeAnswer:
@@ -304,6 +303,9 @@ def _is_denied(attempt: Attempt) -> bool:
     return response is not None and response.status in _DENIED and b"CommonName" not in response.body
 
 
+_OF_USERS = ("--etcd-user", "--etcd-password-file")
+
+
 def _grpc_port(target: Target, here: Listener) -> Listener:
     """Return the listener that issues tokens: for an HTTP listener, the client listener of its member."""
     if here.role is Role.CLIENT:
@@ -311,4 +313,5 @@ def _grpc_port(target: Target, here: Listener) -> Listener:
     for other in target.siblings(here, Role.CLIENT):
         if other.scheme == "https":
             return other
-    raise NotVerifiedError("a token is issued over gRPC: pass --etcd-endpoint of the same member, with https")
+    passing = "--etcd-endpoint of the same member, with https"
+    raise NotVerifiedError(missing("a token is issued over gRPC", "--etcd-endpoint", passing=passing))

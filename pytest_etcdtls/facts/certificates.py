@@ -23,7 +23,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import (
+    NotApplicableError,
+    NotVerifiedError,
+    Reason,
+    UnobservedError,
+    missing,
+    needs,
+)
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import (
     FirstContact,
@@ -266,24 +273,25 @@ def expected_certificate(here: Listener, target: Target) -> ExpectedCertificate:
     if here.member in target.declared:
         raise NotApplicableError("no option names it; the declared file is judged by config.served-file")
     option = "--etcd-expect-peer-cert" if here.role is Role.PEER else "--etcd-expect-cert"
-    raise NotVerifiedError(f"needs the certificate that must be served: pass {option}")
+    raise NotVerifiedError(needs("the certificate that must be served", option))
 
 
 @fact
 def served_by_members(target: Target, chains: Each[ServedChain]) -> ServedByMembers:
     """Return what every listener serves, where two members are judged."""
     served: list[tuple[Listener, ServedChain]] = []
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for listener in target.listeners:
         try:
             served.append((listener, chains.at(listener)))
         except UnobservedError as unobserved:
-            reasons.append(unobserved.reason)
+            reasons.append(unobserved.why)
     members = {listener.member for listener in target.listeners if listener.scheme == "https"}
     if len(members) < 2:
         raise NotApplicableError("there is one member only")
     if len({listener.member for listener, _ in served}) < 2:
-        raise NotVerifiedError("needs what two members serve: " + "; ".join(dict.fromkeys(reasons)))
+        why = Reason.together(reasons)
+        raise NotVerifiedError(needs("what two members serve", *why.every_option, ending=f": {why}"))
     return ServedByMembers(chains=tuple(served))
 
 
@@ -328,7 +336,7 @@ def client_trust(here: Listener, target: Target, announced: Lazy[AnnouncedCAs]) 
     if bundle is None:
         if not any(requested for _, requested in announced.get().requested):
             raise NotApplicableError("no client certificate is requested, see mtls.announced-ca-present")
-        raise NotVerifiedError(f"needs the bundle that etcd trusts: pass --etcd-{here.role.prefix}trusted-ca")
+        raise NotVerifiedError(needs("the bundle that etcd trusts", f"--etcd-{here.role.prefix}trusted-ca"))
     if bundle.inferred:
         return _inferred(bundle, announced.get().most, credentials.identities[:1], given_authorities(target))
     return ClientTrust(
@@ -379,9 +387,7 @@ def path_to_trust(here: Listener, target: Target, served: ServedChain) -> PathTo
     """Look for a path from the served leaf to the CA that is given for the listener's role."""
     bundle = target.credentials(here.role).server_ca
     if bundle is None:
-        raise NotVerifiedError(
-            f"needs the CA of the served certificate: pass --etcd-{here.role.prefix}cacert"
-        )
+        raise NotVerifiedError(needs("the CA of the served certificate", f"--etcd-{here.role.prefix}cacert"))
     leaf, *sent = served.certificates
     anchors, when = bundle.certificates, served.observed_at
     known = (*sent, *given_authorities(target))
@@ -441,7 +447,7 @@ def server_proof(
         try:
             to_anchor = path.get()
         except UnobservedError as unobserved:
-            raise _unverified(here, unobserved.reason) from unobserved
+            raise _unverified(here, str(unobserved)) from unobserved
         if not leads_to_anchor(to_anchor):
             why = to_anchor.error or "its certificate is not that of a server, or no CA has signed it"
             raise _unverified(here, f"no path leads to {to_anchor.source}: {why}")
@@ -456,11 +462,12 @@ def _proved_leaves(contact: FirstContact) -> frozenset[bytes]:
 
 
 def _unverified(listener: Listener, why: str) -> NotVerifiedError:
-    return NotVerifiedError(
-        f"unverified server at {listener.url}, which a member list advertises: {why}. Nothing was presented "
-        "to it; name it to have it judged all the same, or pass its CA with "
-        f"--etcd-{listener.role.prefix}cacert"
+    option = f"--etcd-{listener.role.prefix}cacert"
+    ending = (
+        f", which a member list advertises: {why}. Nothing was presented to it; name it to have it judged "
+        f"all the same, or pass its CA with {option}"
     )
+    return NotVerifiedError(missing(f"unverified server at {listener.url}", option, ending=ending))
 
 
 def leads_to_anchor(path: PathToTrust) -> bool:
@@ -503,13 +510,13 @@ def issuers(here: Listener, target: Target, served: ServedChain, path: Certifica
     bundle = target.credentials(here.role).server_ca
     if bundle and bundle.remark:
         issuer = name_text(leaf.issuer)
-        raise NotVerifiedError(f"needs a CA certificate in {bundle.source}, that of the issuer {issuer}")
-    where = (
-        f"in {bundle.source}: see cert.trusted" if bundle else f"given: pass --etcd-{here.role.prefix}cacert"
-    )
-    raise NotVerifiedError(
-        f"needs the certificate of the issuer {name_text(leaf.issuer)}, which is neither served nor {where}"
-    )
+        raise NotVerifiedError(needs(f"a CA certificate in {bundle.source}, that of the issuer {issuer}"))
+    needed = f"the certificate of the issuer {name_text(leaf.issuer)}"
+    if bundle:
+        ending = f", which is neither served nor in {bundle.source}: see cert.trusted"
+        raise NotVerifiedError(needs(needed, ending=ending))
+    option = f"--etcd-{here.role.prefix}cacert"
+    raise NotVerifiedError(needs(f"{needed}, which is neither served nor given", option))
 
 
 def given_authorities(target: Target) -> Path:

@@ -38,7 +38,7 @@ from pytest_etcdtls.declared.effective import (
 from pytest_etcdtls.declared.files import why_absent
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.declared.traps.trap import FoundTrap
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError, missing
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import (
     UNTRUSTED_IDENTITIES,
@@ -215,7 +215,10 @@ class DeclaredNames(Struct, frozen=True):
     refused: Candidate | None = None
 
 
-_NOTHING = "the declaration of {} is not known: pass its manifest or configuration with --etcd-config"
+def _not_declared(what: str) -> NotApplicableError:
+    passing = "its manifest or configuration with --etcd-config"
+    text = f"the declaration of {what} is not known"
+    return NotApplicableError(missing(text, "--etcd-config", passing=passing))
 
 
 @fact(reported=False)
@@ -223,7 +226,7 @@ def declaration_here(here: Listener, target: Target, releases: Each[EtcdRelease]
     """Return the declaration of the listener's member, with its effect in the version that runs."""
     declared = target.declared.get(here.member)
     if declared is None:
-        raise NotApplicableError(_NOTHING.format(here.url))
+        raise _not_declared(here.url)
     return listener_declaration(target, here, _member_declaration(here.member, declared, target, releases))
 
 
@@ -231,7 +234,7 @@ def declaration_here(here: Listener, target: Target, releases: Each[EtcdRelease]
 def declarations(target: Target, releases: Each[EtcdRelease]) -> Declarations:
     """Return the declarations of all members that have one, each with its effect in the version that runs."""
     if not target.declared:
-        raise NotApplicableError(_NOTHING.format("the cluster"))
+        raise _not_declared("the cluster")
     return Declarations(
         tuple(
             _member_declaration(label, declared, target, releases)

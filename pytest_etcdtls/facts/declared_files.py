@@ -29,7 +29,7 @@ from pytest_etcdtls.declared.files import (
     read_member_files,
     read_served,
 )
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, missing
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, DeclaredLeaf, ExpectedCertificate, Issuers
 from pytest_etcdtls.facts.clock import MemberClock
 from pytest_etcdtls.facts.configuration import ListenerDeclaration
@@ -117,10 +117,9 @@ def declared_files(target: Target, chains: Each[ServedChain]) -> DeclaredFiles:
     up where the process has them. Others are the member's own if etcd serves one of them.
     """
     if not target.declared:
-        raise NotApplicableError(
-            "the declared files of the members are not known: pass a member's manifest or configuration with "
-            "--etcd-config"
-        )
+        text = "the declared files of the members are not known"
+        passing = "a member's manifest or configuration with --etcd-config"
+        raise NotApplicableError(missing(text, "--etcd-config", passing=passing))
     given = target.client.server_ca
     return DeclaredFiles(
         members=tuple(

@@ -26,7 +26,7 @@ from pytest_etcdtls.declared.declaration import (
     is_address,
     is_loopback,
 )
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Reason, UnobservedError, missing
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import Metrics
 from pytest_etcdtls.facts.certificates import PathToTrust, ServerProof
@@ -146,7 +146,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
     listener: Listener
     api: QueriedBy
-    why_not: str = ""
+    why_not: Reason | str = ""
 
 
 class Discovery(Struct, frozen=True, kw_only=True):
@@ -554,7 +554,7 @@ def discovered(
 ) -> Discovered:
     """Follow the first member list that a trusted listener returns."""
     if not target.discover:
-        raise NotApplicableError("the members are asked for only with --etcd-discover")
+        raise NotApplicableError(_only_with("the members are asked for"))
     questions, records = _ask(target, paths, lists)
     followed = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
     ids: dict[str, str] = {}
@@ -584,13 +584,17 @@ def _ask(
             try:
                 _require_trust(listener, paths)
                 members = lists.at(listener, key).members
-                why_not = "" if members else "its list is empty"
+                why_not: Reason | str = "" if members else "its list is empty"
             except UnobservedError as unobserved:
-                members, why_not = (), unobserved.reason
+                members, why_not = (), unobserved.why
             questions.append(Question(listener=listener, api=api, why_not=why_not))
             if members:
                 return questions, members
     return questions, ()
+
+
+def _only_with(text: str) -> Reason:
+    return missing(text, "--etcd-discover", ending=" only with --etcd-discover")
 
 
 def _require_trust(listener: Listener, paths: Each[PathToTrust]) -> None:
@@ -718,7 +722,7 @@ def unnamed_ports(
 ) -> UnnamedPorts:
     """Try etcd's usual ports in plain HTTP on the hosts of the members that are judged."""
     if not target.discover:
-        raise NotApplicableError("listeners that were not named are looked for only with --etcd-discover")
+        raise NotApplicableError(_only_with("listeners that were not named are looked for"))
     cluster = discovered.get()
     if cluster.discovery.source is None:
         raise NotVerifiedError(
@@ -786,7 +790,7 @@ def _unproved(proofs: Each[ServerProof], listeners: Sequence[Listener]) -> str:
         try:
             proofs.at(listener)
         except UnobservedError as unobserved:
-            why = unobserved.reason
+            why = str(unobserved)
         else:
             return ""
     return why

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, UnreadableFileError
+from pytest_etcdtls.errors import NotApplicableError, UnreadableFileError, missing
 from pytest_etcdtls.etcd_log.matching import CLOCKS_APART, match_connections
 from pytest_etcdtls.etcd_log.parse import (
     Cause,
@@ -107,7 +107,7 @@ def etcd_logs(target: Target, recording: Recording) -> EtcdLogs:
         if source is not None:
             members.setdefault(id(source), (source, {}))[1][listener.member] = None
     if not members:
-        raise NotApplicableError("no log of etcd is available: pass --etcd-log")
+        raise NotApplicableError(missing("no log of etcd is available", "--etcd-log"))
     return EtcdLogs(
         logs=tuple(_read(target, recording, source, tuple(names)) for source, names in members.values())
     )

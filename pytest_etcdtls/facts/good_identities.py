@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import CRLFile
 from pytest_etcdtls.declared.effective import effective_of
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, missing
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.pki.go_parser import details
@@ -111,15 +111,17 @@ def declared_crl(here: Listener, target: Target) -> CRLFile:
     """
     declared = target.declared.get(here.member)
     if declared is None:
-        raise NotVerifiedError("whether a revocation list is in force is not known: pass --etcd-config")
+        raise NotVerifiedError(missing("whether a revocation list is in force is not known", "--etcd-config"))
     setting = declared.declaration.settings.get(f"{here.role.side}-crl-file")
     if setting is None or not setting.value:
         raise NotApplicableError("no revocation list is declared here")
     crl = declared.crls.get(setting.value)
     if crl is None or crl.path is None:
-        raise NotVerifiedError(f"{setting} is not here: pass a directory with a copy by --etcd-pki-dir")
+        passing = "a directory with a copy by --etcd-pki-dir"
+        raise NotVerifiedError(missing(f"{setting} is not here", "--etcd-pki-dir", passing=passing))
     if crl.unread:
-        raise NotVerifiedError(f"{setting}: {crl.path} {crl.unread}: pass a copy by --etcd-pki-dir")
+        text, passing = f"{setting}: {crl.path} {crl.unread}", "a copy by --etcd-pki-dir"
+        raise NotVerifiedError(missing(text, "--etcd-pki-dir", passing=passing))
     return crl
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, silent
 from pytest_etcdtls.facts.fact import Each, Wire, fact
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import load
@@ -199,7 +199,7 @@ def tls_contact(here: Listener, contact: FirstContact) -> TLSContact:
         if contact.plaintext is not None and contact.plaintext.first_bytes:
             sent = contact.plaintext.first_text
             raise InconclusiveError(f"{here.url} answers neither TLS nor HTTP: it sent '{sent}'")
-        raise InconclusiveError(f"{here.url} does not answer: {contact.tls[0].describe()}")
+        raise InconclusiveError(silent(here.url, "does not answer", f": {contact.tls[0].describe()}"))
     if not contact.offered:
         raise NotVerifiedError(f"{here.url} offers neither TLS 1.2 nor TLS 1.3")
     return cast("TLSContact", contact)

@@ -21,9 +21,11 @@ from pytest_etcdtls.declared.declaration import is_address, is_loopback, port_of
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotVerifiedError,
+    Reason,
     UnobservedError,
     UnreadableJSONError,
     escaped,
+    missing,
 )
 from pytest_etcdtls.facts.access import PresentedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
@@ -335,16 +337,16 @@ class MemberListings(Struct, frozen=True, kw_only=True):
 def member_listings(target: Target, lists: Each[MemberListing]) -> MemberListings:
     """Return the list of every client and peer listener that returns one."""
     listings: list[tuple[Listener, MemberListing]] = []
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for listener in target.listeners:
         if listener.role not in (Role.CLIENT, Role.PEER):
             continue
         try:
             listings.append((listener, lists.at(listener)))
         except UnobservedError as unobserved:
-            reasons.append(unobserved.reason)
+            reasons.append(unobserved.why)
     if not listings:
-        raise NotVerifiedError("no listener returned the member list: " + "; ".join(dict.fromkeys(reasons)))
+        raise NotVerifiedError(Reason.together(reasons).after("no listener returned the member list: "))
     return MemberListings(listings=tuple(listings))
 
 
@@ -389,10 +391,9 @@ def own_urls(
     """Return what the member behind a TLS listener advertises for that kind of port."""
     own = _own_record(here, target, listing.members, clients)
     if own is None:
-        raise NotVerifiedError(
-            f"which of the {len(listing.members)} members {here.url} belongs to is not known: "
-            "pass --etcd-endpoint of that member"
-        )
+        text = f"which of the {len(listing.members)} members {here.url} belongs to is not known"
+        passing = "--etcd-endpoint of that member"
+        raise NotVerifiedError(missing(text, "--etcd-endpoint", passing=passing))
     urls = own.peer_urls if here.role is Role.PEER else own.client_urls
     return OwnURLs(member=own.name, advertised=urls)
 

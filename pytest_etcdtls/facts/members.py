@@ -13,7 +13,15 @@ from typing import Annotated
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
+from pytest_etcdtls.errors import (
+    NotApplicableError,
+    NotVerifiedError,
+    Reason,
+    UnobservedError,
+    UsageError,
+    missing,
+    needs,
+)
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate, ServedClient
 from pytest_etcdtls.facts.api import Metrics, OtherPort
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling
@@ -115,7 +123,7 @@ class AdvertisedURL(Struct, frozen=True, kw_only=True):
     role: Role = Role.CLIENT
     port: PortOfMember | None = None
     attempts: tuple[Attempt, ...] = ()
-    why_not: str = ""
+    why_not: Reason | str = ""
 
 
 class AdvertisedURLs(Struct, frozen=True, kw_only=True):
@@ -177,15 +185,17 @@ def _profile(
     )
 
 
+_OF_MEMBERS = ("--etcd-endpoint", "--etcd-discover")
+
+
 def _one_member_only(target: Target, listings: MemberListings | None) -> UnobservedError:
     """Return why members cannot be compared."""
     if listings is not None and listings.size == 1:
         return NotApplicableError("the cluster has one member")
     if target.discover:
-        return NotVerifiedError("needs TLS listeners of two members that answer")
-    return NotVerifiedError(
-        "needs TLS listeners of two members: pass --etcd-endpoint for each of them, or --etcd-discover"
-    )
+        return NotVerifiedError(needs("TLS listeners of two members that answer"))
+    passing = "--etcd-endpoint for each of them, or --etcd-discover"
+    return NotVerifiedError(needs("TLS listeners of two members", *_OF_MEMBERS, passing=passing))
 
 
 @fact
@@ -195,7 +205,7 @@ def cluster_claims(
     """Return the IDs that the listeners report, where two of them do."""
     claims = [claim for listener in target.listeners if (claim := _claim(listener, clients, lists, metrics))]
     if len(claims) < 2:
-        raise NotVerifiedError("needs two listeners that report which cluster they belong to")
+        raise NotVerifiedError(needs("two listeners that report which cluster they belong to"))
     return ClusterClaims(claims=tuple(claims))
 
 
@@ -290,7 +300,7 @@ def advertised_urls(
             known = listener in target.listeners
             answer = contacts.at(listener) if known else elsewhere.at(listener)
         except UnobservedError as unobserved:
-            return AdvertisedURL(url=url, member=member, why_not=unobserved.reason)
+            return AdvertisedURL(url=url, member=member, why_not=unobserved.why)
         if known and refuses_connections(answer) and (why := why_stopping(listener, target, looks)):
             return AdvertisedURL(url=url, member=member, why_not=why)
         plaintext = (answer.plaintext,) if answer.plaintext is not None else ()
@@ -327,7 +337,7 @@ def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Lis
     return listener if (listener.connect_to if replayed else may_contact) else None
 
 
-def _why_not(url: str, discovered: Discovered | None) -> str:
+def _why_not(url: str, discovered: Discovered | None) -> Reason | str:
     if discovered is not None:
         result = discovered.client_urls.get(url)
         return result.why if result else "the member list that was followed does not have it"
@@ -335,8 +345,8 @@ def _why_not(url: str, discovered: Discovered | None) -> str:
         parse(url)
     except ValueError as error:
         return str(error)
-    why_not = "it was not named, and only named hosts are contacted: pass --etcd-endpoint for it"
-    return f"{why_not}, or --etcd-discover"
+    passing = "--etcd-endpoint for it, or --etcd-discover"
+    return missing("it was not named, and only named hosts are contacted", *_OF_MEMBERS, passing=passing)
 
 
 @fact

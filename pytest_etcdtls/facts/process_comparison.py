@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.running import Difference, RunningMember, differences
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, missing
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.untrusted.process_root import status_of
@@ -61,7 +61,9 @@ def process_comparisons(target: Target) -> ProcessComparisons:
         if running.written is not None
     )
     if not compared:
-        raise NotApplicableError("compares a declaration with a process: pass --etcd-pid and --etcd-config")
+        raise NotApplicableError(
+            missing("compares a declaration with a process", "--etcd-pid", "--etcd-config")
+        )
     return ProcessComparisons(compared)
 
 

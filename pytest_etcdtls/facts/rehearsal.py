@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.errors import NotVerifiedError, Reason, missing
 from pytest_etcdtls.facts.behaviour import BehaviourChange
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.target import StartFailure, Target
@@ -49,11 +49,11 @@ class Rehearsals(Struct, frozen=True, kw_only=True):
     """The rehearsals of a target's members; at least one.
 
     Attributes:
-        refused: why the start of another member was not rehearsed, one sentence each.
+        refused: why the start of another member was not rehearsed.
     """
 
     members: tuple[Rehearsal, ...]
-    refused: tuple[str, ...] = ()
+    refused: tuple[Reason | str, ...] = ()
 
     def started_with(self, source: str) -> str:
         """Return a sentence that etcd started with a declaration in a rehearsal; empty if it did not."""
@@ -64,4 +64,4 @@ class Rehearsals(Struct, frozen=True, kw_only=True):
 @fact
 def rehearsals(_: Target) -> Rehearsals:
     """Say that there is none. A judge that rehearses records it, after all other facts (``judge.py``)."""
-    raise NotVerifiedError("no restart was rehearsed: run pytest with --etcd-pid and --etcd-rehearse")
+    raise NotVerifiedError(missing("no restart was rehearsed", "--etcd-pid", "--etcd-rehearse"))

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Reason, UnobservedError, missing
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
@@ -68,7 +68,8 @@ T = TypeVar("T", EtcdRelease, GoRelease)
 
 _ETCD = re.compile(rb'^etcd_server_version\{server_version="([^"]+)"\}', re.MULTILINE)
 _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([^"]+)"\}', re.MULTILINE)
-_ADVICE = "pass a client certificate that is accepted"
+ACCEPTED_CLIENT = "a client certificate that is accepted"
+"""What is passed so that etcd answers."""
 
 
 Versions = Each[Annotated[ClientExchange, "/version"]]
@@ -92,24 +93,25 @@ def etcd_release(
     known = Release.parse(target.etcd_version or "")
     if known is not None:
         return EtcdRelease(listener=here, release=known, source="the binary")
-    raise NotVerifiedError(f"the version of etcd is not known: {_ADVICE}")
+    raise NotVerifiedError(missing("the version of etcd is not known", passing=ACCEPTED_CLIENT))
 
 
 @fact
 def go_release(here: Listener, target: Target, metrics: Metrics) -> GoRelease:
     """Return what ``/metrics`` of the member's listeners reports; the peer port does not serve it."""
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for listener in (here, *target.siblings(here, *Role)):
         if listener.role is Role.PEER:
             continue
         try:
             text = read_metric(metrics, listener, _GO)
         except UnobservedError as unobserved:
-            reasons.append(unobserved.reason)
+            reasons.append(unobserved.why)
             continue
         if (release := Release.parse(text)) is not None:
             return GoRelease(listener=listener, release=release, text=text)
-    raise NotVerifiedError(f"the Go release is not known, /metrics has it: {next(iter(reasons), _ADVICE)}")
+    why = next(iter(reasons), Reason(f"pass {ACCEPTED_CLIENT}"))
+    raise NotVerifiedError(why.after("the Go release is not known, /metrics has it: "))
 
 
 @fact
@@ -157,16 +159,16 @@ def _of_members(target: Target, releases: Each[T]) -> tuple[T, ...]:
         NotVerifiedError: if no member has one.
     """
     by_member: dict[str, T] = {}
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for listener in target.listeners:
         if listener.member in by_member:
             continue
         try:
             by_member[listener.member] = releases.at(listener)
         except UnobservedError as unobserved:
-            reasons.append(unobserved.reason)
+            reasons.append(unobserved.why)
     if not by_member:
-        raise NotVerifiedError("; ".join(dict.fromkeys(reasons)))
+        raise NotVerifiedError(Reason.together(reasons))
     return tuple(by_member.values())
 
 

@@ -19,7 +19,7 @@ from typing import Annotated
 
 from msgspec import Struct, structs
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Reason, needs
 from pytest_etcdtls.facts.access import PROTOCOLS, AcceptedConnections, PresentedClient, status_request
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
@@ -102,7 +102,7 @@ class Renegotiation(Struct, frozen=True, kw_only=True):
 
     announced: bool
     attempt: Attempt | None = None
-    not_requested: str = ""
+    not_requested: Reason | str = ""
 
 
 @fact(connections=len(TLSVersion), reported=False)
@@ -224,7 +224,7 @@ def _other_port(target: Target, here: Listener) -> Listener:
     role = Role.CLIENT if here.role is Role.PEER else Role.PEER
     others = target.siblings(here, role)
     if not others:
-        raise NotVerifiedError(f"needs the {role} listener of the same member: pass {role.option}")
+        raise NotVerifiedError(needs(f"the {role} listener of the same member", role.option))
     secure = [other for other in others if other.scheme == "https"]
     if not secure:
         raise NotApplicableError(f"the {role} listener of the same member has no TLS")
@@ -254,7 +254,7 @@ def renegotiation(
     try:
         client = presented.get()
     except NotVerifiedError as missing:
-        return structs.replace(seen, not_requested=missing.reason)
+        return structs.replace(seen, not_requested=missing.why)
     protocol = client.candidate.served_protocols[0]
     tries = client.candidate.tries_in(version, protocol)
     if tries and tries[-1].ending is Ending.OTHER:

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, Reason, UnobservedError
 from pytest_etcdtls.facts.fact import Each, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import FirstContact, refuses_connections, send_plain_http
 from pytest_etcdtls.role import Role
@@ -63,7 +63,7 @@ def second_look(here: Listener, target: Target, contacts: Each[FirstContact], wi
     return SecondLook(refused_before=refused.get(here, False), end=attempt.stream_end)
 
 
-def why_stopping(here: Listener, target: Target, looks: Each[SecondLook]) -> str:
+def why_stopping(here: Listener, target: Target, looks: Each[SecondLook]) -> Reason | str:
     """Return that a listener's member may be stopping or restarting, and how that was seen; empty if not."""
     looked: dict[Listener, SecondLook] = {}
     for listener in _of_member(here, target):
@@ -72,7 +72,7 @@ def why_stopping(here: Listener, target: Target, looks: Each[SecondLook]) -> str
         except NotApplicableError:
             return ""
         except UnobservedError as unobserved:
-            return unobserved.reason
+            return unobserved.why
     refused = [listener for listener, look in looked.items() if look.refused_before]
     answering = [listener for listener in looked if listener not in refused]
     first, others = (", ".join(listener.url for listener in listeners) for listeners in (refused, answering))

@@ -245,7 +245,7 @@ def is_current(certificate: x509.Certificate, when: datetime) -> bool:
     return certificate.not_valid_before_utc <= when and when <= certificate.not_valid_after_utc
 
 
-def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) -> Iterator[str]:
+def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) -> Iterator[tuple[Rule, str]]:
     """Yield why Go does not accept a certificate as an issuer, except for time and critical extensions.
 
     ``cas_below`` counts the certificates between the CA and the leaf, including self-issued ones.
@@ -254,13 +254,13 @@ def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) 
     if fields.is_ca is None:
         # Certificates of version 1 have no extensions; Go accepts them as trust anchors.
         if fields.version == VERSION_WITH_EXTENSIONS or not is_anchor:
-            yield "no basicConstraints"
+            yield Rule.ISSUER, "no basicConstraints"
     elif not fields.is_ca:
-        yield "CA:FALSE"
+        yield Rule.ISSUER, "CA:FALSE"
     if fields.path_length is not None and cas_below > fields.path_length:
-        yield f"pathlen:{fields.path_length} with {plural(cas_below, 'CA')} below"
+        yield Rule.LENGTH, f"pathlen:{fields.path_length} with {plural(cas_below, 'CA')} below"
     if fields.key_usage and _KEY_CERT_SIGN not in fields.key_usage:
-        yield f"keyUsage {', '.join(sorted(key_usages(issuer) or ()))}"
+        yield Rule.ISSUER, f"keyUsage {', '.join(sorted(key_usages(issuer) or ()))}"
 
 
 def allows(certificate: x509.Certificate, purpose: str = SERVER_AUTH) -> bool:
@@ -372,6 +372,7 @@ class Rule(StrEnum):
     EXTENSION = "critical extension"
     VALIDITY = "validity"
     ISSUER = "issuer"
+    LENGTH = "path length"
     SIGNATURE = "signature"
     PURPOSE = "extended key usage"
     NAME = "name constraints"
@@ -566,8 +567,8 @@ def _step_faults(path: Path, issuer: x509.Certificate, when: datetime, *, is_anc
     if not has_signed(issuer, path[-1]):
         yield _signature_flaw(issuer, path[-1])
     yield from _own_faults(issuer, when)
-    for fault in issuer_faults(issuer, len(path) - 1, is_anchor=is_anchor):
-        yield Flaw(rule=Rule.ISSUER, certificate=issuer, text=f"has {fault}")
+    for rule, fault in issuer_faults(issuer, len(path) - 1, is_anchor=is_anchor):
+        yield Flaw(rule=rule, certificate=issuer, text=f"has {fault}")
 
 
 def ca_faults(path: Path, when: datetime, purpose: str) -> Iterator[Flaw]:

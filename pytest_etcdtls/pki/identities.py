@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.errors import NotVerifiedError, missing
 from pytest_etcdtls.pki.authority import (
     CertificateAuthority,
     Issuer,
@@ -166,10 +166,9 @@ def _model(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) 
         return _Model(announced[0])
     if trusted:
         return _model_of(trusted[0])
-    raise NotVerifiedError(
-        "the server announces no CA, and no CA that it trusts is known, so no CA can be imitated: "
-        "pass --etcd-trusted-ca or --etcd-peer-trusted-ca"
-    )
+    text = "the server announces no CA, and no CA that it trusts is known, so no CA can be imitated"
+    options = ("--etcd-trusted-ca", "--etcd-peer-trusted-ca")
+    raise NotVerifiedError(missing(text, *options, passing=" or ".join(options)))
 
 
 def _model_of(certificate: x509.Certificate) -> _Model:

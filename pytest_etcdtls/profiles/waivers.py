@@ -20,7 +20,7 @@ from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.registry import FOUND, catalogue, no_check
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import Reason, UsageError
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
 
 _FOUND = frozenset({*FOUND, Outcome.WAIVED})
@@ -154,7 +154,7 @@ def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> Che
     for waiver in waivers:
         if today <= waiver.expires and waiver.names(result):
             reason = f"{waiver.reason} (waived until {waiver.expires}, found {result.outcome})"
-            return replace(result, outcome=Outcome.WAIVED, reason=reason)
+            return replace(result, outcome=Outcome.WAIVED, why=Reason(reason))
     return result
 
 

@@ -237,9 +237,9 @@ class ResultEntry(Struct, frozen=True, kw_only=True):
             )
             for finding in result.findings
         )
-        known = asdict(result) | {"findings": findings, "remediation": result.remediation}
-        del known["remedies"]
-        return cls(**known)
+        known = asdict(result) | {"findings": findings, "reason": result.reason}
+        del known["remedies"], known["why"]
+        return cls(remediation=result.remediation, **known)
 
 
 class FaultEntry(Struct, frozen=True, kw_only=True):

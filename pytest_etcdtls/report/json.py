@@ -17,7 +17,7 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.checks.results import Ancestor
-from pytest_etcdtls.errors import escaped
+from pytest_etcdtls.errors import Reason, escaped
 from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.facts.observed import observed_behaviour
 from pytest_etcdtls.facts.recording import Recording
@@ -322,8 +322,8 @@ def jsonable(value: object, refer: Refer | None = None) -> JSON:
             return value
         case Enum():
             return jsonable(value.value, refer)
-        case str():
-            return _bounded(value)
+        case str() | Reason():
+            return _bounded(str(value))
         case bytes():
             return _octets(value)
         case datetime():

@@ -15,6 +15,7 @@ from msgspec import Struct
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.checks.registry import FOUND, catalogue
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
+from pytest_etcdtls.errors import Reason
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
@@ -165,7 +166,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
             result
             for result in self.results
             if result.outcome is Outcome.CONFORMS
-            and result.reason
+            and result.why != Reason()
             and result.check in checks
             and self.profiles.level(
                 checks[result.check], None if result.role == CLUSTER else Role(result.role)

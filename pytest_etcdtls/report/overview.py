@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, catalogue, family_of, select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
+from pytest_etcdtls.errors import Reason, ReasonKind
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate, ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import OtherPort
@@ -192,13 +192,13 @@ def _without_evidence(report: Report) -> str:
     """Return which checks have no evidence, in a few words; empty if all have it."""
     found = [*without_evidence(report)]
     gates = [result for result in found if result.check == GATES[0]]
-    if len({gate.message for gate in gates}) == 1:
+    if len({gate.why for gate in gates}) == 1:
         others = f", nor {plural(len(gates) - 1, 'other port')} there" if len(gates) > 1 else ""
-        texts = [re.split(r": |; ", gates[0].message)[0] + others]
+        texts = [gates[0].why.headline + others]
     else:
         texts = [f"{len(gates)} listeners do not answer"] if gates else []
-    said = {gate.reason for gate in gates}
-    counts = Counter(result.outcome for result in found if result.reason not in said)
+    said = {gate.why for gate in gates}
+    counts = Counter(result.outcome for result in found if result.why not in said)
     return ", ".join([*texts, *(f"{counts[one]} {one}" for one in WITHOUT_VERDICT[:2] if counts[one])])
 
 
@@ -208,16 +208,19 @@ def without_evidence(report: Report) -> Iterator[CheckResult]:
     The ports of its host have the reason of the first, and so have results of others that say the same.
     """
     found = [result for result in report.results if result.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)]
-    reasons: dict[str, str] = {}
-    silent: dict[str, str] = {}
-    for gate in (result for result in found if result.check == GATES[0] and result.reason):
-        port = gate.url.rpartition(":")[2]
-        anywhere = re.sub(rf"(:|port ){port}\b", "", gate.reason)
-        reason = reasons.setdefault(anywhere, gate.reason)
-        silent |= {gate.reason: reason, f"{gate.url} does not answer": reason}
+    reasons: dict[tuple[Reason, ...], Reason] = {}
+    silent: dict[str, Reason] = {}
+    for gate in found:
+        parts = tuple(gate.why.each()) if gate.check == GATES[0] else ()
+        if urls := [part.subject for part in parts if part.kind is ReasonKind.SILENT]:
+            silent[urls[0]] = reasons.setdefault(tuple(map(_on_any_port, parts)), gate.why)
     for result in found:
-        same = (reason for text, reason in silent.items() if text in result.reason)
-        yield replace(result, reason=next(same, result.reason))
+        same = (silent[part.subject] for part in result.why.each() if part.subject in silent)
+        yield replace(result, why=next(same, result.why))
+
+
+def _on_any_port(reason: Reason) -> Reason:
+    return replace(reason, subject=reason.subject.rpartition(":")[0], ending="")
 
 
 def _ended_early(report: Report) -> str:
@@ -695,13 +698,21 @@ class Undecided(Struct, frozen=True):
     """Checks that could not be judged for one reason.
 
     Attributes:
-        options: the options that the reason names.
         checks: the labels of the listeners by id of the check.
     """
 
-    reason: str
-    options: tuple[str, ...]
+    why: Reason
     checks: Mapping[str, tuple[str, ...]]
+
+    @property
+    def reason(self) -> str:
+        """The reason in English."""
+        return str(self.why) or "no reason given"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options that would help."""
+        return self.why.every_option
 
     @property
     def listeners(self) -> list[str]:
@@ -719,22 +730,14 @@ def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
 
     Reasons that differ in the option to pass alone, as that of each role, are one.
     """
-    groups: dict[str, dict[str, list[str]]] = {}
-    to_pass: dict[str, dict[str, None]] = {}
+    groups: dict[Reason, dict[str, list[str]]] = {}
+    whys: dict[Reason, list[Reason]] = {}
     for result in results:
-        reason, _, passed = result.reason.partition(": pass ")
-        to_pass.setdefault(reason, {})[passed] = None
-        groups.setdefault(reason, {}).setdefault(result.check, []).append(result.listener)
-    by_reason = []
-    for begin, checks in groups.items():
-        passed = " and ".join(filter(None, to_pass[begin]))
-        reason = f"{begin}: pass {passed}" if passed else begin or "no reason given"
-        by_reason.append(
-            Undecided(reason, options_in(reason), {check: tuple(labels) for check, labels in checks.items()})
-        )
+        same = result.why.without_options()
+        whys.setdefault(same, []).append(result.why)
+        groups.setdefault(same, {}).setdefault(result.check, []).append(result.listener)
+    by_reason = (
+        Undecided(Reason.merged(whys[same]), {check: tuple(labels) for check, labels in checks.items()})
+        for same, checks in groups.items()
+    )
     return sorted(by_reason, key=lambda group: -group.number)
-
-
-def options_in(reason: str) -> tuple[str, ...]:
-    """Return the options that a reason names, each once."""
-    return tuple(dict.fromkeys(re.findall(r"(?<![\w-])--etcd-[a-z-]*[a-z]", reason)))

@@ -13,9 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
+from msgspec import structs
 
 from pytest_etcdtls.checks.registry import GATES, family_of
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Outcome, Severity
+from pytest_etcdtls.errors import Reason, ReasonKind
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.listener import ServedChain
@@ -38,7 +40,6 @@ from pytest_etcdtls.report.overview import (
     is_of_several,
     judged,
     numbered,
-    options_in,
     places,
     rehearsed,
     since,
@@ -707,8 +708,9 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     if not unverified:
         return
     # What a gate says is above, with what to do about it.
-    gated = [group for group in unverified if group.reason.startswith(_AFTER_GATES)]
-    options = Counter(option for one in unverified if one not in gated for option in options_in(one.reason))
+    gated = [one for one in unverified if one.why.kind is ReasonKind.GATE]
+    others = [one.why for one in unverified if one.why.kind is not ReasonKind.GATE]
+    options = Counter(option for why in others for option in why.every_option)
     # A reason asks for the listener of a role that the run lacks, or for one of another member.
     given = {listener.role.option for seen in report.seen for listener in seen.target.listeners}
     missing = ", ".join(
@@ -716,24 +718,22 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
         for option, count in options.most_common(_REASONS)
     )
     advice = [f"pass {missing}"] if missing else []
-    without_option = [one for one in unverified if one not in gated and not options_in(one.reason)]
-    for clause, count in Counter(_clause(one.reason, width) for one in without_option).most_common(1):
+    without_option = (next(why.each()) for why in others if not why.every_option)
+    same = Counter(structs.replace(why, begin="", ending="") for why in without_option)
+    for why, count in same.most_common(1):
         if count > max(options.values(), default=0):
-            needed = clause.removeprefix("needs ")
-            advice.insert(0, f"{clause} ({count})" if needed == clause else f"{count} need {needed}")
+            begin = why.text if why.kind is ReasonKind.NEED else why.headline
+            clause = (
+                begin if len(begin) <= 2 * width else textwrap.shorten(begin, _CLAUSE, placeholder=" ...")
+            )
+            is_need = why.kind is ReasonKind.NEED
+            advice.insert(0, f"{count} need {clause}" if is_need else f"{clause} ({count})")
     for gate, needed in reversed(_NEEDED.items()):
-        if waiting := [result.listener for result in gated if result.reason.startswith(gate)]:
+        if waiting := [result.listener for result in gated if gate in result.why.checks]:
             labels = some(list(dict.fromkeys(waiting)), _NAMED)
             advice.insert(0, f"{len(waiting)} need {needed.format(labels)}")
     text = f"{plural(len(unverified), 'result')} not verified: {'; '.join([*advice, '-v says why'])}"
     yield from wrapped(text, width, rest="  ")
-
-
-def _clause(reason: str, width: int) -> str:
-    """Return what a reason needs, else how it begins; in a few words if that is longer than two lines."""
-    clauses = re.split(r"[,;:] ", reason)
-    clause = next((text for text in clauses if text.startswith("needs ")), clauses[0])
-    return clause if len(clause) <= 2 * width else textwrap.shorten(clause, _CLAUSE, placeholder=" ...")
 
 
 def _rehearsed(report: Report, width: int) -> Iterator[Line]:
@@ -741,12 +741,13 @@ def _rehearsed(report: Report, width: int) -> Iterator[Line]:
     for seen in report.seen:
         of = f"{seen.target.label}: " if len(report.seen) > 1 else ""
         results, rehearsals = rehearsed(report, seen), seen.known(Rehearsals)
-        unverified = {one.reason: None for one in results if one.outcome is Outcome.NOT_VERIFIED}
-        if any(f"{reason}." in report.problems for reason in unverified):
-            continue
+        refused = set(map(Reason.of, rehearsals.refused if rehearsals else ()))
+        unverified = [one.why for one in results if one.outcome is Outcome.NOT_VERIFIED]
+        if seen.target.rehearses and (rehearsals is None or refused.intersection(unverified)):
+            continue  # this is a problem of the run
         members = rehearsals.members if rehearsals else ()
         if unverified and not any(one.failure for one in members):
-            yield from wrapped(f"{of}{next(iter(unverified))}", width, rest="  ", colour="yellow")
+            yield from wrapped(f"{of}{unverified[0]}", width, rest="  ", colour="yellow")
         elif results and members and not any(one.failure or one.changes for one in members):
             text = f"{of}rehearsed: a restart changes nothing, and none is needed for what is on disk"
             upgrades = dict.fromkeys(one.upgrade for one in members if one.upgrade)
@@ -757,5 +758,3 @@ _NEEDED = dict(
     zip(GATES, ("an etcd that answers on {}", "{} to be the port of etcd that it is named as"), strict=True)
 )
 """What results need whose listener did not pass a gate."""
-_AFTER_GATES = tuple(f"{gate} {outcome}" for gate in GATES for outcome in sorted(FAILED))
-"""How the reason of a result begins whose listener did not pass a gate."""

@@ -38,10 +38,12 @@ from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
     NotVerifiedError,
+    Reason,
     RegistrationError,
     RunEndedError,
     UnobservedError,
     blocked_sockets,
+    see,
 )
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
 from pytest_etcdtls.facts.api import OtherPort
@@ -63,7 +65,7 @@ from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Stre
 from pytest_etcdtls.profiles.waivers import Waiver, waive
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.collector import collect
-from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
 from pytest_etcdtls.run.workers import Pool, is_abandoned
 from pytest_etcdtls.target import Listener, Target
@@ -84,7 +86,7 @@ _UNOBSERVED: dict[type[UnobservedError], Outcome] = {
 Place = tuple[str, str]
 """Id of a check, and label of a listener."""
 
-Conclusion = tuple[Outcome, str, tuple[Finding, ...]]
+Conclusion = tuple[Outcome, Reason | str, tuple[Finding, ...]]
 """The outcome of a check, its reason, and the findings."""
 
 _FLAGS_OF_PROXY = (
@@ -139,7 +141,7 @@ class Subject(Struct, frozen=True):
     def with_outcome(
         self,
         outcome: Outcome,
-        reason: str = "",
+        reason: Reason | str = "",
         findings: tuple[Finding, ...] = (),
         cured: Remedy = Remedy(),  # noqa: B008 - frozen
         seconds: float = 0.0,
@@ -157,7 +159,7 @@ class Subject(Struct, frozen=True):
             role=self.role or CLUSTER,
             url=self.listener.url if self.listener else self.target.url,
             outcome=outcome,
-            reason=reason,
+            why=Reason.of(reason),
             findings=findings,
             remedies=tuple(remedies),
             settings=cured.settings,
@@ -235,11 +237,11 @@ class Judge:
             waived = waived or fault
         if waived is None:
             return result
-        reason = waived.reason
+        why = waived.why
         if waived.cause is None:
-            reason = f"follows from {waived.check} on {waived.listener}: {reason}"
+            why = why.after(f"follows from {waived.check} on {waived.listener}: ")
         follows = waived.cause or Ancestor(waived.check, waived.listener)
-        return with_values(result, outcome=Outcome.WAIVED, reason=reason, cause=follows)
+        return with_values(result, outcome=Outcome.WAIVED, why=why, cause=follows)
 
     def _judged_at(self, id_: str, label: str) -> CheckResult | None:
         """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
@@ -359,8 +361,8 @@ class Judge:
             elif outcome is Outcome.CONFORMS:
                 reason = reason or "judged on etcd's grpc-proxy"
         if outcome is Outcome.INCONCLUSIVE and subject.listener:
-            of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
-            reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
+            lacks = not Reason.of(reason).every_option  # a connection, for which nothing can be passed
+            reason = self.observer.why_closed.get(subject.label, reason) if lacks else reason
         cured = self._remedy(subject, findings)
         return subject.with_outcome(outcome, reason, findings, cured, round(time.monotonic() - started, 6))
 
@@ -418,8 +420,8 @@ class Judge:
             if gate == GATES[1] and check.judges_proxies and self._is_proxy(listener):
                 continue
             if outcome in FAILED:
-                reason = result.findings[0].message if result.findings else result.reason
-                return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
+                own = Reason.of(result.findings[0].message) if result.findings else result.why
+                return Outcome.NOT_VERIFIED, Reason.gated(gate, result.outcome, own), ()
         return None
 
     def _run(self, subject: Subject) -> Conclusion:
@@ -435,8 +437,8 @@ class Judge:
             # This check fails the run: those after it are only not verified.
             self._outcome_at_end[subject.check.id, subject.label] = outcome
             whys = [self.observer.given_up[label] for label in sorted(stopped)]
-            reasons = [*filter(None, [reason]), *(why for why in whys if why not in reason)]
-            return Outcome.INCONCLUSIVE, "; ".join(reasons), ()
+            own = Reason.of(reason).each() if reason else ()
+            return Outcome.INCONCLUSIVE, Reason.together([*own, *whys]), ()
         return outcome, reason, findings
 
     def _answered_first(self, label: str) -> bool:
@@ -456,7 +458,7 @@ class Judge:
                 return Outcome.NOT_VERIFIED, why, ()
             return conclusion
         except UnobservedError as unobserved:
-            return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
+            return _UNOBSERVED[type(unobserved)], unobserved.why, ()
         except RunEndedError:
             raise
         except Exception as error:
@@ -464,10 +466,10 @@ class Judge:
                 return Outcome.INCONCLUSIVE, blocked, ()
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
-            reason = f"the check {check.id} itself failed, a fault of its code and not of the cluster: {text}"
-            return Outcome.BROKEN, reason, ()
+            begin = f"the check {check.id} itself failed, a fault of its code and not of the cluster"
+            return Outcome.BROKEN, Reason(begin, ending=f": {text}"), ()
 
-    def _no_evidence(self, listener: Listener) -> str:
+    def _no_evidence(self, listener: Listener) -> Reason | str:
         """Return why nothing can conform on a listener, empty if there is evidence of its server.
 
         Evidence is a handshake in which the server proved that it holds the key of its certificate, even if
@@ -478,7 +480,7 @@ class Judge:
             try:
                 self.observer.get(ServerProof, None, listener)
             except UnobservedError as unverified:
-                return unverified.reason
+                return unverified.why
         contact = self.observer.get(FirstContact, None, listener)
         if listener.scheme == "http":
             plaintext = contact.plaintext
@@ -491,7 +493,8 @@ class Judge:
             if any(attempt.key_proved for found in accepted.candidates for attempt in found.attempts):
                 return ""
         attempts = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
-        return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {attempts}"
+        ending = f", so there is no evidence: {attempts}"
+        return Reason(f"no TLS handshake with {listener.url} succeeded", ending=ending)
 
     def _fold(self, subject: Subject, statements: Iterable[Statement]) -> Conclusion:
         findings: list[Finding] = []
@@ -513,8 +516,8 @@ class Judge:
             failed = subject.level_of(findings) is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
-            if reasons := dict.fromkeys(result.reason for result in undecided if result.outcome is outcome):
-                return outcome, "; ".join(reasons), ()
+            if reasons := [statement.why for statement in undecided if statement.outcome is outcome]:
+                return outcome, Reason.together(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
 
 
@@ -628,6 +631,6 @@ def checks_of(target: Target, checks: Iterable[Check]) -> Iterator[tuple[str, li
     yield CLUSTER, [check for check in judging if not check.roles]
 
 
-def see_start(target: Target) -> str:
+def see_start(target: Target) -> Reason:
     """Return the reason of every check that needs an etcd that does not start."""
-    return f"etcd {target.etcd_version} does not start: see {STARTS}"
+    return see(f"etcd {target.etcd_version} does not start", STARTS)

@@ -20,7 +20,7 @@ from msgspec.structs import replace as with_values
 
 from pytest_etcdtls.checks.registry import import_checks
 from pytest_etcdtls.declared.declaration import is_loopback
-from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
+from pytest_etcdtls.errors import InconclusiveError, Reason, RunEndedError, UnobservedError, missing
 from pytest_etcdtls.facts.bad_identities import with_distinct_names
 from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovered, Discovery, NamedMembers, has_unclear_members
@@ -172,6 +172,8 @@ class Observer:
         """Labels of the listeners that accepted a TCP connection."""
         self._closed: dict[str, datetime] = {}
         """By label, since when a listener refuses connections that accepted some before."""
+        self.why_closed: dict[str, Reason] = {}
+        """By label, why a listener that accepted connections has refused one."""
         self._budget = TimeoutBudget(self.bounds.timeout)
         self._answered: dict[str, Request] = {}
         """By label of a listener, a usual request that it answered."""
@@ -317,7 +319,7 @@ class Observer:
         return self.recording.facts
 
     @property
-    def given_up(self) -> Mapping[str, str]:
+    def given_up(self) -> Mapping[str, Reason]:
         """Labels of the listeners that stopped answering, each with why nothing more is sent to it."""
         return self._budget.given_up
 
@@ -466,8 +468,8 @@ class Observer:
                 self._reached.setdefault(listener.label, connection.server_address)
         return connection
 
-    def _why_closed(self, listener: Listener, connection: Connection) -> str:
-        """Return why a listener that accepted connections refused this one; empty if that did not happen."""
+    def _why_closed(self, listener: Listener, connection: Connection) -> Reason | None:
+        """Return why a listener that accepted connections refused this one; ``None`` if it did not."""
         if isinstance(connection, Attempt):
             refused = connection.stream_end is StreamEnd.CONNECTION_REFUSED
         else:
@@ -478,9 +480,9 @@ class Observer:
             if self._closed.get(label, began) < began:
                 del self._closed[label]
         if not refused or label not in self._accepted:
-            return ""
+            return None
         self._closed.setdefault(label, began)
-        return _explain_close(listener)
+        return self.why_closed.setdefault(label, _explain_close(listener))
 
     @contextmanager
     def _slot(self, listener: Listener) -> Iterator[Listener]:
@@ -516,24 +518,28 @@ class Observer:
                 cap = "the cap"
                 if self.bounds.processes > 1:
                     cap = f"the share of one of {self.bounds.processes} processes in the cap"
-                raise InconclusiveError(
-                    f"{listener.url}: {self.bounds.max_connections} connections were made, {cap}; "
-                    "raise it with --etcd-max-connections or select fewer checks with --etcd-check"
-                )
+                options = ("--etcd-max-connections", "--etcd-check")
+                text = f"{listener.url}: {self.bounds.max_connections} connections were made, {cap}"
+                ending = "; raise it with {} or select fewer checks with {}".format(*options)
+                raise InconclusiveError(missing(text, *options, ending=ending))
             first = not self.used[label]
             self.used[label] += 1
         if self.bounds.pause and not first:
             threading.Event().wait(self.bounds.pause)
 
 
-CLOSED_DURING_RUN: Final = "etcd is stopping or restarting, run again: the listener closed during the run"
-CLOSED_ON_LOOPBACK: Final = (
-    "the listener closed during the run: a kubectl port-forward ends at the first client that the server "
-    "refuses (use --etcd-via or ssh -L), and an etcd that is stopping closes its ports (run again)"
+CLOSED_DURING_RUN: Final = Reason(
+    "etcd is stopping or restarting, run again: the listener closed during the run"
+)
+CLOSED_ON_LOOPBACK: Final = missing(
+    "the listener closed during the run",
+    "--etcd-via",
+    ending=": a kubectl port-forward ends at the first client that the server refuses (use --etcd-via or ssh "
+    "-L), and an etcd that is stopping closes its ports (run again)",
 )
 
 
-def _explain_close(listener: Listener) -> str:
+def _explain_close(listener: Listener) -> Reason:
     return CLOSED_ON_LOOPBACK if is_loopback(listener.address[0]) else CLOSED_DURING_RUN
 
 

@@ -16,6 +16,7 @@ from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdFailedError,
     EtcdTLSError,
+    Reason,
     RunEndedError,
     UnobservedError,
     UsageError,
@@ -376,7 +377,7 @@ class TargetRun:
         """Return the result of a check before which the run ended."""
         return self.unjudged(check, label, Outcome.NOT_RUN, "the run ended before this check")
 
-    def unjudged(self, check: Check, label: str, outcome: Outcome, reason: str) -> CheckResult:
+    def unjudged(self, check: Check, label: str, outcome: Outcome, reason: Reason | str) -> CheckResult:
         """Return a result without running the check."""
         observer = self.seen
         target = observer.target if observer else self.outline

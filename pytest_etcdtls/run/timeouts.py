@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 
-from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.errors import NotVerifiedError, Reason, silent
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
 from pytest_etcdtls.tls.hello import Connection, Reply
@@ -39,24 +39,23 @@ class TimeoutBudget:
         self._on_discovered = _LostTime()
         self._lock = threading.Lock()
         self._unreached: set[str] = set()
-        self.given_up: dict[str, str] = {}
+        self.given_up: dict[str, Reason] = {}
 
     @property
     def lost_on_discovered(self) -> bool:
         """Whether a discovered listener did not answer in time."""
         return self._on_discovered.seconds > 0
 
-    def why(self, listener: Listener) -> str:
-        """Return why nothing more is sent to a listener, empty if it is not given up."""
+    def why(self, listener: Listener) -> Reason | None:
+        """Return why nothing more is sent to a listener; ``None`` if it is not given up."""
         with self._lock:
             if listener.discovered and listener.label not in self.given_up:
                 spent = self._on_discovered.seconds >= self.TIMEOUTS * self._timeout
                 if spent and (self._in_a_row[listener.label] or listener.label not in self._answered):
-                    self.given_up[listener.label] = (
-                        f"{listener.url} was given up: {self._on_discovered.seconds:.0f} s were lost on "
-                        "discovered listeners that do not answer; to judge it, name it with an option"
-                    )
-            return self.given_up.get(listener.label, "")
+                    lost = f"{self._on_discovered.seconds:.0f} s were lost on discovered listeners"
+                    ending = f": {lost} that do not answer; to judge it, name it with an option"
+                    self.given_up[listener.label] = silent(listener.url, "was given up", ending)
+            return self.given_up.get(listener.label)
 
     def check(self, listener: Listener) -> None:
         """Check that a listener is not given up.
@@ -80,8 +79,9 @@ class TimeoutBudget:
             in_a_row = self._in_a_row[listener.label] >= self.IN_A_ROW
             number = f"{self.IN_A_ROW} attempts in a row" if in_a_row else f"{self.TIMEOUTS} attempts in all"
             why = f"stopped answering and was given up: {number} got no answer within {self._timeout:g} s"
-        advice = "look at the member and the network, or raise --etcd-timeout"
-        self.given_up.setdefault(listener.label, f"{listener.url} {why}; {advice}")
+        option = "--etcd-timeout"
+        advice = f"; look at the member and the network, or raise {option}"
+        self.given_up.setdefault(listener.label, silent(listener.url, why, advice, option))
 
     def is_unreached(self, listener: Listener) -> bool:
         """Return whether there was no TCP connection to a listener in time, and none before."""

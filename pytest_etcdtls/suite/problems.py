@@ -92,7 +92,7 @@ def _not_rehearsed(target: TargetRun, judged: Iterable[CheckResult]) -> Iterator
     rehearsals = target.seen.recording.known(Rehearsals)
     reasons = dict.fromkeys(rehearsals.refused if rehearsals else ())
     if rehearsals is None:
-        reasons = {one.reason: None for one in judged if family_of(one.check) == RESTART and one.reason}
+        reasons = {one.why: None for one in judged if family_of(one.check) == RESTART and one.reason}
     yield from (f"{reason}." for reason in reasons)
 
 

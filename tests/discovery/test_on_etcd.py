@@ -44,7 +44,7 @@ def test_discovery_by_the_peer_port_if_the_first_endpoint_does_not_answer(trio: 
     dead, peer = named("https://127.0.0.1:1"), named(trio.members[1].peer_url, Role.PEER)
     observer = observer_of(live(trio, dead, peer))
     first, *_, last = found(observer).questions
-    assert "Connection refused" in first.why_not
+    assert "Connection refused" in str(first.why_not)
     assert (last.listener.url, last.api, last.why_not) == (peer.url, QueriedBy.MEMBERS, "")
     assert urls(observer) == {dead.url} | everything(trio)
     assert judged(observer).outcome is Outcome.CONFORMS

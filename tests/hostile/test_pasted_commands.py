@@ -106,7 +106,7 @@ def _texts_of(statement: Statement) -> Iterator[str]:
         yield from (line for text in statement.evidence.values() for line in text.split("\n"))
         yield from (statement.message, statement.expected, statement.observed, statement.remediation)
     else:
-        yield statement.text if isinstance(statement, Note) else statement.reason
+        yield statement.text if isinstance(statement, Note) else str(statement.reason)
 
 
 def _said(check: Check) -> Iterator[Statement]:

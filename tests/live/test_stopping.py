@@ -169,7 +169,7 @@ def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) ->
     results = run_checks(observer, ["mtls", "config", "tls.version-floor"])
     reasons = {result.reason for result in results if result.outcome is Outcome.INCONCLUSIVE}
     assert [result for result in results if result.outcome is Outcome.VIOLATES] == []
-    assert CLOSED_ON_LOOPBACK in reasons
+    assert str(CLOSED_ON_LOOPBACK) in reasons
     assert max(observer.used.values()) == 50
     assert not [reason for reason in reasons if "--etcd-max-connections" in reason]
 

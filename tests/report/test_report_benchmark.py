@@ -16,6 +16,7 @@ from starting import start_process
 
 from pytest_etcdtls.checks.results import Outcome
 from pytest_etcdtls.declared.reading import from_command_line
+from pytest_etcdtls.errors import Reason
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.profiles.profiles import (
@@ -140,7 +141,7 @@ def test_each_check_of_an_item_decides_it(of_good_etcd: Report, outcome: Outcome
 
 
 def test_a_note_of_a_profile_counts(of_good_etcd: Report) -> None:
-    shared = _with(of_good_etcd, CA, outcome=Outcome.CONFORMS, reason="etcd and Kubernetes share a CA")
+    shared = _with(of_good_etcd, CA, outcome=Outcome.CONFORMS, why=Reason("etcd and Kubernetes share a CA"))
     section = Section(section="1", title="CA", level=Strength.NOTE, checks=(CA,))
     profiles = Profiles((Guideline(name=CIS_KUBERNETES, title="house", sections=(section,)),))
     assert _wire(structs.replace(shared, profiles=profiles))["2.7"] == (Outcome.WARNS, (CA,))

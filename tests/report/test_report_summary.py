@@ -15,6 +15,7 @@ from report.broken_cluster import judged
 from starting import start_process
 
 from pytest_etcdtls.checks.results import CheckResult, Finding, Outcome, Severity
+from pytest_etcdtls.errors import Reason
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.recording import Recording
@@ -99,7 +100,7 @@ def test_a_missing_search_for_members_certificates_and_results_are_named() -> No
 
 def test_of_many_reasons_and_checks_the_last_are_counted() -> None:
     many = [
-        replace(result(Outcome.NOT_VERIFIED, check=f"a.b{check}"), reason=f"reason {number}")
+        replace(result(Outcome.NOT_VERIFIED, check=f"a.b{check}"), why=Reason(f"reason {number}"))
         for number in range(9)
         for check in range(9 - number)
     ]

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.errors import Reason, needs, silent
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.report import clusters, render
@@ -157,16 +158,19 @@ def test_the_last_line_says_of_what_it_is() -> None:
     assert of(Recording(target=node)) == "(https://10.0.0.11:2379)"
 
 
-CLOSED = "https://127.0.0.1:2379 does not answer: no TCP connection: Connection refused; start etcd there"
+CLOSED = silent(
+    "https://127.0.0.1:2379", "does not answer", ": no TCP connection: Connection refused; start etcd there"
+)
 
 
 def test_no_verdict_says_why_once() -> None:
     gate = result(Outcome.INCONCLUSIVE, check="listener.answers", reason=CLOSED)
+    late = replace(CLOSED, options=("--etcd-timeout",))
     after = [
         result(
             Outcome.NOT_VERIFIED,
             check=f"a.b{number}",
-            reason=f"listener.answers inconclusive: {CLOSED}, or raise --etcd-timeout",
+            reason=Reason.gated("listener.answers", "inconclusive", late),
         )
         for number in range(95)
     ]
@@ -180,7 +184,11 @@ def test_no_verdict_says_why_once() -> None:
 
 def test_results_about_another_port_need_the_right_one() -> None:
     gate = result(Outcome.VIOLATES, check="listener.is-etcd")
-    after = result(Outcome.NOT_VERIFIED, check="a.b", reason="listener.is-etcd violates")
+    after = result(
+        Outcome.NOT_VERIFIED,
+        check="a.b",
+        reason=Reason.gated("listener.is-etcd", "violates", Reason("it is none")),
+    )
     needed = "1 need client-m0 to be the port of etcd that it is named as"
     assert f"1 result not verified: {needed}; -v says why" in " ".join(
         map(str.strip, lines(report(gate, after)))
@@ -188,25 +196,27 @@ def test_results_about_another_port_need_the_right_one() -> None:
 
 
 def test_a_member_that_does_not_answer_is_named_once() -> None:
-    silent = [
+    gates = [
         result(
             Outcome.INCONCLUSIVE,
             check="listener.answers",
             listener=f"{role}-m0",
             url=f"https://127.0.0.1:{port}",
-            reason=f"https://127.0.0.1:{port} does not answer: no TCP connection to 127.0.0.1 port {port}",
+            reason=silent(
+                f"https://127.0.0.1:{port}", "does not answer", f": no TCP connection to port {port}"
+            ),
         )
         for role, port in (("client", 2379), ("peer", 2380))
     ]
-    reason = "https://127.0.0.1:2379 does not answer: unclear in connect"
+    reason = silent("https://127.0.0.1:2379", "does not answer", ": unclear in connect")
     follows = result(Outcome.INCONCLUSIVE, check="api.version-agrees", listener="peer-m1", reason=reason)
-    text = lines(report(*silent, follows))
+    text = lines(report(*gates, follows))
     assert text[-1] == "etcd TLS: NO VERDICT: https://127.0.0.1:2379 does not answer, nor 1 other port there"
     assert [line for line in text if line.startswith("?")] == [
         "? listener.answers, api.version-agrees on client-m0, peer-m0, peer-m1:"
     ]
     another = result(Outcome.INCONCLUSIVE, check="a.b", reason="why not")
-    assert ", 1 inconclusive (" in f"{lines(report(*silent, another))[-1]} ("
+    assert ", 1 inconclusive (" in f"{lines(report(*gates, another))[-1]} ("
 
 
 def test_neither_the_fault_nor_its_remedy_is_cut() -> None:
@@ -249,11 +259,11 @@ def test_the_worst_fault_comes_first_with_its_remedy_and_the_number_of_its_conse
 
 def test_options_named_in_reasons_are_counted() -> None:
     missing = [
-        result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason="needs the key: pass --etcd-ca-key")
+        result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason=needs("the key", "--etcd-ca-key"))
         for number in range(3)
     ]
     assert "3 results not verified: pass --etcd-ca-key (3); -v says why" in lines(report(*missing))
-    reason = "needs a second member: pass its --etcd-endpoint, or --etcd-metrics-endpoint"
+    reason = needs("a second member", "--etcd-endpoint", "--etcd-metrics-endpoint")
     text = " ".join(map(str.strip, lines(report(result(Outcome.NOT_VERIFIED, reason=reason)))))
     assert "pass another --etcd-endpoint (1), --etcd-metrics-endpoint (1);" in text, "a client port is named"
 
@@ -262,18 +272,18 @@ def test_options_named_in_reasons_are_counted() -> None:
     "needed", ["an accepted client", "the certificate of the issuer CN=ca-of-the-cluster,O=example"]
 )
 def test_the_commonest_reason_without_an_option_is_named(needed: str) -> None:
-    needs = [
+    lacking = [
         result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason=reason)
         for number, reason in enumerate(
             (
-                f"needs {needed}, and no good identity is accepted here",
-                f"no listener returned the member list: needs {needed}, and none is accepted",
-                "needs the key: pass --etcd-ca-key",
+                needs(needed, ending=", and no good identity is accepted here"),
+                needs(needed, ending=", and none is accepted").after("no listener returned the list: "),
+                needs("the key", "--etcd-ca-key"),
             )
         )
     ]
     text = f"3 results not verified: 2 need {needed}; pass --etcd-ca-key (1); -v says why"
-    assert text in " ".join(map(str.strip, lines(report(*needs))))
+    assert text in " ".join(map(str.strip, lines(report(*lacking))))
     plain = "https://127.0.0.1:2379 answers plain HTTP and no TLS"
     said = lines(report(result(Outcome.NOT_VERIFIED, reason=plain)))
     assert f"{plain} (1)" in " ".join(map(str.strip, said))

@@ -12,7 +12,7 @@ from conforming import sample_listener
 from pytest_etcdtls.checks.judgement import altered
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.checks.results import CannotJudge, Finding, Level, Outcome, Statement
-from pytest_etcdtls.errors import NotApplicableError
+from pytest_etcdtls.errors import NotApplicableError, Reason
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.conforming import conforming
@@ -78,7 +78,9 @@ def test_a_port_without_http_is_not_compared() -> None:
     given = conforming(catalogue()["api.version-agrees"], Role.PEER)
     here, other = map(sample_listener, (Role.PEER, Role.CLIENT))
     versions = Each.of({other: NotApplicableError("gRPC only"), here: given["versions"].at(here)})
-    assert _statements(given | {"versions": versions}) == [CannotJudge(Outcome.NOT_VERIFIED, "gRPC only")]
+    assert _statements(given | {"versions": versions}) == [
+        CannotJudge(Outcome.NOT_VERIFIED, Reason("gRPC only"))
+    ]
 
 
 _NAMES = ("etcdserver", "etcdcluster")

@@ -29,6 +29,7 @@ from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
     NotVerifiedError,
+    Reason,
     UnobservedError,
     UsageError,
 )
@@ -62,7 +63,8 @@ def test_another_server_is_found_even_if_it_was_abandoned_early() -> None:
 class _Observer:
     """Hands out nothing but a good first contact, or raises what it was given, by observation type."""
 
-    given_up: Mapping[str, str] = MappingProxyType({})
+    given_up: Mapping[str, Reason] = MappingProxyType({})
+    why_closed: Mapping[str, Reason] = MappingProxyType({})
     ended = False
     work_lock = SharedLock()
 
@@ -244,7 +246,7 @@ class _FallsSilent(_Observer):
 
     def get(self, type_: type[Any], key: str | None = None, listener: Listener | None = None) -> object:
         if type_ is not FirstContact:
-            self.given_up = {LISTENER.label: f"{LISTENER.label} was given up"}
+            self.given_up = {LISTENER.label: Reason(f"{LISTENER.label} was given up")}
         return super().get(type_, key, listener)
 
 

@@ -133,7 +133,7 @@ def test_what_an_abandoned_thread_gets_is_not_recorded() -> None:
     thread.abandoned = True
     thread.start()
     thread.join()
-    assert [error.reason for error in raised] == ["the run was interrupted"]
+    assert [str(error) for error in raised] == ["the run was interrupted"]
     assert observer.facts == []
 
 

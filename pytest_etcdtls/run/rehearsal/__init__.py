@@ -40,7 +40,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.flags import FLAG_OF, flag_known
 from pytest_etcdtls.declared.running import RunningMember, differences, listening
-from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
+from pytest_etcdtls.errors import NotVerifiedError, Reason, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.behaviour import GATEWAY, Behaviour, BehaviourChange, changes
@@ -105,14 +105,14 @@ def rehearse(observer: Observer) -> Rehearsals:
         NotVerifiedError: if none can be rehearsed.
     """
     members: list[Rehearsal] = []
-    refused: list[str] = []
+    refused: list[Reason] = []
     for member, running in observer.target.running.items():
         try:
             members.append(_rehearse(observer, running, member))
         except NotVerifiedError as error:
-            refused.append(str(error))
+            refused.append(error.why)
     if not members:
-        raise NotVerifiedError("; ".join(refused))
+        raise NotVerifiedError(Reason.together(refused))
     return Rehearsals(members=tuple(members), refused=tuple(refused))
 
 
@@ -447,8 +447,7 @@ def _explained(change: BehaviourChange, again: Observer) -> BehaviourChange:
     if change.topic != GATEWAY or not change.listeners:
         return change
     judged = Judge(again).result(catalogue()["api.gateway-works"], again.target.labelled(change.listeners[0]))
-    why = judged.findings[0].message.partition(": ")[2] if judged.findings else ""
-    return structs.replace(change, why=why)
+    return structs.replace(change, why=judged.findings[0].why if judged.findings else "")
 
 
 def _gateways_by_chance(
@@ -595,7 +594,7 @@ def _observe_again(
         try:
             again.get(type_, key, by_label[label])
         except UnobservedError as unobserved:
-            return unobserved.reason
+            return str(unobserved)
         return ""
 
     reasons: dict[tuple[str, str], str] = {}
