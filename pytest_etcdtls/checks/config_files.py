@@ -100,6 +100,7 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
                 concerns=listeners_of_side(member.label, pair.side),
                 expected=f"the key of {shown(pair.chain[0])} ({certificate.path})",
                 observed=f"another key ({key.path})",
+                place=key.place,
                 evidence={"certificate": certificate.said, "key": key.said},
                 reproduce=(
                     local(
@@ -129,6 +130,7 @@ def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
         concerns=listeners_of_side(member.label, pair.side),
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,
+        place=file.place,
         evidence={"declared": file.said},
         remediation=file.remedy and f"{file.remedy}; etcd reads it at the next handshake",
         reproduce=(
@@ -182,6 +184,7 @@ def _judge_trusted(trusted: TrustedFile, started: str) -> Iterator[Statement]:
             concerns=listeners_of_side(trusted.member, trusted.bundle.side),
             expected=f"no CA that --{trusted.bundle.side}-crl-file revokes",
             observed=f"{file.path}: {shown(certificate)}",
+            place=file.place,
             evidence={"declared": file.said},
             remediation=f"remove {shown(certificate)} from the file, and restart etcd",
         )
@@ -224,6 +227,7 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         concerns=listeners_of_side(trusted.member, trusted.bundle.side),
         expected="CA certificates in PEM and nothing else",
         observed=observed if file.problem else f"{file.path}: {observed}",
+        place=file.place,
         evidence={"declared": file.said},
         remediation=(file.remedy or BUNDLE_BACK) if file.problem else "",
         reproduce=(
@@ -273,6 +277,7 @@ def etcd_dials_with_valid_certificates(files: DeclaredFiles) -> Iterator[Stateme
                 concerns=listeners_of_side(label, pair.side),
                 expected=f"{when(begin)} to {when(end)} includes now",
                 observed=f"it is {when(files.observed_at)}",
+                place=pair.certificate.place,
                 evidence={"since": f"{when(end)}, notAfter of the certificate"}
                 if files.observed_at > end
                 else {},
@@ -412,6 +417,7 @@ def _refused(
         expected=f"a chain from {shown(pair.chain[0])} ({path}) to {anchors}",
         observed=observed,
         remediation=remediation,
+        place=pair.certificate.place,
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
             local(
@@ -475,6 +481,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 message=f"{member.label}: a revocation list is out of date",
                 expected=f"a list with a nextUpdate after {when(files.observed_at)}",
                 observed=f"{crl.path}: nextUpdate {when(crl.next_update)}",
+                place=setting.place,
                 evidence={"declared": str(setting), "issuer": name_text(crl.issuer) if crl.issuer else ""},
                 reproduce=(
                     local(
@@ -531,6 +538,7 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
                 message=f"{member.label}: a private key is accessible to others",
                 expected="0600, or 0640 for a group of etcd's own",
                 observed=mode + (", a certificate file with a private key in it" if key.has_key else ""),
+                place=key.place,
                 evidence={"declared": key.said},
                 reproduce=(_show_mode(key),),
             )
@@ -542,6 +550,7 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
                 message=f"{member.label}: a private key has an unexpected owner",
                 expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
                 observed=f"{key.path}: owner {key.owner}",
+                place=key.place,
                 evidence={"declared": key.said},
                 reproduce=(
                     local("ls", "-ln", file_word(key.path), look="the third column: the numeric owner"),
@@ -659,6 +668,7 @@ def the_declared_file_is_served(
             message="another certificate is served than that of the declared file",
             expected=f"{shown_in_full(declared.certificate)} ({declared.source})",
             observed=shown_in_full(chain.leaf),
+            place=declared.place,
             evidence={"declared": declared.said},
             reproduce=compare(
                 show_file(declared.source, FINGERPRINT), show_leaf(here.url, FINGERPRINT), look=DIFFERENT

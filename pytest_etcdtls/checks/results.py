@@ -14,6 +14,7 @@ from msgspec.structs import force_setattr
 from pytest_etcdtls.untrusted.printable import LONG_LIMIT, printable, printable_lines
 
 if TYPE_CHECKING:
+    from pytest_etcdtls.declared.declaration import SourceLine
     from pytest_etcdtls.tls.command import Command
 
 
@@ -64,6 +65,8 @@ class Finding:
             the docstring's.
         concerns: for a check about the whole target, the listeners that the finding is about, as ``ROLE`` or
             ``ROLE-MEMBER``; empty for all of them, ``MEMBER`` for none.
+        place: the line of a declaration that it is about. The judge completes it with a line of the remedy,
+            or else with the line of the listener.
     """
 
     message: str
@@ -74,6 +77,7 @@ class Finding:
     level: Level | None = None
     remediation: str = ""
     concerns: tuple[str, ...] = ()
+    place: SourceLine | None = None
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -43,10 +43,12 @@ class FaultyMember(Struct, frozen=True, kw_only=True):
     """One member, and a side of it that the fault concerns.
 
     Attributes:
+        label: of the member.
         version: of the etcd that runs; ``None`` if it is not known.
         trusted: the file of the CAs that etcd is meant to trust there; ``None`` if it is not known.
     """
 
+    label: str = ""
     member: DeclaredMember
     version: str | None
     side: Side

@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -277,6 +277,11 @@ class Setting:
 
     def __str__(self) -> str:
         return f"{self.written} ({self.place.named})"
+
+
+def first_line(settings: Iterable[Setting]) -> SourceLine | None:
+    """Return the place of the first setting that has a line; ``None`` if none has."""
+    return next((setting.place for setting in settings if setting.place.line is not None), None)
 
 
 def taken(setting: Setting | None) -> object:

@@ -64,7 +64,7 @@ from pytest_etcdtls.profiles.waivers import Waiver, waive
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.collector import collect
 from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
-from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
+from pytest_etcdtls.run.remedies import Remedy, declared_line, faulty_members, remedy
 from pytest_etcdtls.run.workers import Pool, is_abandoned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Shell
@@ -350,6 +350,9 @@ class Judge:
         if findings:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
+        if findings and self.observer.target.declared:
+            line = declared_line(self.observer.recording, subject.listener, findings)
+            findings = tuple(replace(one, place=one.place or line) for one in findings)
         if subject.check.judges_proxies and subject.listener and self._is_proxy(subject.listener):
             # Warnings of several listeners are one line.
             if outcome is Outcome.VIOLATES:

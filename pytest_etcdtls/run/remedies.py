@@ -34,6 +34,7 @@ from pytest_etcdtls.declared.declaration import (
     Setting,
     SourceLine,
     Via,
+    first_line,
     taken,
 )
 from pytest_etcdtls.declared.effective import (
@@ -48,7 +49,7 @@ from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.facts.configuration import Declarations
+from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listener_declaration
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, load_certificates, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, verified_path
@@ -170,7 +171,24 @@ def faulty_members(
         sides = (listener.role.side,) if listener else _sides(label, findings)
         version = versions.get(label, target.etcd_version)
         for side in sides:
-            yield FaultyMember(member=declared, version=version, side=side, trusted=trusted.get(side))
+            yield FaultyMember(
+                label=label, member=declared, version=version, side=side, trusted=trusted.get(side)
+            )
+
+
+def declared_line(
+    recording: Recording, listener: Listener | None, findings: Sequence[Finding]
+) -> SourceLine | None:
+    """Return the line that declares the listener, or the first one that findings concern; else ``None``."""
+    target = recording.target
+    for case in faulty_members(recording, listener, findings):
+        own = (one for one in target.listeners if one.member == case.label and one.role.side == case.side)
+        for one in own if listener is None else (listener,):
+            member = MemberDeclaration.of(case.label, case.member, case.version)
+            found = listener_declaration(target, one, member).listener
+            if found and found.declared.setting and (line := first_line([found.declared.setting])):
+                return line
+    return None
 
 
 def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:
