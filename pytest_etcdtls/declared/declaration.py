@@ -353,6 +353,10 @@ class RunAs(Struct, frozen=True, kw_only=True):
     of_unit: bool = True
 
 
+STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
+"""Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""
+
+
 class PodBeside(Struct, frozen=True):
     """A static pod with etcd in another file of the directory of a manifest.
 

@@ -64,7 +64,7 @@ from pytest_etcdtls.profiles.waivers import Waiver, waive
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.collector import collect
 from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
-from pytest_etcdtls.run.remedies import Remedy, declared_line, faulty_members, remedy
+from pytest_etcdtls.run.remedies import Remedy, remedied
 from pytest_etcdtls.run.workers import Pool, is_abandoned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Shell
@@ -350,9 +350,6 @@ class Judge:
         if findings:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
-        if findings and self.observer.target.declared:
-            line = declared_line(self.observer.recording, subject.listener, findings)
-            findings = tuple(replace(one, place=one.place or line) for one in findings)
         if subject.check.judges_proxies and subject.listener and self._is_proxy(subject.listener):
             # Warnings of several listeners are one line.
             if outcome is Outcome.VIOLATES:
@@ -364,21 +361,22 @@ class Judge:
         if outcome is Outcome.INCONCLUSIVE and subject.listener:
             of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
-        cured = self._remedy(subject, findings)
+        cured, findings = self._remedied(subject, findings)
         return subject.with_outcome(outcome, reason, findings, cured, round(time.monotonic() - started, 6))
 
-    def _remedy(self, subject: Subject, findings: Sequence[Finding]) -> Remedy:
-        """Return what to change in the declarations to fix the fault."""
-        cure = subject.check.cure
-        if findings and subject.listener and self._is_proxy(subject.listener):
-            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.judges_proxies else ())
-        if not findings or cure is None or not self.observer.target.configured_by_user:
-            return Remedy()
+    def _remedied(
+        self, subject: Subject, findings: tuple[Finding, ...]
+    ) -> tuple[Remedy, tuple[Finding, ...]]:
+        """Return what to change in the declarations, and the findings with their remediations and places."""
+        target, listener = self.observer.target, subject.listener
+        if findings and listener and self._is_proxy(listener):
+            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.judges_proxies else ()), findings
+        if not findings or not target.declared or not target.configured_by_user:
+            return Remedy(), findings
         try:
-            members = faulty_members(self.observer.recording, subject.listener, findings)
-            return remedy(cure, members, self.observer.target)
+            return remedied(subject.check.cure, findings, self.observer.recording, listener)
         except Exception as error:  # a file of the user's, which costs no result
-            return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",))
+            return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",)), findings
 
     def _identity(self, listener: Listener, name: str) -> Identity | None:
         """Return the identity of that name that was presented to the listener."""
