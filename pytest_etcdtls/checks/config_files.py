@@ -23,7 +23,9 @@ from pytest_etcdtls.checks.results import (
     not_applicable,
     not_verified,
 )
+from pytest_etcdtls.declared.cures import Cure, certificate_of_ca, issued_again, pair_of
 from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.effective import prefix
 from pytest_etcdtls.declared.files import (
     BundleFact,
     FileFact,
@@ -39,6 +41,7 @@ from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
     SERVER_AUTH,
+    Rule,
     allows,
     ca_faults,
     find_path,
@@ -81,8 +84,8 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
     Severity: critical
     Level: MUST
-    Remediation: replace both files with a certificate and its key that the user of etcd may read; etcd reads
-        them at the next handshake.
+    Remediation: put a certificate and its key that the user of etcd may read into new files, name these
+        with the flags, and restart etcd; leave the key that is there as it is.
     """
     pairs = [(member, pair) for member in files.members for pair in member.pairs]
     if not pairs:
@@ -101,6 +104,7 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
                 expected=f"the key of {shown(pair.chain[0])} ({certificate.path})",
                 observed=f"another key ({key.path})",
                 place=key.place,
+                cure=pair_of(f"{_prefix(pair)}cert-file", f"{_prefix(pair)}key-file"),
                 evidence={"certificate": certificate.said, "key": key.said},
                 reproduce=(
                     local(
@@ -122,6 +126,11 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
 
 
 _HASHED = "openssl sha256"
+
+
+def _prefix(pair: PairFact) -> str:
+    """Return how the names of the settings of a pair begin."""
+    return prefix(pair.side) + ("client-" if pair.dials else "")
 
 
 def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
@@ -167,8 +176,8 @@ def files_of_trusted_cas_can_be_read(
     Follows: restart.starts, restart.clients
     Severity: critical
     Level: MUST
-    Remediation: keep in the file CA certificates alone, each in PEM, with its BEGIN line and its END line on
-        lines of their own; restart etcd if it was started with the file as it is.
+    Remediation: name a file that has CA certificates alone, each in PEM, with its BEGIN line and its END line
+        on lines of their own, and restart etcd; a file with a private key stays as it is.
     """
     for trusted in files.files:
         yield from _judge_trusted(trusted, rehearsals.started_with(trusted.source) if rehearsals else "")
@@ -230,6 +239,7 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         place=file.place,
         evidence={"declared": file.said},
         remediation=(file.remedy or BUNDLE_BACK) if file.problem else "",
+        cure=certificate_of_ca,
         reproduce=(
             _show_mode(file)
             if file.remedy
@@ -359,15 +369,25 @@ def _judge_cas(
     It is a client's, of the gateway or of a member. Members that dial verify that of peers as a server's too.
     """
     leaf, *sent = pair.chain
-    flaws = dict.fromkeys(
-        str(flaw)
+    flaws = {
+        str(flaw): (flaw, purpose)
         for purpose in (CLIENT_AUTH, SERVER_AUTH)
         if (purpose == CLIENT_AUTH or (pair.side == "peer" and not pair.dials)) and allows(leaf, purpose)
         for flaw in ca_faults(find_path(leaf, sent, bundle.certificates, when, purpose) or (), when, purpose)
-    )
+    }
     if flaws:
         why = f"Go does not accept it: {', and '.join(flaws)}"
-        yield _refused(member, pair, bundle.file, f"a CA of {bundle.file.path}", why, CA_BACK)
+        certificates = dict.fromkeys(flaw.certificate for flaw, _ in flaws.values())
+        of_usage = all(flaw.rule is Rule.PURPOSE for flaw, _ in flaws.values())
+        how = "without extendedKeyUsage, or with that of clients too" if of_usage else "so that Go accepts it"
+        again = f"the certificate of {' and '.join(map(shown, certificates))} again, {how}"
+        is_sent = not {*certificates} & {*bundle.certificates}
+        yield _refused(
+            *(member, pair, bundle.file, f"a CA of {bundle.file.path}", why),
+            CA_BACK,
+            cure=issued_again(f"{_prefix(pair)}cert-file", again) if is_sent else None,
+            usage="sslclient" if CLIENT_AUTH in {purpose for _, purpose in flaws.values()} else "sslserver",
+        )
 
 
 BUNDLE_BACK = (
@@ -409,6 +429,9 @@ def _refused(
     anchors: str,
     observed: str,
     remediation: str = "",
+    *,
+    cure: Cure | None = None,
+    usage: str = "any",
 ) -> Finding:
     path, trusted = str(pair.certificate.path), str(bundle.path if bundle else "ca.crt")
     return Finding(
@@ -417,11 +440,13 @@ def _refused(
         expected=f"a chain from {shown(pair.chain[0])} ({path}) to {anchors}",
         observed=observed,
         remediation=remediation,
+        cure=cure,
         place=pair.certificate.place,
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
             local(
-                *("openssl", "verify", "-partial_chain", "-CAfile", file_word(trusted)),
+                *("openssl", "verify", "-purpose", usage, "-partial_chain"),
+                *("-CAfile", file_word(trusted)),
                 *("-untrusted", file_word(path), file_word(path)),
                 reads=(trusted, path),
                 look='"OK" or "error"',

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 from cryptography import x509
@@ -32,6 +33,7 @@ from pytest_etcdtls.facts.listener import Plaintext
 from pytest_etcdtls.facts.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import name_list
+from pytest_etcdtls.pki.go_parser import DNS, details
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
@@ -405,6 +407,14 @@ def _by_san_rule(here: Listener, candidate: Candidate) -> str:
     ours = local_host(candidate.cases.ended(Ending.CLOSED).attempts[0])
     is_known = ours and not here.is_forwarded
     machine = f"this machine is {ours}" if is_known else "etcd sees the address of what forwards"
+    patterns = [name for name in details(candidate.chain[0]).texts(DNS) if name.startswith("*.")]
+    if patterns and is_known:
+        return (
+            f"etcd closed the connection, as its SAN rule explains: {candidate.origin} names {names}, so "
+            "etcd looks this machine's address up backwards, and finds no name below "
+            f"{patterns[0][2:]}: give {ip_address(ours).reverse_pointer} such a name (PTR), or pass "
+            f"--etcd-{here.role.prefix}cert with a certificate that names {ours}, or without SANs"
+        )
     return (
         f"etcd closed the connection, as its SAN rule explains: {candidate.origin} names {names} and "
         f"{machine}: run on the member, or pass --etcd-{here.role.prefix}cert with a certificate of the "

@@ -268,8 +268,59 @@ def handshakes(case: Situation) -> Iterator[Step]:
         yield Change("tls-max-version", None)
 
 
+def pair_of(certificate: str, key: str) -> Cure:
+    """Return the cure for a pair that does not fit: the fitting key or certificate lies beside it."""
+
+    def cure(case: Situation) -> Iterator[Step]:
+        named = {name: case.declaration.text(name) for name in (certificate, key)}
+        why = f"{named[key]} is not the key of {named[certificate]}"
+        if path := case.key_beside(certificate, key):
+            yield OtherFile(key, path, f"{why}, and {path}, beside it, is")
+        elif path := case.certificate_beside(certificate, key):
+            yield OtherFile(certificate, path, f"{why}, and {path} is its certificate")
+
+    return cure
+
+
+def certificate_of_ca(case: Situation) -> Iterator[Step]:
+    """Name the certificate of the CA where its private key is named, or a file that has one."""
+    name = f"{prefix(case.side)}trusted-ca-file"
+    labels, file = case.labels_in(name), case.declaration.text(name)
+    if not any(label.endswith("PRIVATE KEY") for label in labels):
+        return
+    if "CERTIFICATE" not in labels and (path := case.certificate_beside(name, name)):
+        yield OtherFile(name, path, f"{file} is a private key, and {path}, beside it, is its certificate")
+    else:
+        yield Issue(
+            name,
+            f"{file} has a private key, so leave it as it is: write the certificates of the CAs alone into "
+            f"another file, name that with --{name}, and restart etcd",
+        )
+
+
+def issued_again(name: str, what: str) -> Cure:
+    """Return the cure that replaces a certificate in the file of a setting."""
+
+    def cure(_: Situation) -> Iterator[Step]:
+        where = f"and replace it in the file of --{name}, which etcd reads at the next handshake"
+        yield Issue(name, f"issue {what}, {where}; the file of the trusted CAs is right")
+
+    return cure
+
+
 def renewed(case: Situation) -> Iterator[Step]:
     """Renew the certificate by the program that has made it."""
+    if case.tls.generated:
+        name = f"{prefix(case.side)}auto-tls"
+        data = case.declaration.text("data-dir") or f"{case.declaration.name}.etcd"
+        made = f"{data}/fixtures/{case.side}"
+        away = pasted("mv", file_word(made), file_word(f"{made}.old"))
+        yield Issue(
+            name,
+            f"etcd generated it (--{name}) and keeps it in {made}: move it away, {away}, and restart etcd, "
+            f"which generates another; clients verify only one of a CA, without --{name}",
+        )
+        yield Restart()
     for name, directory in _made_by_kubeadm(case):
         command = _kubeadm(directory, "certs", "renew", f"etcd-{name}")
         yield Issue(

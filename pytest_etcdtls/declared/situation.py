@@ -19,10 +19,11 @@ from msgspec import Struct
 from pytest_etcdtls.declared.declaration import STATIC_PODS, Declaration, DeclaredMember, Form, exists
 from pytest_etcdtls.declared.effective import TLSSide, effective_of
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.certificate import load_certificates, load_key, public_key
+from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, load_certificates, load_key, pem_blocks, public_key
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
 from pytest_etcdtls.untrusted.process_root import names_in
+from pytest_etcdtls.untrusted.regular_files import read_regular
 
 _MOST_FILES: Final = 64
 """The most files beside one that are read."""
@@ -83,12 +84,25 @@ class Situation(Struct, frozen=True, kw_only=True):
     def key_beside(self, certificate: str, key: str) -> str | None:
         """Return the declared path of the key of a certificate, which lies beside the one of a setting."""
         wanted = _of_certificate(self.member.file(certificate))
-        return self._beside(key, _KEYS, lambda file: _of_key(file) == wanted)
+        return self._beside(key, _KEYS, lambda file: _of_key(file) == wanted) if wanted else None
 
     def certificate_beside(self, name: str, key: str) -> str | None:
         """Return the declared path of the certificate of a key, which lies beside the file of a setting."""
         wanted = _of_key(self.member.file(key))
-        return self._beside(name, _CERTIFICATES, lambda file: _of_certificate(file) == wanted)
+        return (
+            self._beside(name, _CERTIFICATES, lambda file: _of_certificate(file) == wanted)
+            if wanted
+            else None
+        )
+
+    def labels_in(self, name: str) -> frozenset[str]:
+        """Return the labels of the PEM blocks in the file of a setting; empty if it is not here."""
+        path = self.member.file(name)
+        return (
+            frozenset(block.label for block in pem_blocks(read_regular(path, MAXIMUM_SIZE)))
+            if path
+            else (frozenset())
+        )
 
     def _beside(self, name: str, named: re.Pattern[str], fits: Callable[[Path], bool]) -> str | None:
         path, declared = self.member.file(name), self.declaration.text(name)
@@ -96,19 +110,22 @@ class Situation(Struct, frozen=True, kw_only=True):
             return None
         others = [other for other in names_in(path.parent) if named.fullmatch(other) and other != path.name]
         for other in others[:_MOST_FILES]:
-            with suppress(UsageError):
-                if exists(path.with_name(other)) and fits(path.with_name(other)):
-                    return str(PurePosixPath(declared).with_name(other))
+            if exists(path.with_name(other)) and fits(path.with_name(other)):
+                return str(PurePosixPath(declared).with_name(other))
         return None
 
 
 def _of_key(file: Path | None) -> object:
     """Return the public key of a private one, of which nothing else is used."""
-    return load_key(file, consistent=False).public_key() if file else None
+    with suppress(UsageError):
+        return load_key(file, consistent=False).public_key() if file else None
+    return None
 
 
 def _of_certificate(file: Path | None) -> object:
-    return public_key(load_certificates(file)[0]) if file else None
+    with suppress(UsageError):
+        return public_key(load_certificates(file)[0]) if file else None
+    return None
 
 
 _WRITERS: Final = (
