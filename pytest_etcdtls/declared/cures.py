@@ -288,7 +288,7 @@ def certificate_of_ca(case: Situation) -> Iterator[Step]:
     labels, file = case.labels_in(name), case.declaration.text(name)
     if not any(label.endswith("PRIVATE KEY") for label in labels):
         return
-    if "CERTIFICATE" not in labels and (path := case.certificate_beside(name, name)):
+    if "CERTIFICATE" not in labels and (path := case.certificate_beside(name, name, of_ca=True)):
         yield OtherFile(name, path, f"{file} is a private key, and {path}, beside it, is its certificate")
     else:
         yield Issue(

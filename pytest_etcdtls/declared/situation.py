@@ -20,6 +20,7 @@ from pytest_etcdtls.declared.declaration import STATIC_PODS, Declaration, Declar
 from pytest_etcdtls.declared.effective import TLSSide, effective_of
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, load_certificates, load_key, pem_blocks, public_key
+from pytest_etcdtls.pki.go_parser import details
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
 from pytest_etcdtls.untrusted.process_root import names_in
@@ -86,14 +87,14 @@ class Situation(Struct, frozen=True, kw_only=True):
         wanted = _of_certificate(self.member.file(certificate))
         return self._beside(key, _KEYS, lambda file: _of_key(file) == wanted) if wanted else None
 
-    def certificate_beside(self, name: str, key: str) -> str | None:
+    def certificate_beside(self, name: str, key: str, *, of_ca: bool = False) -> str | None:
         """Return the declared path of the certificate of a key, which lies beside the file of a setting."""
         wanted = _of_key(self.member.file(key))
-        return (
-            self._beside(name, _CERTIFICATES, lambda file: _of_certificate(file) == wanted)
-            if wanted
-            else None
-        )
+
+        def fits(file: Path) -> bool:
+            return _of_certificate(file, of_ca=of_ca) == wanted
+
+        return self._beside(name, _CERTIFICATES, fits) if wanted else None
 
     def labels_in(self, name: str) -> frozenset[str]:
         """Return the labels of the PEM blocks in the file of a setting; empty if it is not here."""
@@ -122,9 +123,10 @@ def _of_key(file: Path | None) -> object:
     return None
 
 
-def _of_certificate(file: Path | None) -> object:
+def _of_certificate(file: Path | None, *, of_ca: bool = False) -> object:
     with suppress(UsageError):
-        return public_key(load_certificates(file)[0]) if file else None
+        first = load_certificates(file)[0] if file else None
+        return public_key(first) if first and (details(first).is_ca or not of_ca) else None
     return None
 
 
