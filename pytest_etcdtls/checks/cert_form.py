@@ -24,6 +24,7 @@ from pytest_etcdtls.pki.certificate import (
     describe_key,
     extension_name,
     is_allowed,
+    is_generated,
     is_strong,
     is_strong_issuer,
     is_too_long,
@@ -85,7 +86,16 @@ def the_certificate_is_valid_now(
         handshake, without a restart.
     """
     times = clock.times(chain.observed_at)
-    yield from not_valid_now(chain.leaf, "the certificate", times, show_leaf(here.url))
+    for statement in not_valid_now(chain.leaf, "the certificate", times, show_leaf(here.url)):
+        if isinstance(statement, Finding) and is_generated(chain.leaf):
+            statement = dataclasses.replace(statement, remediation=_GENERATED)
+        yield statement
+
+
+_GENERATED = (
+    "etcd generated it (--{peer}auto-tls) and keeps it in fixtures/{side} of its data directory: move that "
+    "away and restart etcd, which generates another"
+)
 
 
 def not_valid_now(

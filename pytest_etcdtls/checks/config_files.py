@@ -23,7 +23,9 @@ from pytest_etcdtls.checks.results import (
     not_applicable,
     not_verified,
 )
+from pytest_etcdtls.declared.cures import Cure, certificate_of_ca, issued_again, pair_of
 from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.effective import prefix
 from pytest_etcdtls.declared.files import (
     BundleFact,
     FileFact,
@@ -39,6 +41,7 @@ from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
     SERVER_AUTH,
+    Rule,
     allows,
     ca_faults,
     find_path,
@@ -81,8 +84,8 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
     Severity: critical
     Level: MUST
-    Remediation: replace both files with a certificate and its key that the user of etcd may read; etcd reads
-        them at the next handshake.
+    Remediation: put a certificate and its key that the user of etcd may read into new files, name these
+        with the flags, and restart etcd; leave the key that is there as it is.
     """
     pairs = [(member, pair) for member in files.members for pair in member.pairs]
     if not pairs:
@@ -100,6 +103,8 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
                 concerns=listeners_of_side(member.label, pair.side),
                 expected=f"the key of {shown(pair.chain[0])} ({certificate.path})",
                 observed=f"another key ({key.path})",
+                place=key.place,
+                cure=pair_of(f"{_prefix(pair)}cert-file", f"{_prefix(pair)}key-file"),
                 evidence={"certificate": certificate.said, "key": key.said},
                 reproduce=(
                     local(
@@ -123,12 +128,18 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
 _HASHED = "openssl sha256"
 
 
+def _prefix(pair: PairFact) -> str:
+    """Return how the names of the settings of a pair begin."""
+    return prefix(pair.side) + ("client-" if pair.dials else "")
+
+
 def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
     return Finding(
         message=f"{member.label}: a declared file cannot be used: {file.problem}",
         concerns=listeners_of_side(member.label, pair.side),
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,
+        place=file.place,
         evidence={"declared": file.said},
         remediation=file.remedy and f"{file.remedy}; etcd reads it at the next handshake",
         reproduce=(
@@ -165,8 +176,8 @@ def files_of_trusted_cas_can_be_read(
     Follows: restart.starts, restart.clients
     Severity: critical
     Level: MUST
-    Remediation: keep in the file CA certificates alone, each in PEM, with its BEGIN line and its END line on
-        lines of their own; restart etcd if it was started with the file as it is.
+    Remediation: name a file that has CA certificates alone, each in PEM, with its BEGIN line and its END line
+        on lines of their own, and restart etcd; a file with a private key stays as it is.
     """
     for trusted in files.files:
         yield from _judge_trusted(trusted, rehearsals.started_with(trusted.source) if rehearsals else "")
@@ -182,6 +193,7 @@ def _judge_trusted(trusted: TrustedFile, started: str) -> Iterator[Statement]:
             concerns=listeners_of_side(trusted.member, trusted.bundle.side),
             expected=f"no CA that --{trusted.bundle.side}-crl-file revokes",
             observed=f"{file.path}: {shown(certificate)}",
+            place=file.place,
             evidence={"declared": file.said},
             remediation=f"remove {shown(certificate)} from the file, and restart etcd",
         )
@@ -224,8 +236,10 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         concerns=listeners_of_side(trusted.member, trusted.bundle.side),
         expected="CA certificates in PEM and nothing else",
         observed=observed if file.problem else f"{file.path}: {observed}",
+        place=file.place,
         evidence={"declared": file.said},
         remediation=(file.remedy or BUNDLE_BACK) if file.problem else "",
+        cure=certificate_of_ca,
         reproduce=(
             _show_mode(file)
             if file.remedy
@@ -273,6 +287,7 @@ def etcd_dials_with_valid_certificates(files: DeclaredFiles) -> Iterator[Stateme
                 concerns=listeners_of_side(label, pair.side),
                 expected=f"{when(begin)} to {when(end)} includes now",
                 observed=f"it is {when(files.observed_at)}",
+                place=pair.certificate.place,
                 evidence={"since": f"{when(end)}, notAfter of the certificate"}
                 if files.observed_at > end
                 else {},
@@ -354,15 +369,25 @@ def _judge_cas(
     It is a client's, of the gateway or of a member. Members that dial verify that of peers as a server's too.
     """
     leaf, *sent = pair.chain
-    flaws = dict.fromkeys(
-        str(flaw)
+    flaws = {
+        str(flaw): (flaw, purpose)
         for purpose in (CLIENT_AUTH, SERVER_AUTH)
         if (purpose == CLIENT_AUTH or (pair.side == "peer" and not pair.dials)) and allows(leaf, purpose)
         for flaw in ca_faults(find_path(leaf, sent, bundle.certificates, when, purpose) or (), when, purpose)
-    )
+    }
     if flaws:
         why = f"Go does not accept it: {', and '.join(flaws)}"
-        yield _refused(member, pair, bundle.file, f"a CA of {bundle.file.path}", why, CA_BACK)
+        certificates = dict.fromkeys(flaw.certificate for flaw, _ in flaws.values())
+        of_usage = all(flaw.rule is Rule.PURPOSE for flaw, _ in flaws.values())
+        how = "without extendedKeyUsage, or with that of clients too" if of_usage else "so that Go accepts it"
+        again = f"the certificate of {' and '.join(map(shown, certificates))} again, {how}"
+        is_sent = not {*certificates} & {*bundle.certificates}
+        yield _refused(
+            *(member, pair, bundle.file, f"a CA of {bundle.file.path}", why),
+            CA_BACK,
+            cure=issued_again(f"{_prefix(pair)}cert-file", again) if is_sent else None,
+            usage="sslclient" if CLIENT_AUTH in {purpose for _, purpose in flaws.values()} else "sslserver",
+        )
 
 
 BUNDLE_BACK = (
@@ -404,6 +429,9 @@ def _refused(
     anchors: str,
     observed: str,
     remediation: str = "",
+    *,
+    cure: Cure | None = None,
+    usage: str = "any",
 ) -> Finding:
     path, trusted = str(pair.certificate.path), str(bundle.path if bundle else "ca.crt")
     return Finding(
@@ -412,10 +440,13 @@ def _refused(
         expected=f"a chain from {shown(pair.chain[0])} ({path}) to {anchors}",
         observed=observed,
         remediation=remediation,
+        cure=cure,
+        place=pair.certificate.place,
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
             local(
-                *("openssl", "verify", "-partial_chain", "-CAfile", file_word(trusted)),
+                *("openssl", "verify", "-purpose", usage, "-partial_chain"),
+                *("-CAfile", file_word(trusted)),
                 *("-untrusted", file_word(path), file_word(path)),
                 reads=(trusted, path),
                 look='"OK" or "error"',
@@ -475,6 +506,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 message=f"{member.label}: a revocation list is out of date",
                 expected=f"a list with a nextUpdate after {when(files.observed_at)}",
                 observed=f"{crl.path}: nextUpdate {when(crl.next_update)}",
+                place=setting.place,
                 evidence={"declared": str(setting), "issuer": name_text(crl.issuer) if crl.issuer else ""},
                 reproduce=(
                     local(
@@ -531,6 +563,7 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
                 message=f"{member.label}: a private key is accessible to others",
                 expected="0600, or 0640 for a group of etcd's own",
                 observed=mode + (", a certificate file with a private key in it" if key.has_key else ""),
+                place=key.place,
                 evidence={"declared": key.said},
                 reproduce=(_show_mode(key),),
             )
@@ -542,6 +575,7 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
                 message=f"{member.label}: a private key has an unexpected owner",
                 expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
                 observed=f"{key.path}: owner {key.owner}",
+                place=key.place,
                 evidence={"declared": key.said},
                 reproduce=(
                     local("ls", "-ln", file_word(key.path), look="the third column: the numeric owner"),
@@ -659,6 +693,7 @@ def the_declared_file_is_served(
             message="another certificate is served than that of the declared file",
             expected=f"{shown_in_full(declared.certificate)} ({declared.source})",
             observed=shown_in_full(chain.leaf),
+            place=declared.place,
             evidence={"declared": declared.said},
             reproduce=compare(
                 show_file(declared.source, FINGERPRINT), show_leaf(here.url, FINGERPRINT), look=DIFFERENT

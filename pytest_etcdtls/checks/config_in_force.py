@@ -565,6 +565,7 @@ def not_in_force(
         message=f"{message}: {'; '.join(trap.summary for trap in traps) or _drift(declaration)}",
         expected=expected,
         observed=observed,
+        place=setting.place if setting is not None else None,
         evidence=evidence,
         remediation=remediation,
         reproduce=reproduce,

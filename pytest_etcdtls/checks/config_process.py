@@ -65,6 +65,7 @@ def _finding(comparison: ProcessComparison, difference: Difference) -> Finding:
         message=message + ("; the file was changed after the process was started" * bool(comparison.changed)),
         expected=_written(declared),
         observed=_written(running),
+        place=declared.place if declared else None,
         evidence={"since": comparison.changed} if comparison.changed else {},
         reproduce=(_command(comparison.pid, running),),
     )

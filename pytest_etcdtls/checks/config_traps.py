@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.judgement import EVERY_TRY, altered, changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.checks.results import Finding, Level, Note, Statement, not_applicable, not_verified
-from pytest_etcdtls.declared.declaration import Setting, Via
+from pytest_etcdtls.declared.declaration import Setting, Via, first_line
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.flags import has_key
 from pytest_etcdtls.declared.traps import TRAPS
@@ -120,6 +120,7 @@ def _statement(
         expected=trap.remedy,
         concerns=concerned(member, trap.listeners, trap.settings) if trap.of_tls else (member.label,),
         observed="; ".join(map(str, trap.settings)) or source,
+        place=first_line(trap.settings),
         evidence=evidence,
         reproduce=(*_lists_shown(member, trap), *_shown(member, trap.settings)),
         level=Level.SHOULD if trap.harmless else None,
@@ -233,6 +234,7 @@ def _judge_missing_list(
                 message=f"the revocation list is missing on the member: {running}",
                 expected=trap.remedy,
                 observed=missing,
+                place=first_line(trap.settings),
                 evidence={"declared": "; ".join(map(str, trap.settings))},
                 reproduce=tuple(
                     local("ls", "-l", file_word(setting.value), look='"No such file"')
@@ -258,6 +260,7 @@ def _judge_missing_list(
                     for found in closed
                     for attempt in found.attempts
                 ),
+                place=first_line(trap.settings),
                 evidence={"declared": "; ".join(map(str, trap.settings))},
                 reproduce=(curl(declaration.here.url, client=GOOD_CLIENT),),
             )

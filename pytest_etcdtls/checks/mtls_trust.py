@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 from cryptography import x509
@@ -33,6 +34,7 @@ from pytest_etcdtls.facts.listener import Plaintext
 from pytest_etcdtls.facts.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import name_list
+from pytest_etcdtls.pki.go_parser import DNS, details
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
@@ -414,6 +416,13 @@ def _by_san_rule(here: Listener, candidate: Candidate) -> Reason:
         f": {candidate.origin} names {names} and {machine}: run on the member, or pass {option} with a "
         f"certificate of the {here.role} CA without SANs"
     )
+    patterns = [name for name in details(candidate.chain[0]).texts(DNS) if name.startswith("*.")]
+    if patterns and is_known:
+        ending = (
+            f": {candidate.origin} names {names}, so etcd looks the address up backwards, and finds "
+            f"no name below {patterns[0][2:]}: give {ip_address(ours).reverse_pointer} such a name (PTR), or "
+            f"pass {option} with a certificate that names {ours}, or without SANs"
+        )
     return missing("etcd closed the connection, as its SAN rule explains", option, ending=ending)
 
 

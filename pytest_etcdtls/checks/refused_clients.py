@@ -427,9 +427,15 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
     def _not_trusted(self, top: x509.Certificate, name: str) -> Refused:
         remedy = (
-            "use a certificate of a CA that is there; or put this CA, with all clients that it has, into "
-            "--{peer}trusted-ca-file and restart etcd, which reads it at start only"
+            "put this CA, with all clients that it has, into --{peer}trusted-ca-file and restart etcd, which "
+            "reads it at start only"
         )
+        if self._trusts_kubernetes():
+            remedy += (
+                ", instead of the CA of Kubernetes: each of its users and kubelets has a certificate of it"
+            )
+        else:
+            remedy = f"use a certificate of a CA that is there; or {remedy}"
         if not is_self_signed(top):
             remedy += "; if it is an intermediate CA, append its certificate to the client's certificate file"
         alike = next(
@@ -442,6 +448,11 @@ class Refusal(Struct, frozen=True, kw_only=True):
                 "issue this certificate again with the issuer's name exactly as in the CA's certificate",
             )
         return Refused(f"its CA, {name}, is not trusted (trusted: {self._trusted()})", remedy)
+
+    def _trusts_kubernetes(self) -> bool:
+        """Whether a trusted CA is that of Kubernetes, whose clients should not be etcd's."""
+        known = {certificate.subject for certificate in self.grounds.kubernetes}
+        return any(name in known or name_text(name) == "CN=kubernetes" for name in self._names())
 
     def _names(self) -> list[x509.Name]:
         return [*map(read_name, self.announced)]

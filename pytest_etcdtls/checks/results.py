@@ -15,6 +15,8 @@ from pytest_etcdtls.errors import Reason
 from pytest_etcdtls.untrusted.printable import LONG_LIMIT, printable, printable_lines
 
 if TYPE_CHECKING:
+    from pytest_etcdtls.declared.cures import Cure
+    from pytest_etcdtls.declared.declaration import SourceLine
     from pytest_etcdtls.tls.command import Command
 
 
@@ -63,9 +65,12 @@ class Finding:
         level: a level of this finding below the check's, where the check's docstring announces it.
         remediation: a remediation for this finding, more specific than the check's; with the placeholders of
             the docstring's.
+        cure: the steps for this finding, instead of the check's (:mod:`pytest_etcdtls.declared.cures`).
         why: why it is so, where the end of the message says that.
         concerns: for a check about the whole target, the listeners that the finding is about, as ``ROLE`` or
             ``ROLE-MEMBER``; empty for all of them, ``MEMBER`` for none.
+        place: the line of a declaration that it is about. The judge completes it with a line of the remedy,
+            or else with the line of the listener.
     """
 
     message: str
@@ -75,8 +80,10 @@ class Finding:
     reproduce: tuple[Command | str, ...] = ()
     level: Level | None = None
     remediation: str = ""
+    cure: Cure | None = None
     concerns: tuple[str, ...] = ()
     why: str = ""
+    place: SourceLine | None = None
 
     @property
     def commands(self) -> tuple[str, ...]:

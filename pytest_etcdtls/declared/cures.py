@@ -13,7 +13,6 @@ cure that changes nothing has remarks alone: the declaration is right, and somet
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -23,14 +22,12 @@ from msgspec.structs import force_setattr, replace
 
 from pytest_etcdtls.declared.declaration import (
     Change,
-    Declaration,
-    DeclaredMember,
-    Form,
     hosts_of,
     is_address,
     parse_urls,
 )
 from pytest_etcdtls.declared.effective import effective_of, prefix
+from pytest_etcdtls.declared.situation import Situation, kubeadm_directory
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.untrusted.printable import file_word, pasted
@@ -39,45 +36,65 @@ PLACEHOLDER: Final = "/REPLACE-WITH"
 """The directory of files that only the operator knows. etcd does not start without them."""
 
 
-class FaultyMember(Struct, frozen=True, kw_only=True):
-    """One member, and a side of it that the fault concerns.
-
-    Attributes:
-        version: of the etcd that runs; ``None`` if it is not known.
-        trusted: the file of the CAs that etcd is meant to trust there; ``None`` if it is not known.
-    """
-
-    member: DeclaredMember
-    version: str | None
-    side: Side
-    trusted: str | None = None
-
-    @property
-    def declaration(self) -> Declaration:
-        """What its operator wrote."""
-        return self.member.declaration
-
-
 class Remark(Struct, frozen=True):
     """A sentence that comes with the changes: how to make a file, what to do before the restart.
 
     Attributes:
         text: the sentence. It is made printable, and one line.
         warns: somebody is locked out if it is not read before.
+        instead: it replaces the remediation of the check.
     """
 
     text: str
     warns: bool = False
+    instead: bool = False
 
     def __post_init__(self) -> None:
         force_setattr(self, "text", escaped(self.text))
 
 
-Step = Change | Remark
-Cure = Callable[[FaultyMember], Iterator[Step]]
+class OtherFile(Struct, frozen=True):
+    """A setting names the wrong file, and the right one lies beside it. No file is changed.
+
+    Attributes:
+        name: of the setting.
+        path: of the right file, as etcd has it.
+        why: what shows which of them is wrong.
+    """
+
+    name: str
+    path: str
+    why: str
+
+    @property
+    def text(self) -> str:
+        """What to do, in one sentence."""
+        return f"{self.why}: set {pasted(f'--{self.name}={self.path}')}, and restart etcd"
 
 
-def client_certificates(case: FaultyMember) -> Iterator[Step]:
+class Issue(Struct, frozen=True):
+    """A certificate is issued again by what has made it.
+
+    Attributes:
+        name: of the setting whose file has it.
+        text: who made it, with which command it is issued again, and what of it stays as it was.
+        instead: it replaces the remediation of the check.
+    """
+
+    name: str
+    text: str
+    instead: bool = True
+
+
+class Restart(Struct, frozen=True):
+    """What manages etcd starts it again, with its declaration as it is."""
+
+
+Step = Change | OtherFile | Issue | Restart | Remark
+Cure = Callable[[Situation], Iterator[Step]]
+
+
+def client_certificates(case: Situation) -> Iterator[Step]:
     """Require certificates of clients: a pair, the trusted CA and the switch, and nothing generated."""
     p = prefix(case.side)
     yield from without(f"{p}auto-tls")(case)
@@ -86,7 +103,7 @@ def client_certificates(case: FaultyMember) -> Iterator[Step]:
     yield from trusted_ca(case)
 
 
-def _pair(case: FaultyMember) -> Iterator[Step]:
+def _pair(case: Situation) -> Iterator[Step]:
     """Yield the certificate and the key, or the half of the pair that is not declared."""
     p = prefix(case.side)
     declared = {end: case.declaration.text(f"{p}{end}-file") for end in ("cert", "key")}
@@ -111,7 +128,7 @@ def _pair(case: FaultyMember) -> Iterator[Step]:
         )
 
 
-def trusted_ca(case: FaultyMember) -> Iterator[Step]:
+def trusted_ca(case: Situation) -> Iterator[Step]:
     """Trust the CA of the clients where no bundle is declared."""
     side = case.side
     name = f"{prefix(side)}trusted-ca-file"
@@ -133,7 +150,14 @@ _URLS: Final[Mapping[Side, tuple[str, ...]]] = {
 }
 
 
-def https(case: FaultyMember) -> Iterator[Step]:
+NO_QUORUM: Final = (
+    "etcd keeps the peer URLs of its members, and changes them only while it has a quorum, which it lacks "
+    "now: start the members with the peer URLs of the member list again, until clients are served; change "
+    "the list then, and these settings last"
+)
+
+
+def https(case: Situation) -> Iterator[Step]:
     """Serve and advertise https alone, with all that a side needs for it."""
     changes = [change for name in _URLS[case.side] for change in _secured(case, name)]
     tls = effective_of(case.member, case.version).sides[case.side]
@@ -141,13 +165,16 @@ def https(case: FaultyMember) -> Iterator[Step]:
     if changes and not (tls.certificate and tls.key and tls.trusted_ca and tls.client_cert_auth):
         yield from client_certificates(case)
     if changes and case.side == "peer":
-        yield Remark(
-            "etcd keeps the peer URLs of its members: in a cluster that exists, change them first with "
-            "`etcdctl member update ID --peer-urls=https://...`"
-        )
+        if case.quorum:
+            yield Remark(
+                "etcd keeps the peer URLs of its members: in a cluster that exists, change them first with "
+                "`etcdctl member update ID --peer-urls=https://...`"
+            )
+        else:
+            yield Remark(NO_QUORUM, instead=True)
 
 
-def _secured(case: FaultyMember, name: str) -> Iterator[Change]:
+def _secured(case: Situation, name: str) -> Iterator[Change]:
     setting = case.declaration.settings.get(name)
     if setting is None or not setting.value:
         return
@@ -159,7 +186,7 @@ def _secured(case: FaultyMember, name: str) -> Iterator[Change]:
         yield Change(name, ",".join(words))
 
 
-def _advertisable(case: FaultyMember, urls: list[str]) -> list[str]:
+def _advertisable(case: Situation, urls: list[str]) -> list[str]:
     """Return the URLs without addresses at which the member does not listen."""
     listen = case.declaration.urls("listen-client-urls")
     if not listen or any(url.is_wildcard or url.is_socket for url in listen):
@@ -178,12 +205,12 @@ def https_of(side: Side) -> Cure:
     return lambda case: https(replace(case, side=side))
 
 
-def advertised(case: FaultyMember) -> Iterator[Step]:
+def advertised(case: Situation) -> Iterator[Step]:
     """Advertise the URLs on which the member listens."""
     yield from _secured(case, "advertise-client-urls")
 
 
-def https_metrics(case: FaultyMember) -> Iterator[Step]:
+def https_metrics(case: Situation) -> Iterator[Step]:
     """Serve metrics by https, with the client authentication of the client port."""
     yield from _secured(case, "listen-metrics-urls")
     yield Remark(
@@ -195,7 +222,7 @@ def https_metrics(case: FaultyMember) -> Iterator[Step]:
 def without(*names: str) -> Cure:
     """Return the cure that removes flags."""
 
-    def cure(case: FaultyMember) -> Iterator[Step]:
+    def cure(case: Situation) -> Iterator[Step]:
         for name in names:
             if name in case.declaration.settings:
                 yield Change(name, None)
@@ -210,7 +237,7 @@ SAN_CHECK_OFF: Final = (
 """The flags that switch the SAN rule off."""
 
 
-def no_profiles(case: FaultyMember) -> Iterator[Step]:
+def no_profiles(case: Situation) -> Iterator[Step]:
     """Turn profiling off: its flags, and the log level debug, which also turns it on."""
     yield from without("enable-pprof", "debug")(case)
     if case.declaration.text("log-level") == "debug":
@@ -225,7 +252,7 @@ _SUITES: Final = tuple(
 """With ECDHE and AEAD, for any served key. HTTP/2 requires the first two, each for its keys."""
 
 
-def suites(case: FaultyMember) -> Iterator[Step]:
+def suites(case: Situation) -> Iterator[Step]:
     """Name suites with ECDHE and AEAD instead of the declared ones."""
     if not case.declaration.words("cipher-suites"):
         return
@@ -234,28 +261,91 @@ def suites(case: FaultyMember) -> Iterator[Step]:
     yield Change("cipher-suites", None if only_1_3 else ",".join(_SUITES))
 
 
-def handshakes(case: FaultyMember) -> Iterator[Step]:
+def handshakes(case: Situation) -> Iterator[Step]:
     """Declare suites for each type of key, and allow TLS 1.3."""
     yield from suites(case)
     if case.declaration.text("tls-max-version") == "TLS1.2":
         yield Change("tls-max-version", None)
 
 
-def renewed(case: FaultyMember) -> Iterator[Step]:
+def pair_of(certificate: str, key: str) -> Cure:
+    """Return the cure for a pair that does not fit: the fitting key or certificate lies beside it."""
+
+    def cure(case: Situation) -> Iterator[Step]:
+        named = {name: case.declaration.text(name) for name in (certificate, key)}
+        why = f"{named[key]} is not the key of {named[certificate]}"
+        if path := case.key_beside(certificate, key):
+            yield OtherFile(key, path, f"{why}, and {path}, beside it, is")
+        elif path := case.certificate_beside(certificate, key):
+            yield OtherFile(certificate, path, f"{why}, and {path} is its certificate")
+
+    return cure
+
+
+def certificate_of_ca(case: Situation) -> Iterator[Step]:
+    """Name the certificate of the CA where its private key is named, or a file that has one."""
+    name = f"{prefix(case.side)}trusted-ca-file"
+    labels, file = case.labels_in(name), case.declaration.text(name)
+    if not any(label.endswith("PRIVATE KEY") for label in labels):
+        return
+    if "CERTIFICATE" not in labels and (path := case.certificate_beside(name, name, of_ca=True)):
+        yield OtherFile(name, path, f"{file} is a private key, and {path}, beside it, is its certificate")
+    else:
+        yield Issue(
+            name,
+            f"{file} has a private key, so leave it as it is: write the certificates of the CAs alone into "
+            f"another file, name that with --{name}, and restart etcd",
+        )
+
+
+def issued_again(name: str, what: str) -> Cure:
+    """Return the cure that replaces a certificate in the file of a setting."""
+
+    def cure(_: Situation) -> Iterator[Step]:
+        where = f"and replace it in the file of --{name}, which etcd reads at the next handshake"
+        yield Issue(name, f"issue {what}, {where}; the file of the trusted CAs is right")
+
+    return cure
+
+
+def renewed(case: Situation) -> Iterator[Step]:
     """Renew the certificate by the program that has made it."""
+    if case.tls.generated:
+        name = f"{prefix(case.side)}auto-tls"
+        data = case.declaration.text("data-dir") or f"{case.declaration.name}.etcd"
+        made = f"{data}/fixtures/{case.side}"
+        away = pasted("mv", file_word(made), file_word(f"{made}.old"))
+        yield Issue(
+            name,
+            f"etcd generated it (--{name}) and keeps it in {made}: move it away, {away}, and restart etcd, "
+            f"which generates another; clients verify only one of a CA, without --{name}",
+        )
+        yield Restart()
     for name, directory in _made_by_kubeadm(case):
-        yield Remark(f"kubeadm made it: {_kubeadm(directory, 'certs', 'renew', f'etcd-{name}')}")
+        command = _kubeadm(directory, "certs", "renew", f"etcd-{name}")
+        yield Issue(
+            f"{prefix(case.side)}cert-file",
+            f"kubeadm made it: {command}, which keeps its names; etcd serves it at the next handshake, "
+            "without a restart",
+        )
 
 
-def reissued(case: FaultyMember) -> Iterator[Step]:
+def reissued(case: Situation) -> Iterator[Step]:
     """Issue the certificate again by the program that has made it, since a renewal keeps what is in it."""
     for name, directory in _made_by_kubeadm(case):
-        remove = pasted("rm", *(file_word(f"{directory}/{name}.{end}") for end in ("crt", "key")))
+        files = [file_word(f"{directory}/{name}.{end}") for end in ("crt", "key")]
+        away = " && ".join(pasted("mv", file, f"{file}.old") for file in files)
         make = _kubeadm(directory, "init", "phase", "certs", f"etcd-{name}")
-        yield Remark(f"kubeadm made it: {remove} && {make}")
+        names = f"etcd.local.{name}CertSANs"
+        yield Issue(
+            f"{prefix(case.side)}cert-file",
+            f"kubeadm made it: {away} && {make} (with --config FILE for further names, which are {names} of "
+            "the ClusterConfiguration); a renewal by kubeadm keeps what is in it",
+            instead=False,
+        )
 
 
-def _made_by_kubeadm(case: FaultyMember) -> Iterator[tuple[str, str]]:
+def _made_by_kubeadm(case: Situation) -> Iterator[tuple[str, str]]:
     """Yield kubeadm's name of the certificate of the side, and its directory, if it has made it."""
     directory = kubeadm_directory(case.declaration)
     name = "peer" if case.side == "peer" else "server"
@@ -269,66 +359,6 @@ def _kubeadm(directory: str, *words: str) -> str:
     return pasted("kubeadm", *words, *elsewhere)
 
 
-def restarted(_: FaultyMember) -> Iterator[Step]:
+def restarted(_: Situation) -> Iterator[Step]:
     """Restart etcd with the declaration as it is: its bundle decides which clients are refused."""
-    yield from ()
-
-
-_WRITERS: Final = (
-    (
-        r"/rke2/server/tls/etcd/",
-        "RKE2",
-        "etcd-arg of /etc/rancher/rke2/config.yaml (only settings at the top level of etcd's file count)",
-    ),
-    (
-        r"/server/tls/etcd/(server-client|server-ca)\.crt$",
-        "k3s",
-        "etcd-arg of /etc/rancher/k3s/config.yaml (only settings at the top level of etcd's file count)",
-    ),
-    (r"^/system/secrets/etcd/", "Talos", "cluster.etcd.extraArgs of the machine configuration"),
-    (r"/k0s/pki/etcd/", "k0s", "spec.storage.etcd.extraArgs of /etc/k0s/k0s.yaml"),
-    (r"/pki/[^/]+/clients/[^/]+\.crt$", "kOps", "etcdClusters[].manager.env, as ETCD_ variables"),
-    (
-        r"/etcd-all-(certs|bundles)/",
-        "OpenShift's etcd operator",
-        "spec.tlsSecurityProfile (oc edit apiserver cluster), for versions and suites",
-    ),
-)
-"""What overwrites a declaration, by the path of a certificate, and where to give the same instead."""
-_KUBEADM: Final = (
-    "etcd.local.extraArgs of its ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config)"
-)
-_KUBEADM_FILES: Final = ("ca.crt", "server.crt", "peer.crt")
-
-
-def kubeadm_directory(declaration: Declaration) -> str:
-    """Return the directory of etcd's certificates if kubeadm made them, else an empty text."""
-    for path in _certificates(declaration):
-        directory, _, file = path.rpartition("/")
-        if declaration.form is Form.MANIFEST and directory.endswith("/pki/etcd") and file in _KUBEADM_FILES:
-            return directory
-    return ""
-
-
-def who_overwrites(declaration: Declaration) -> Iterator[str]:
-    """Yield which program overwrites a declaration, and where a change is given so that it stays."""
-    kind, _, name = declaration.owner.partition(" ")
-    if kind == "node":
-        yield f"the kubelet of {name or 'a node'} makes this pod from a file in its directory: edit that file"
-    elif kind:
-        yield f"the {kind} {name} owns this object, and its controller overwrites it: give the same there"
-    writers = [
-        (writer, where)
-        for pattern, writer, where in _WRITERS
-        if any(re.search(pattern, path) for path in _certificates(declaration))
-    ]
-    if kubeadm_directory(declaration):
-        writers.append(("kubeadm upgrade", _KUBEADM))
-    for writer, where in writers[:1]:
-        yield f"{writer} overwrites this declaration: give the same in {where}"
-
-
-def _certificates(declaration: Declaration) -> Iterator[str]:
-    for name in ("trusted-ca-file", "peer-trusted-ca-file", "cert-file", "peer-cert-file"):
-        if path := declaration.text(name):
-            yield path
+    yield Restart()

@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -279,6 +279,11 @@ class Setting:
         return f"{self.written} ({self.place.named})"
 
 
+def first_line(settings: Iterable[Setting]) -> SourceLine | None:
+    """Return the place of the first setting that has a line; ``None`` if none has."""
+    return next((setting.place for setting in settings if setting.place.line is not None), None)
+
+
 def taken(setting: Setting | None) -> object:
     """Return what etcd takes for a setting; ``None`` if it is not given, or off, or empty."""
     if setting is None or not setting.value:
@@ -346,6 +351,10 @@ class RunAs(Struct, frozen=True, kw_only=True):
     group: str = ""
     others: tuple[str, ...] = ()
     of_unit: bool = True
+
+
+STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
+"""Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""
 
 
 class PodBeside(Struct, frozen=True):

@@ -23,6 +23,7 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredPaths,
     RunAs,
     Setting,
+    SourceLine,
     exists,
 )
 from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
@@ -182,6 +183,7 @@ class FileFact(Struct, frozen=True, kw_only=True):
 
     Attributes:
         said: how it was found, for messages: the setting as it is written, with file and line.
+        place: where that setting is written; ``None`` if it was found otherwise.
         path: its path on this machine; ``None`` if it is missing, unless etcd looks for it there.
         absent: why it is missing or not readable, and what to do; empty if it was read.
         problem: why etcd cannot use it: its content is not valid, or etcd does not find it; else empty.
@@ -195,6 +197,7 @@ class FileFact(Struct, frozen=True, kw_only=True):
     """
 
     said: str
+    place: SourceLine | None = None
     path: str | None = None
     absent: str = ""
     problem: str = ""
@@ -406,7 +409,7 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
     is_original = path is None or declared.paths.is_original(setting.value, path)
     if own and whole and is_original and (refused := _refused(declared, whole)):
         problem, remedy = refused
-        fact = _with_rights(FileFact(said=str(setting), path=str(whole), original=True))
+        fact = _with_rights(FileFact(said=str(setting), place=setting.place, path=str(whole), original=True))
         return replace(fact, problem=problem, remedy=remedy)
     if (
         own
@@ -416,10 +419,10 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
     ):
         where, problem = gone
         several = f", and --{name} names one file, not a list" if "," in setting.value else ""
-        return FileFact(said=str(setting), path=str(where), problem=problem + several)
+        return FileFact(said=str(setting), place=setting.place, path=str(where), problem=problem + several)
     if path is None:
-        return FileFact(said=str(setting), absent=why_absent(declared, setting))
-    fact = _found(FileFact(said=str(setting)), path)
+        return FileFact(said=str(setting), place=setting.place, absent=why_absent(declared, setting))
+    fact = _found(FileFact(said=str(setting), place=setting.place), path)
     return replace(fact, original=is_original)
 
 

@@ -29,7 +29,7 @@ from typing import Final
 from msgspec import Struct
 from yaml.nodes import Node
 
-from pytest_etcdtls.declared.declaration import Mount, PodBeside, RunAs, SourceLine
+from pytest_etcdtls.declared.declaration import STATIC_PODS, Mount, PodBeside, RunAs, SourceLine
 from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.start import (
     INSTEAD,
@@ -292,8 +292,6 @@ def _no_etcd(objects: list[Node], pods: list[Node], file: str) -> str:
     return f"{file} runs {', '.join(names)}, and none of these is etcd: {neighbour}"
 
 
-_STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
-"""Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""
 _MOST_FILES: Final = 100
 
 
@@ -303,7 +301,7 @@ def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
     The manifests of several nodes, copied into one directory, have pods of one name too, of members with
     other names and addresses.
     """
-    if path.parent.name not in _STATIC_PODS or not (pod := _static_pod(text, str(path))):
+    if path.parent.name not in STATIC_PODS or not (pod := _static_pod(text, str(path))):
         return
     try:
         names = sorted(name for name in os.listdir(path.parent) if not name.startswith("."))[:_MOST_FILES]

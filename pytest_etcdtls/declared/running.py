@@ -117,6 +117,11 @@ class Process(Struct, frozen=True, kw_only=True):
         return PROC / str(self.pid) / "root"
 
     @property
+    def control_group(self) -> str:
+        """Its control groups, one a line (cgroups(7)), which tell what has started it."""
+        return _read(self.pid, "cgroup").decode("utf-8", "replace")
+
+    @property
     def runs(self) -> bool:
         """Whether it still runs."""
         return _start_of(self.pid) == self.started

@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
+from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.errors import (
     NotApplicableError,
     NotVerifiedError,
@@ -147,11 +148,13 @@ class DeclaredLeaf(Struct, frozen=True, kw_only=True):
     Attributes:
         said: the setting as it is written, with file and line.
         source: the path of the file on this machine.
+        place: where the setting is written.
     """
 
     certificate: x509.Certificate
     said: str
     source: str
+    place: SourceLine | None = None
 
 
 class ServedKey(Struct, frozen=True, kw_only=True):

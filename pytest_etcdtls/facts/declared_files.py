@@ -229,7 +229,7 @@ def declared_leaf(
         and _is_replaced(str(file.path), chain.observed_at)
     ):
         raise InconclusiveError(f"{file.path} was replaced during the run, as at a renewal: run again")
-    return DeclaredLeaf(certificate=certificates[0], said=file.said, source=str(file.path))
+    return DeclaredLeaf(certificate=certificates[0], said=file.said, source=str(file.path), place=file.place)
 
 
 _CLOCK_TICK: Final = timedelta(milliseconds=20)

@@ -127,6 +127,12 @@ class FirstContact(Struct, frozen=True, kw_only=True):
         return any(attempt.ending is not Ending.UNCLEAR for attempt in self.tls)
 
     @property
+    def answered(self) -> bool:
+        """Whether the server sent anything."""
+        in_plaintext = self.plaintext is not None and bool(self.plaintext.first_bytes)
+        return self.serves_tls or self.needs_tls or in_plaintext
+
+    @property
     def needs_tls(self) -> bool:
         """Whether the listener of an ``http`` URL serves TLS only."""
         return self.tls_instead is not None and self.tls_instead.ending is not Ending.UNCLEAR

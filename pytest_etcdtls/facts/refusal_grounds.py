@@ -60,6 +60,7 @@ class RefusalGrounds(Struct, frozen=True, kw_only=True):
         allowed: the declared rules about names, in words; empty if none is known.
         revocation: the declared revocation list, if etcd looks at it on this port; ``None`` if it does not.
         go: the Go release that etcd was built with, ``None`` if it is not known.
+        kubernetes: the CA of the Kubernetes cluster; empty if it is not known.
         alerts_differ: etcd's Go has an alert for each reason, as a client without a certificate shows.
     """
 
@@ -72,6 +73,7 @@ class RefusalGrounds(Struct, frozen=True, kw_only=True):
     revocation: DeclaredRevocation | None = None
     go: Release | None = None
     alerts_differ: bool = True
+    kubernetes: Path = ()
 
 
 _SINCE_ALERTS_DIFFER = frozenset({40, 116})
@@ -106,6 +108,7 @@ def refusal_grounds(
         allowed=" or ".join(allowed),
         revocation=_revocation(declaration) if declaration else None,
         go=go.release if go else None,
+        kubernetes=target.kubernetes_ca.certificates if target.kubernetes_ca else (),
         alerts_differ=any(attempt.alert in _SINCE_ALERTS_DIFFER for attempt in contact.tls),
     )
 

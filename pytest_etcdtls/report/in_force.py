@@ -8,8 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.checks.results import CheckResult
-from pytest_etcdtls.declared.declaration import FLAGS, Setting, SourceLine
+from pytest_etcdtls.declared.declaration import FLAGS, Setting
 from pytest_etcdtls.facts.behaviour import SEPARATOR, Behaviour
 from pytest_etcdtls.facts.configuration import ListenerDeclaration, MemberDeclaration, listener_declaration
 from pytest_etcdtls.facts.recording import Recording
@@ -44,31 +43,6 @@ def members(seen: Recording) -> Iterator[tuple[MemberDeclaration, tuple[Listener
         member = MemberDeclaration.of(label, declared, version_of(seen))
         listeners = [listener for listener in seen.target.listeners if listener.member == label]
         yield member, tuple(_row(seen, listener, member) for listener in listeners)
-
-
-def declared_place(seen: Recording, result: CheckResult) -> SourceLine | None:
-    """Return the line of a declaration that a result is about.
-
-    That is the line of the first setting that the remediation names, else of the first that a finding names,
-    else of the one that declares the listener; ``None`` if no declaration has lines.
-    """
-    labels = {listener.label for listener in seen.target.listeners}
-    settings = [
-        setting
-        for _, rows in members(seen)
-        for row in rows
-        if row.listener.label == result.listener or result.listener not in labels
-        for setting in row.declared
-        if setting.place.line is not None
-    ]
-    texts = [result.remediation, *(f"{finding.message} {finding.observed}" for finding in result.findings)]
-    named = re.findall(r"[\w-]+", " ".join(texts).replace("--", "  "))
-    first = min(
-        settings,
-        key=lambda setting: named.index(setting.name) if setting.name in named else len(named),
-        default=None,
-    )
-    return first.place if first else None
 
 
 def _row(seen: Recording, listener: Listener, member: MemberDeclaration) -> ListenerRow:

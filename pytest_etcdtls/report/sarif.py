@@ -17,9 +17,7 @@ from msgspec import to_builtins
 
 from pytest_etcdtls.checks.registry import catalogue, why
 from pytest_etcdtls.checks.results import CheckResult, Level, Outcome, Severity
-from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report.document import ResultEntry
-from pytest_etcdtls.report.in_force import declared_place
 from pytest_etcdtls.report.json import encoded, kept
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, exit_reason, undecided
@@ -46,7 +44,6 @@ def render(report: Report, lost: list[str]) -> str:
 
 def log(report: Report, lost: list[str]) -> dict[str, Any]:
     """Return the report as a SARIF log with one run."""
-    seen = {recording.target.label: recording for recording in report.seen}
     rules = sorted({result.check for result in report.results})
     index = {name: number for number, name in enumerate(rules)}
     results: list[tuple[Sequence[CheckResult], Sequence[CheckResult]]] = [
@@ -69,9 +66,7 @@ def log(report: Report, lost: list[str]) -> dict[str, Any]:
                 },
                 "invocations": [_invocation(report)],
                 "columnKind": "unicodeCodePoints",
-                "results": list(
-                    kept("result", results, lambda located: _result(seen, index, *located), lost)
-                ),
+                "results": list(kept("result", results, lambda located: _result(index, *located), lost)),
                 "properties": {
                     "conclusion": conclusion(report).text,
                     "counts": report.counts,
@@ -105,7 +100,6 @@ def _rule(name: str) -> dict[str, Any]:
 
 
 def _result(
-    seen: dict[str, Recording],
     index: dict[str, int],
     results: Sequence[CheckResult],
     consequences: Sequence[CheckResult],
@@ -116,7 +110,7 @@ def _result(
         "ruleIndex": index[first.check],
         "level": _LEVELS.get(first.outcome, "note"),
         "message": {"text": _text(first)},
-        "locations": [_location(seen, result) for result in results[:_MOST_LOCATIONS]],
+        "locations": [_location(result) for result in results[:_MOST_LOCATIONS]],
         "partialFingerprints": _fingerprints(first),
         "properties": {
             "outcome": first.outcome,
@@ -132,7 +126,7 @@ def _result(
     if consequences:
         entry["relatedLocations"] = [
             {
-                **_location(seen, result),
+                **_location(result),
                 "id": count,
                 "message": {"text": _plain(f"follows: {result.check}: {result.message}")},
             }
@@ -160,9 +154,8 @@ def _plain(text: str) -> str:
     return re.sub(r"\](?=\()", "] ", text)
 
 
-def _location(seen: dict[str, Recording], result: CheckResult) -> dict[str, Any]:
-    target = seen.get(result.target)
-    place = declared_place(target, result) if target is not None else None
+def _location(result: CheckResult) -> dict[str, Any]:
+    place = next(filter(None, (finding.place for finding in result.findings)), None)
     # No https URI: GitHub refuses a whole file for a scheme other than that of its checkout. It wants a line.
     physical: dict[str, Any] = {
         "artifactLocation": {

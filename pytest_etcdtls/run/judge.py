@@ -66,7 +66,7 @@ from pytest_etcdtls.profiles.waivers import Waiver, waive
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.collector import collect
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
+from pytest_etcdtls.run.remedies import Remedy, remedied
 from pytest_etcdtls.run.workers import Pool, is_abandoned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Shell
@@ -363,21 +363,22 @@ class Judge:
         if outcome is Outcome.INCONCLUSIVE and subject.listener:
             lacks = not Reason.of(reason).every_option  # a connection, for which nothing can be passed
             reason = self.observer.why_closed.get(subject.label, reason) if lacks else reason
-        cured = self._remedy(subject, findings)
+        cured, findings = self._remedied(subject, findings)
         return subject.with_outcome(outcome, reason, findings, cured, round(time.monotonic() - started, 6))
 
-    def _remedy(self, subject: Subject, findings: Sequence[Finding]) -> Remedy:
-        """Return what to change in the declarations to fix the fault."""
-        cure = subject.check.cure
-        if findings and subject.listener and self._is_proxy(subject.listener):
-            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.judges_proxies else ())
-        if not findings or cure is None or not self.observer.target.configured_by_user:
-            return Remedy()
+    def _remedied(
+        self, subject: Subject, findings: tuple[Finding, ...]
+    ) -> tuple[Remedy, tuple[Finding, ...]]:
+        """Return what to change in the declarations, and the findings with their remediations and places."""
+        target, listener = self.observer.target, subject.listener
+        if findings and listener and self._is_proxy(listener):
+            return Remedy(remarks=(_FLAGS_OF_PROXY,) if subject.check.judges_proxies else ()), findings
+        if not findings or not target.declared or not target.configured_by_user:
+            return Remedy(), findings
         try:
-            members = faulty_members(self.observer.recording, subject.listener, findings)
-            return remedy(cure, members, self.observer.target)
+            return remedied(subject.check.cure, findings, self.observer.recording, listener)
         except Exception as error:  # a file of the user's, which costs no result
-            return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",))
+            return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",)), findings
 
     def _identity(self, listener: Listener, name: str) -> Identity | None:
         """Return the identity of that name that was presented to the listener."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace as with_changes
 from datetime import UTC, datetime
 from os.path import abspath, exists
@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.results import Finding
-from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, restarted, who_overwrites
+from pytest_etcdtls.declared.cures import Cure, Issue, OtherFile, Remark, Restart
 from pytest_etcdtls.declared.declaration import (
     Change,
     Declaration,
@@ -34,6 +34,7 @@ from pytest_etcdtls.declared.declaration import (
     Setting,
     SourceLine,
     Via,
+    first_line,
     taken,
 )
 from pytest_etcdtls.declared.effective import (
@@ -46,9 +47,12 @@ from pytest_etcdtls.declared.effective import (
 )
 from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
+from pytest_etcdtls.declared.situation import Situation, who_overwrites
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.facts.configuration import Declarations
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listener_declaration
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, load_certificates, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, verified_path
@@ -115,28 +119,79 @@ class Remedy(Struct, frozen=True, kw_only=True):
 
     Attributes:
         settings: those to write and to remove, one line each.
+        instead: sentences that replace the check's remediation.
         warnings: who is locked out if nothing is done before a restart.
         remarks: the other sentences, which add to the check's remediation as the warnings do.
+        place: the first declared setting that it concerns; ``None`` if none has a line.
     """
 
     settings: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    place: SourceLine | None = None
 
 
-def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
+def remedied(
+    cure: Cure | None, findings: Sequence[Finding], recording: Recording, listener: Listener | None
+) -> tuple[Remedy, tuple[Finding, ...]]:
+    """Return what to do about findings, and the findings with their remediations and places.
+
+    Args:
+        cure: of the check, for the findings that have none of their own.
+        findings: of one check.
+        recording: of the target.
+        listener: on which they are; ``None`` for the whole target.
+    """
+    of_cures: dict[Cure | None, list[Finding]] = {}
+    for finding in findings:
+        of_cures.setdefault(finding.cure or cure, []).append(finding)
+    remedies: dict[Cure | None, Remedy] = {}
+    for each, its in of_cures.items():
+        cases = situations_of(recording, listener, its)
+        remedies[each] = remedy(each, cases, recording.target) if each else Remedy()
+    line = declared_line(recording, listener, findings)
+    every = remedies.values()
+    whole = Remedy(
+        settings=tuple(dict.fromkeys(text for one in every for text in one.settings)),
+        warnings=tuple(dict.fromkeys(text for one in every for text in one.warnings)),
+        remarks=tuple(dict.fromkeys(text for one in every for text in one.remarks)),
+    )
+    return whole, tuple(
+        with_changes(
+            finding,
+            place=finding.place or done.place or line,
+            # A remediation is a format.
+            remediation="; ".join(done.instead).replace("{", "{{").replace("}", "}}") or finding.remediation,
+        )
+        for finding in findings
+        for done in [remedies[finding.cure or cure]]
+    )
+
+
+def remedy(cure: Cure, cases: Iterable[Situation], target: Target) -> Remedy:
     """Return what a cure comes to on these members of a target."""
     settings: list[str] = []
     said: list[Remark] = []
+    named: list[Setting] = []
     for case in cases:
         steps = list(cure(case))
+        files = [step for step in steps if isinstance(step, OtherFile)]
         changes = [step for step in steps if isinstance(step, Change)]
+        changes += [Change(step.name, step.path) for step in files]
+        concerned = [step.name for step in (*changes, *steps) if isinstance(step, Change | Issue)]
+        named += filter(None, map(case.declaration.settings.get, concerned))
         after = replace(case.member, declaration=changed(case.declaration, changes))
-        if why := _against(case, after):
+        if why := _against(case, after, {step.name for step in files}):
             said.append(Remark(f"change {case.declaration.source} by hand: {why}"))
             continue
+        said += [Remark(step.text, instead=True) for step in files]
+        said += [Remark(step.text, instead=step.instead) for step in steps if isinstance(step, Issue)]
         said += [step for step in steps if isinstance(step, Remark)]
-        sides = [case.side] if cure is restarted else []
+        sides: list[Side] = []
+        if any(isinstance(step, Restart) for step in steps):
+            sides = [case.side]
+            said += [Remark(f"restart it so: {case.restart}")] if case.restart else []
         if written := list(lines(case.declaration, after.declaration)):
             settings += written
             said += map(Remark, who_overwrites(case.declaration))
@@ -146,14 +201,16 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
             said += _clients_after_restart(target, after, case.version, side)
     return Remedy(
         settings=tuple(dict.fromkeys(settings)),
+        instead=tuple(dict.fromkeys(remark.text for remark in said if remark.instead)),
         warnings=tuple(dict.fromkeys(remark.text for remark in said if remark.warns)),
-        remarks=tuple(dict.fromkeys(remark.text for remark in said if not remark.warns)),
+        remarks=tuple(dict.fromkeys(one.text for one in said if not (one.warns or one.instead))),
+        place=first_line(named),
     )
 
 
-def faulty_members(
+def situations_of(
     recording: Recording, listener: Listener | None, findings: Sequence[Finding]
-) -> Iterator[FaultyMember]:
+) -> Iterator[Situation]:
     """Yield the sides of the declared members that findings concern."""
     target, declarations = recording.target, recording.known(Declarations)
     trusted = {
@@ -164,13 +221,51 @@ def faulty_members(
         and exists(bundle.source)
     }
     versions = {member.label: member.version for member in declarations.members} if declarations else {}
+    quorum = _has_quorum(recording)
     for label, declared in target.declared.items():
         if listener is not None and listener.member != label:
             continue
-        sides = (listener.role.side,) if listener else _sides(label, findings)
-        version = versions.get(label, target.etcd_version)
-        for side in sides:
-            yield FaultyMember(member=declared, version=version, side=side, trusted=trusted.get(side))
+        running = target.running.get(label)
+        for side in (listener.role.side,) if listener else _sides(label, findings):
+            yield Situation(
+                label=label,
+                member=declared,
+                version=versions.get(label, target.etcd_version),
+                side=side,
+                trusted=trusted.get(side),
+                quorum=quorum,
+                control_group=running.process.control_group if running else "",
+            )
+
+
+def _has_quorum(recording: Recording) -> bool:
+    """Return whether etcd has one as far as is known: without it, the client port of a started etcd is shut.
+
+    One that had it before answers, and its ``/health`` says no (``checkHealth`` in etcdhttp/health.go).
+    """
+    asked = [one for one in recording.target.listeners if one.role is Role.CLIENT]
+    contacts = [contact for one in asked if (contact := recording.known(FirstContact, label=one.label))]
+    healths = (recording.known(ClientExchange, "/health", one.label) for one in asked)
+    answers = [one.attempt.response for one in healths if one and one.attempt.response]
+    shut = bool(contacts) and not any(contact.answered for contact in contacts)
+    sick = (one.fields for one in answers if one.fields.get("health") == "false")
+    # With an alarm, a member list can be changed.
+    return not shut and all("ALARM" in str(fields.get("reason")) for fields in sick)
+
+
+def declared_line(
+    recording: Recording, listener: Listener | None, findings: Sequence[Finding]
+) -> SourceLine | None:
+    """Return the line that declares the listener, or the first one that findings concern; else ``None``."""
+    target = recording.target
+    for case in situations_of(recording, listener, findings):
+        own = (one for one in target.listeners if one.member == case.label and one.role.side == case.side)
+        for one in own if listener is None else (listener,):
+            member = MemberDeclaration.of(case.label, case.member, case.version)
+            found = listener_declaration(target, one, member).listener
+            if found and found.declared.setting and (line := first_line([found.declared.setting])):
+                return line
+    return None
 
 
 def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:
@@ -186,8 +281,14 @@ def _trusted(side: TLSSide) -> tuple[str | None, ClientAuthentication]:
     return side.trusted_ca, side.client_auth
 
 
-def _against(case: FaultyMember, after: DeclaredMember) -> str:
-    """Return why changed settings are not proposed; empty if they are."""
+def _against(case: Situation, after: DeclaredMember, named: Container[str]) -> str:
+    """Return why changed settings are not proposed; empty if they are.
+
+    Args:
+        case: the member as it is declared.
+        after: the same, changed.
+        named: the settings of which it is known that they name the wrong file.
+    """
     known = {trap.id for trap in traps_of(case.member, case.version)}
     for trap in traps_of(after, case.version):
         if trap.id not in known and not trap.harmless and trap.certain:
@@ -196,7 +297,7 @@ def _against(case: FaultyMember, after: DeclaredMember) -> str:
     for side in SIDES:
         name = f"{prefix(side)}trusted-ca-file"
         declared = case.declaration.text(name)
-        if declared and after.declaration.text(name) != declared:
+        if declared and name not in named and after.declaration.text(name) != declared:
             return f"the usual settings would replace the bundle of --{name}"
         if _admits_more(before, now, side):
             return f"with the usual settings the {side} port would accept clients that it refuses"

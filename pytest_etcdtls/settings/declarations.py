@@ -437,16 +437,17 @@ def roles_that_dial_with_another(members: Members) -> frozenset[Role]:
 
 
 def _kubernetes_ca(members: Members, files: FoundFiles) -> TrustBundle | None:
-    """Return the CA of the Kubernetes cluster in the parent of etcd's directory.
+    """Return the CA of the Kubernetes cluster in the parent of etcd's directory, or in kubeadm's own.
 
     kubeadm's is ``ca.crt``; the one for clients of k3s and RKE2 is ``client-ca.crt``.
     """
     for member in members:
         file = member.declared.file("trusted-ca-file") or member.declared.file("cert-file")
-        if file is None or file.parent.name != "etcd":
+        if file is None or (file.parent.name != "etcd" and file.parent.parts[-2:] != ("kubernetes", "pki")):
             continue
+        directory = file.parent.parent if file.parent.name == "etcd" else file.parent
         for name in ("ca.crt", "client-ca.crt"):
-            bundle = files.bundle(file.parent.parent / name, "the CA of Kubernetes")
+            bundle = files.bundle(directory / name, "the CA of Kubernetes")
             if bundle is not None:
                 return bundle
     return None

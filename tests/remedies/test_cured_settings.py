@@ -26,10 +26,11 @@ from zoo.model import Misconfigured, explain, found, start_member
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.checks.results import CheckResult, Outcome
-from pytest_etcdtls.declared.cures import PLACEHOLDER, FaultyMember
+from pytest_etcdtls.declared.cures import PLACEHOLDER
 from pytest_etcdtls.declared.declaration import Declaration, Setting
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.declared.situation import Situation
 from pytest_etcdtls.declared.traps.unread import hidden_into_file
 from pytest_etcdtls.errors import UnobservedError, UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -345,7 +346,7 @@ def test_a_cure_that_admits_more_is_not_proposed(flags: Sequence[str], tmp_path:
     text = f"name: a\nclient-transport-security: {both}\npeer-transport-security: {both}\n"
     (tmp_path / "etcd.yaml").write_text(text, encoding="utf-8")
     member = declared_member(from_command_line(["etcd", f"--config-file={tmp_path}/etcd.yaml", *flags]))
-    here = FaultyMember(member=member, version="3.7.3", side="client")
+    here = Situation(member=member, version="3.7.3", side="client")
     done = remedy(hidden_into_file, [here], Target(label="m0", origin="live", listeners=()))
     assert done.settings == ()
     assert any(" by hand: " in text for text in done.remarks), done

@@ -17,6 +17,7 @@ from pytest_etcdtls.declared.cures import (
     Cure,
     client_certificates,
     https_of,
+    reissued,
     renewed,
     restarted,
 )
@@ -27,7 +28,7 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Side
-from pytest_etcdtls.run.remedies import Remedy, changed, faulty_members, lines, remedy
+from pytest_etcdtls.run.remedies import Remedy, changed, lines, remedy, situations_of
 
 MANIFEST = SHAPES / "kubeadm" / "v1.34.yaml"
 ETCD = "/etc/kubernetes/pki/etcd"
@@ -55,7 +56,7 @@ def cured(
     file = pki.parent / "etcd.yaml"
     file.write_text(text, encoding="utf-8")
     live = target(etcd_config=file, etcd_pki_dir=pki, **({"etcd_trusted_ca": trusted} if trusted else {}))
-    here, _ = faulty_members(Recording(live), None, [Finding("", "", "")])
+    here, _ = situations_of(Recording(live), None, [Finding("", "", "")])
     return remedy(cure, [replace(here, version="3.6.4", side=side)], live)
 
 
@@ -115,14 +116,22 @@ def test_clients_locked_out_by_a_restart_are_named_before_it(pki: Path) -> None:
 
 
 def test_who_is_accepted_after_a_restart(pki: Path) -> None:
-    [accepted] = cured(restarted, pki).remarks
+    how, accepted = cured(restarted, pki).remarks
+    manifests = "/etc/kubernetes/manifests"
+    away, back = f"{manifests}/etcd.yaml /etc/kubernetes", f"/etc/kubernetes/etcd.yaml {manifests}"
+    assert how == f"restart it so: mv {away} && sleep 20 && mv {back}"
     assert accepted.startswith("after the restart the client port accepts healthcheck-client (")
     assert "apiserver-etcd-client (" in accepted
 
 
 def test_kubeadms_own_command_renews(pki: Path) -> None:
-    made = [remark for side in SIDES for remark in cured(renewed, pki, side).remarks]
-    assert made == [
-        "kubeadm made it: kubeadm certs renew etcd-server",
-        "kubeadm made it: kubeadm certs renew etcd-peer",
-    ]
+    """It keeps the names, so another one issues a certificate with other names, and no key is overwritten."""
+    for side, name in zip(SIDES, ("server", "peer"), strict=True):
+        [renews] = cured(renewed, pki, side).instead
+        assert renews.startswith(f"kubeadm made it: kubeadm certs renew etcd-{name}, which keeps its names; ")
+        [issues] = cured(reissued, pki, side).remarks
+        assert (
+            f" && mv {ETCD}/{name}.key {ETCD}/{name}.key.old && kubeadm init phase certs etcd-{name} ("
+            in (issues)
+        )
+        assert f"etcd.local.{name}CertSANs" in issues

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from pytest_etcdtls.declared.cures import FaultyMember, Step
+from pytest_etcdtls.declared.cures import Step
 from pytest_etcdtls.declared.declaration import (
     Change,
     Declaration,
@@ -35,12 +35,13 @@ from pytest_etcdtls.declared.flags import (
     top_level_known,
     variable_of,
 )
+from pytest_etcdtls.declared.situation import Situation
 from pytest_etcdtls.declared.traps.trap import FoundTrap, spellings, trap
 from pytest_etcdtls.untrusted.printable import shell_word
 from pytest_etcdtls.versions import is_before_release, minor_line, version_key
 
 
-def hidden_into_file(case: FaultyMember) -> Iterator[Step]:
+def hidden_into_file(case: Situation) -> Iterator[Step]:
     """Write into the configuration file what it hides, if it has keys for all of it.
 
     What only switches something off is removed: the file decides, and may have it on.
