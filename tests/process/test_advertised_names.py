@@ -49,7 +49,7 @@ def advertising(node: Container, host: str) -> dict[str, str]:
     }
 
 
-def by_role(results: list[CheckResult], check: str) -> Mapping[Role | None, Outcome]:
+def by_role(results: list[CheckResult], check: str) -> Mapping[str, Outcome]:
     """Return the outcomes of a check on the ports of clients and of peers."""
     return {
         result.role: result.outcome for result in results if result.check == check and result.role in BOTH
