@@ -17,7 +17,7 @@ from msgspec import structs
 
 from pytest_etcdtls.checks.registry import GATES, family_of
 from pytest_etcdtls.checks.results import Ancestor, CheckResult, Outcome, Severity
-from pytest_etcdtls.errors import Reason, ReasonKind
+from pytest_etcdtls.errors import ReasonKind
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.listener import ServedChain
@@ -741,10 +741,9 @@ def _rehearsed(report: Report, width: int) -> Iterator[Line]:
     for seen in report.seen:
         of = f"{seen.target.label}: " if len(report.seen) > 1 else ""
         results, rehearsals = rehearsed(report, seen), seen.known(Rehearsals)
-        refused = set(map(Reason.of, rehearsals.refused if rehearsals else ()))
         unverified = [one.why for one in results if one.outcome is Outcome.NOT_VERIFIED]
-        if seen.target.rehearses and (rehearsals is None or refused.intersection(unverified)):
-            continue  # this is a problem of the run
+        if any(f"{why}." in report.problems for why in unverified):
+            continue
         members = rehearsals.members if rehearsals else ()
         if unverified and not any(one.failure for one in members):
             yield from wrapped(f"{of}{unverified[0]}", width, rest="  ", colour="yellow")

@@ -314,7 +314,8 @@ def test_a_declared_listener_that_is_not_judged_is_not_verified() -> None:
     )
     [said] = _judge(LISTENERS.id, target=others, declarations=Declarations((first,)))
     text = f"{metrics.url} is not among the endpoints: pass --etcd-metrics-endpoint for it"
-    assert said == CannotJudge(Outcome.NOT_VERIFIED, text)
+    assert isinstance(said, CannotJudge)
+    assert (said.outcome, str(said.reason)) == (Outcome.NOT_VERIFIED, text)
 
 
 # Traps
