@@ -15,7 +15,7 @@ from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import GRPCOverHTTP1, NegotiatedExchange
-from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, RangeAnswer
+from pytest_etcdtls.facts.calls import DENIED, USER_OPTIONS, GatewayAnswer, RangeAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling
 from pytest_etcdtls.facts.good_identities import credentials_at
 from pytest_etcdtls.facts.listener import ServedChain
@@ -27,8 +27,6 @@ from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, curl, etcdctl
 
-_OF_USER = ("--etcd-user", "--etcd-password-file")
-"""gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
 _CAUSES = {
     "expired certificate": Cause.EXPIRED,
     "unknown certificate authority": Cause.UNKNOWN_CA,
@@ -190,8 +188,8 @@ def _why_denied(answer: GatewayAnswer, response: Response) -> Reason:
 
 
 def _needs_user(why: str) -> Reason:
-    passing = f"{' and '.join(_OF_USER)} of a user who may read ({why})"
-    return missing("authentication is on", *_OF_USER, passing=passing)
+    passing = f"{' and '.join(USER_OPTIONS)} of a user who may read ({why})"
+    return missing("authentication is on", *USER_OPTIONS, passing=passing)
 
 
 _unavailable = changed("answer", status=14, message="etcdserver: no leader", well_formed=False)

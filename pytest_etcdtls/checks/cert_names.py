@@ -91,8 +91,8 @@ def _not_told(here: Listener) -> CannotJudge:
             "advertised URLs, see cert.covers-advertised-url"
         )
     return not_verified(
-        f"the certificate does not cover {here.host}, where etcd listens, and what its clients call it is "
-        f"not known: pass {here.role.option} with their URL"
+        f"the certificate does not cover {here.host}, where etcd listens, and the URL of its clients "
+        f"is not known: pass it with {here.role.option}"
     )
 
 

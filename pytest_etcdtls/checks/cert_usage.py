@@ -151,9 +151,7 @@ def the_certificate_is_for_clients_too(
     elif here.role is not Role.PEER:
         yield from _at_the_gateway(here, target, chain, served)
     elif dialling.with_another is None and dialling.members != 1:
-        text = (
-            "it has no clientAuth, and members that have found each other may dial with another certificate"
-        )
+        text = "it lacks clientAuth, but members of a running cluster may dial with another certificate"
         yield not_verified(missing(text, "--etcd-config"))
     else:
         yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(here.url, USAGES))

@@ -265,7 +265,7 @@ def _judge_missing_list(
                 reproduce=(curl(declaration.here.url, client=GOOD_CLIENT),),
             )
         else:
-            yield _needs_copy(f"{trap.summary}; a good client would show it, and none is accepted")
+            yield _needs_copy(f"{trap.summary}; only an accepted client shows it, and none is accepted")
 
 
 _not_started = changed("target", failure=StartFailure(member="m0", reason="it ended with status 1"))

@@ -419,7 +419,7 @@ def _by_san_rule(here: Listener, candidate: Candidate) -> Reason:
     patterns = [name for name in details(candidate.chain[0]).texts(DNS) if name.startswith("*.")]
     if patterns and is_known:
         ending = (
-            f": {candidate.origin} names {names}, so etcd looks the address up backwards, and finds "
+            f": {candidate.origin} names {names}, so etcd makes a reverse lookup of {ours}, and finds "
             f"no name below {patterns[0][2:]}: give {ip_address(ours).reverse_pointer} such a name (PTR), or "
             f"pass {option} with a certificate that names {ours}, or without SANs"
         )

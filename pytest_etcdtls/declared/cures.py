@@ -293,8 +293,8 @@ def certificate_of_ca(case: Situation) -> Iterator[Step]:
     else:
         yield Issue(
             name,
-            f"{file} has a private key, so leave it as it is: write the certificates of the CAs alone into "
-            f"another file, name that with --{name}, and restart etcd",
+            f"{file} contains a private key, so do not change it: write only the CA certificates into "
+            f"another file, set --{name} to that file, and restart etcd",
         )
 
 

@@ -31,7 +31,7 @@ _MOST_FILES: Final = 64
 _KEYS: Final = re.compile(r".*(\.key|key\.pem)")
 _CERTIFICATES: Final = re.compile(r".*\.(crt|cer|cert|pem)")
 _UNIT: Final = re.compile(r"/([\w@.\\:-]*etcd[\w@.\\:-]*\.service)$", re.MULTILINE)
-"""The control group of a unit (systemd.slice(5)). A unit of another name may run much else."""
+"""The control group of a systemd unit (systemd.slice(5)). Others may run more than etcd."""
 _CONTAINER: Final = re.compile(r"/(docker|libpod)[-/]([0-9a-f]{12})[0-9a-f]{52}")
 """The control group of a container, with either driver."""
 
@@ -40,14 +40,12 @@ class Situation(Struct, frozen=True, kw_only=True):
     """One side of one member.
 
     Attributes:
-        label: of the member.
         version: of the etcd that runs; ``None`` if it is not known.
         trusted: the file of the CAs that etcd is meant to trust there; ``None`` if it is not known.
         quorum: a client port of the cluster answers, and none reports that it has no leader.
         control_group: that of the process, as ``/proc/PID/cgroup`` has it; empty if none is known.
     """
 
-    label: str = ""
     member: DeclaredMember
     version: str | None
     side: Side
@@ -69,12 +67,12 @@ class Situation(Struct, frozen=True, kw_only=True):
     def restart(self) -> str:
         """The commands with which what manages etcd restarts it; empty if that is not known."""
         source = Path(self.declaration.source)
-        if source.parent.name in STATIC_PODS or kubeadm_directory(self.declaration):
-            file = (
-                source if source.parent.name in STATIC_PODS else Path("/etc/kubernetes/manifests/etcd.yaml")
-            )
-            away = pasted("mv", file_word(file), str(file.parent.parent))
-            back = pasted("mv", str(file.parent.parent / file.name), str(file.parent))
+        is_static_pod = source.parent.name in STATIC_PODS
+        if is_static_pod or kubeadm_directory(self.declaration):
+            file = source if is_static_pod else Path("/etc/kubernetes/manifests/etcd.yaml")
+            directory = file.parent
+            away = pasted("mv", file_word(file), file_word(directory.parent))
+            back = pasted("mv", file_word(directory.parent / file.name), file_word(directory))
             return f"{away} && sleep 20 && {back}"
         if container := _CONTAINER.search(self.control_group):
             return pasted("podman" if container[1] == "libpod" else "docker", "restart", container[2])
@@ -97,13 +95,10 @@ class Situation(Struct, frozen=True, kw_only=True):
         return self._beside(name, _CERTIFICATES, fits) if wanted else None
 
     def labels_in(self, name: str) -> frozenset[str]:
-        """Return the labels of the PEM blocks in the file of a setting; empty if it is not here."""
+        """Return the labels of the PEM blocks in a setting's file; empty if it is not on this machine."""
         path = self.member.file(name)
-        return (
-            frozenset(block.label for block in pem_blocks(read_regular(path, MAXIMUM_SIZE)))
-            if path
-            else (frozenset())
-        )
+        blocks = pem_blocks(read_regular(path, MAXIMUM_SIZE)) if path else ()
+        return frozenset(block.label for block in blocks)
 
     def _beside(self, name: str, named: re.Pattern[str], fits: Callable[[Path], bool]) -> str | None:
         path, declared = self.member.file(name), self.declaration.text(name)
@@ -150,7 +145,7 @@ _WRITERS: Final = (
         "spec.tlsSecurityProfile (oc edit apiserver cluster), for versions and suites",
     ),
 )
-"""What overwrites a declaration, by the path of a certificate, and where to give the same instead."""
+"""Programs that overwrite a declaration, by the path of a certificate, and where to change it instead."""
 _KUBEADM: Final = (
     "etcd.local.extraArgs of its ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config)"
 )

@@ -46,7 +46,7 @@ class Behaviour(Struct, frozen=True, order=True):
 SEPARATOR: Final = "; "
 """Separates the values of a :class:`Behaviour` that has several."""
 BUILD: Final = "build"
-"""The topic of etcd's build. A difference in it explains others, and is not counted."""
+"""The topic of etcd's build. A different build explains other differences, and is not counted as one."""
 GATEWAY: Final = "gateway"
 """The topic of whether the JSON gateway works."""
 

@@ -110,6 +110,8 @@ class UserToken:
     token: str = field(repr=False)
 
 
+USER_OPTIONS = ("--etcd-user", "--etcd-password-file")
+"""The options that name a user of etcd's authentication."""
 _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 _REFUSED = frozenset({3, 9, 16})
 """gRPC statuses of ``Authenticate`` with a wrong password (InvalidArgument), or a user that does not exist or
@@ -151,7 +153,7 @@ def user_token(
             response.headers.get("grpc-message", "no token was returned") if response else attempt.describe()
         )
         if response is not None and response.grpc_status in _REFUSED:
-            text, options = f"etcd refuses the user {name} with this password: {why}", _OF_USERS
+            text, options = f"etcd refuses the user {name} with this password: {why}", USER_OPTIONS
             ending = f"; check {' and '.join(options)}, or ETCDCTL_USER"
             raise InconclusiveError(missing(text, *options, ending=ending))
         raise NotVerifiedError(f"no token for user {name}: {why}")
@@ -301,9 +303,6 @@ def _is_denied(attempt: Attempt) -> bool:
     """Whether etcd requires a user; a certificate with a common name is refused with any user."""
     response = attempt.response
     return response is not None and response.status in _DENIED and b"CommonName" not in response.body
-
-
-_OF_USERS = ("--etcd-user", "--etcd-password-file")
 
 
 def _grpc_port(target: Target, here: Listener) -> Listener:

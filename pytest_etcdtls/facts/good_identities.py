@@ -111,7 +111,9 @@ def declared_crl(here: Listener, target: Target) -> CRLFile:
     """
     declared = target.declared.get(here.member)
     if declared is None:
-        raise NotVerifiedError(missing("whether a revocation list is in force is not known", "--etcd-config"))
+        raise NotVerifiedError(
+            missing("it is unknown whether a revocation list is in force", "--etcd-config")
+        )
     setting = declared.declaration.settings.get(f"{here.role.side}-crl-file")
     if setting is None or not setting.value:
         raise NotApplicableError("no revocation list is declared here")

@@ -391,7 +391,7 @@ def own_urls(
     """Return what the member behind a TLS listener advertises for that kind of port."""
     own = _own_record(here, target, listing.members, clients)
     if own is None:
-        text = f"which of the {len(listing.members)} members {here.url} belongs to is not known"
+        text = f"it is not known to which of the {len(listing.members)} members {here.url} belongs"
         passing = "--etcd-endpoint of that member"
         raise NotVerifiedError(missing(text, "--etcd-endpoint", passing=passing))
     urls = own.peer_urls if here.role is Role.PEER else own.client_urls

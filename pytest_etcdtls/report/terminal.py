@@ -722,11 +722,10 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     same = Counter(structs.replace(why, begin="", ending="") for why in without_option)
     for why, count in same.most_common(1):
         if count > max(options.values(), default=0):
-            begin = why.text if why.kind is ReasonKind.NEED else why.headline
-            clause = (
-                begin if len(begin) <= 2 * width else textwrap.shorten(begin, _CLAUSE, placeholder=" ...")
-            )
             is_need = why.kind is ReasonKind.NEED
+            clause = why.text if is_need else why.headline
+            if len(clause) > 2 * width:
+                clause = textwrap.shorten(clause, _CLAUSE, placeholder=" ...")
             advice.insert(0, f"{count} need {clause}" if is_need else f"{clause} ({count})")
     for gate, needed in reversed(_NEEDED.items()):
         if waiting := [result.listener for result in gated if gate in result.why.checks]:

@@ -150,8 +150,9 @@ def remedied(
     for each, its in of_cures.items():
         cases = situations_of(recording, listener, its)
         remedies[each] = remedy(each, cases, recording.target) if each else Remedy()
-    line = declared_line(recording, listener, findings)
     every = remedies.values()
+    has_places = all(finding.place or remedies[finding.cure or cure].place for finding in findings)
+    line = None if has_places else declared_line(recording, listener, findings)
     whole = Remedy(
         settings=tuple(dict.fromkeys(text for one in every for text in one.settings)),
         warnings=tuple(dict.fromkeys(text for one in every for text in one.warnings)),
@@ -191,7 +192,7 @@ def remedy(cure: Cure, cases: Iterable[Situation], target: Target) -> Remedy:
         sides: list[Side] = []
         if any(isinstance(step, Restart) for step in steps):
             sides = [case.side]
-            said += [Remark(f"restart it so: {case.restart}")] if case.restart else []
+            said += [Remark(f"restart it with: {case.restart}")] if case.restart else []
         if written := list(lines(case.declaration, after.declaration)):
             settings += written
             said += map(Remark, who_overwrites(case.declaration))
@@ -222,20 +223,27 @@ def situations_of(
     }
     versions = {member.label: member.version for member in declarations.members} if declarations else {}
     quorum = _has_quorum(recording)
-    for label, declared in target.declared.items():
-        if listener is not None and listener.member != label:
-            continue
+    for label, side in _concerned(target, listener, findings):
         running = target.running.get(label)
-        for side in (listener.role.side,) if listener else _sides(label, findings):
-            yield Situation(
-                label=label,
-                member=declared,
-                version=versions.get(label, target.etcd_version),
-                side=side,
-                trusted=trusted.get(side),
-                quorum=quorum,
-                control_group=running.process.control_group if running else "",
-            )
+        yield Situation(
+            member=target.declared[label],
+            version=versions.get(label, target.etcd_version),
+            side=side,
+            trusted=trusted.get(side),
+            quorum=quorum,
+            control_group=running.process.control_group if running else "",
+        )
+
+
+def _concerned(
+    target: Target, listener: Listener | None, findings: Sequence[Finding]
+) -> Iterator[tuple[str, Side]]:
+    """Yield the labels of the declared members that findings concern, each with the sides."""
+    for label in target.declared:
+        if listener is None:
+            yield from ((label, side) for side in _sides(label, findings))
+        elif listener.member == label:
+            yield label, listener.role.side
 
 
 def _has_quorum(recording: Recording) -> bool:
@@ -248,20 +256,23 @@ def _has_quorum(recording: Recording) -> bool:
     healths = (recording.known(ClientExchange, "/health", one.label) for one in asked)
     answers = [one.attempt.response for one in healths if one and one.attempt.response]
     shut = bool(contacts) and not any(contact.answered for contact in contacts)
-    sick = (one.fields for one in answers if one.fields.get("health") == "false")
+    unhealthy = (one.fields for one in answers if one.fields.get("health") == "false")
     # With an alarm, a member list can be changed.
-    return not shut and all("ALARM" in str(fields.get("reason")) for fields in sick)
+    return not shut and all("ALARM" in str(fields.get("reason")) for fields in unhealthy)
 
 
 def declared_line(
     recording: Recording, listener: Listener | None, findings: Sequence[Finding]
 ) -> SourceLine | None:
     """Return the line that declares the listener, or the first one that findings concern; else ``None``."""
-    target = recording.target
-    for case in situations_of(recording, listener, findings):
-        own = (one for one in target.listeners if one.member == case.label and one.role.side == case.side)
+    target, declarations = recording.target, recording.known(Declarations)
+    members = {member.label: member for member in declarations.members} if declarations else {}
+    for label, side in _concerned(target, listener, findings):
+        member = members.get(label) or MemberDeclaration.of(
+            label, target.declared[label], target.etcd_version
+        )
+        own = (one for one in target.listeners if one.member == label and one.role.side == side)
         for one in own if listener is None else (listener,):
-            member = MemberDeclaration.of(case.label, case.member, case.version)
             found = listener_declaration(target, one, member).listener
             if found and found.declared.setting and (line := first_line([found.declared.setting])):
                 return line

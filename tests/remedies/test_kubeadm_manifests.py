@@ -119,7 +119,7 @@ def test_who_is_accepted_after_a_restart(pki: Path) -> None:
     how, accepted = cured(restarted, pki).remarks
     manifests = "/etc/kubernetes/manifests"
     away, back = f"{manifests}/etcd.yaml /etc/kubernetes", f"/etc/kubernetes/etcd.yaml {manifests}"
-    assert how == f"restart it so: mv {away} && sleep 20 && mv {back}"
+    assert how == f"restart it with: mv {away} && sleep 20 && mv {back}"
     assert accepted.startswith("after the restart the client port accepts healthcheck-client (")
     assert "apiserver-etcd-client (" in accepted
 

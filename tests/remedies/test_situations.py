@@ -119,7 +119,7 @@ def test_a_key_in_the_file_of_trusted_cas(node: Node) -> None:
     bundle = node.directory / "ca.pem"
     bundle.write_bytes(encode_certificates([node.client_ca.certificate]) + ca_key(node))
     fault = one_fault(node.judge(node.declare({"trusted-ca-file": bundle}), "config.trusted-ca-usable"))
-    assert f"{bundle} has a private key, so leave it as it is" in fault.remediation
+    assert f"{bundle} contains a private key, so do not change it" in fault.remediation
     assert "into another file" in fault.remediation
     assert not fault.settings
 
@@ -250,7 +250,7 @@ def test_the_ca_of_kubernetes(node: Node) -> None:
 
 
 def test_a_wildcard_without_a_name_of_the_address(node: Node) -> None:
-    """etcd looks the address up backwards, so the name that is missing is named."""
+    """etcd makes a reverse lookup of the address, so the missing name is told."""
     wild = node.peer_ca.issue(replace(CLIENT, subject_alt_names=("*.example.invalid",)), name="wild")
     write(wild, node.directory, "wild")
     given = {
