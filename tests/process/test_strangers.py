@@ -34,6 +34,7 @@ from pytest_etcdtls.settings.read import read_judging
 from pytest_etcdtls.target import Listener, Unreached
 from pytest_etcdtls.tls.connection import DialError, dial
 from pytest_etcdtls.tls.namespace import network_of
+from pytest_etcdtls.untrusted.process_user import STARTED
 
 __all__ = ["pki", "run"]
 
@@ -464,6 +465,7 @@ def networks() -> Iterator[tuple[int, socket.socket]]:
             stack.callback(process.kill)
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n"
+            STARTED.pop(process.pid, None)  # of a process of another test that had the same ID
         for pid, command in (
             (near.pid, f"ip link add near type veth peer name far netns {far.pid}"),
             (near.pid, f"ip addr add {HERE}/24 dev near"),

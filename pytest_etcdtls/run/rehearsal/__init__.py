@@ -234,15 +234,19 @@ class RehearsedEtcd:
         plan: what it was started with.
         member: the running etcd in messages.
         stage: the connection to ``stage.py``.
+        keeper: the process of ``stage.py``.
 
     Attributes:
         pid: process 1 of its namespaces.
     """
 
-    def __init__(self, plan: Plan, member: str, stage: socket.socket) -> None:
+    def __init__(
+        self, plan: Plan, member: str, stage: socket.socket, keeper: subprocess.Popen[bytes]
+    ) -> None:
         self._plan = plan
         self._member = member
         self._stage = stage
+        self._keeper = keeper
         self._unread = b""
         self._log = ""
         self._status: object = None
@@ -264,8 +268,10 @@ class RehearsedEtcd:
                 received = self._stage.recv(65536)
             except (BlockingIOError, TimeoutError):
                 return {}
+            except ConnectionResetError:  # it ended before it read what was sent (unix_release_sock)
+                received = b""
             if not received:
-                raise NotVerifiedError("the process that starts it ended")
+                raise NotVerifiedError(f"the process that starts it ended with status {self._keeper.wait()}")
             self._unread += received
         line, _, self._unread = self._unread.partition(b"\n")
         told: Mapping[str, object] = json.loads(line)
@@ -373,12 +379,12 @@ def started(plan: Plan, member: str) -> Iterator[RehearsedEtcd]:
             stdout=theirs.fileno(),
             stderr=subprocess.DEVNULL,
             env=child_environment(),
-        ),
+        ) as keeper,
     ):
         theirs.close()
         try:
             ours.sendall(json.dumps(asdict(plan)).encode() + b"\n")
-            yield RehearsedEtcd(plan, member, ours)
+            yield RehearsedEtcd(plan, member, ours, keeper)
         finally:
             ours.close()  # with which it ends
 
